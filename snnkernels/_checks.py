@@ -1,0 +1,147 @@
+"""Argument checks. Each names the argument, what was got and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_DTYPE_NAMES = ", ".join(str(d).removeprefix("torch.") for d in FLOAT_DTYPES)
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of state and arithmetic for inputs of ``dtype``: never narrower than float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return f"{value!r} ({type(value).__name__})"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    above: float = -math.inf,
+) -> float:
+    """``value`` as a float, if it is a finite number in [minimum, maximum] and greater than above.
+
+    Raises:
+        TypeError: if ``value`` is not a number.
+        ValueError: if it is not finite or out of range.
+    """
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    result = float(value)  # type: ignore[arg-type]
+    if math.isfinite(result) and minimum <= result <= maximum and result > above:
+        return result
+    limits = ["finite"]
+    if above > -math.inf:
+        limits.append(f"> {above:g}")
+    if minimum > -math.inf:
+        limits.append(f">= {minimum:g}")
+    if maximum < math.inf:
+        limits.append(f"<= {maximum:g}")
+    raise ValueError(f"{name} must be {' and '.join(limits)}, got {value!r}")
+
+
+def choice(name: str, value: object, options: Sequence[str]) -> str:
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}")
+    return str(value)
+
+
+def boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+    return value
+
+
+def sequence(name: str, x: object, *, leading: str, minimum_rank: int) -> Tensor:
+    """``x`` as a floating-point tensor of at least ``minimum_rank`` dimensions."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor of shape {leading}, got {describe(x)}")
+    if x.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{name} must have one of the dtypes {_DTYPE_NAMES}, got {describe(x)}")
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+    if x.dim() < minimum_rank:
+        raise ValueError(
+            f"{name} must have shape {leading}, at least {minimum_rank} dimensions, "
+            f"got {describe(x)}"
+        )
+    return x
+
+
+def same_device(name: str, tensor: Tensor, x: Tensor) -> None:
+    if tensor.device != x.device:
+        raise ValueError(
+            f"{name} must be on the input's device {x.device}, got a tensor on {tensor.device}"
+        )
+
+
+def widen(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` in ``dtype`` where that loses nothing.
+
+    Raises:
+        TypeError: if ``tensor`` is not floating-point or is wider than ``dtype``.
+    """
+    if tensor.dtype == dtype:
+        return tensor
+    if tensor.dtype not in FLOAT_DTYPES or torch.promote_types(tensor.dtype, dtype) != dtype:
+        raise TypeError(
+            f"{name} must be floating-point and no wider than the arithmetic's {dtype}, "
+            f"got {describe(tensor)}"
+        )
+    return tensor.to(dtype)
+
+
+def state(name: str, value: object, x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """A carried state: a tensor of one step's shape, on x's device, in the arithmetic's dtype."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a number or a tensor, got {describe(value)}")
+    same_device(name, value, x)
+    if value.shape != shape:
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, but one step of the input has shape "
+            f"{tuple(shape)}. If the input's shape changed on purpose, call reset() on the neuron "
+            "(or functional.reset_net(net)) before the new batch"
+        )
+    return widen(name, value, dtype)
+
+
+def broadcast(name: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """``value`` reshaped so that it broadcasts over one step of shape [B, ...].
+
+    A scalar stays one. One dimension means one value per channel: [C] against [B, C, ...]
+    (against [B], one per element). More dimensions follow the usual rules.
+    """
+    if value.numel() == 1:
+        return value.reshape(())
+    if value.dim() == 1 and len(shape) > 1:
+        aligned = value.reshape(-1, *[1] * (len(shape) - 2))
+    else:
+        aligned = value
+    fits = aligned.dim() <= len(shape) and all(
+        a == 1 or a == b
+        for a, b in zip(reversed(aligned.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        channel = f", one value per channel ({shape[1]},)" if len(shape) > 1 else ""
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, expected a number, a scalar tensor{channel} "
+            f"or a shape that broadcasts over one step {tuple(shape)}"
+        )
+    return aligned

@@ -1,0 +1,290 @@
+"""One call of a neuron over a sequence: checks, lanes, backend.
+
+Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`run`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from . import _checks, backend, ops, reference, surrogate
+
+Parameter = float | Tensor
+State = float | Tensor
+
+
+def run(
+    neuron: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: dict[str, Parameter],
+    surrogate_function: nn.Module,
+    *,
+    v_reset: Parameter | None,
+    decay_input: bool = True,
+    detach_reset: bool = False,
+    backend_name: str = "auto",
+    store_v_seq: bool = False,
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """Run ``neuron`` (a name of ``reference.NEURONS``) over x_seq [T, B, ...].
+
+    Args:
+        states: one value for each of the neuron's states: a number, or a tensor [B, ...].
+        params: the neuron's own parameters and ``v_threshold``.
+        v_reset: None for soft reset.
+
+    Returns:
+        The output [T, B, ...], the membrane potential after each step (None unless
+        ``store_v_seq``), and the states after the last step, each [B, ...].
+    """
+    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+    surrogate_name = check_surrogate(surrogate_function)
+    _checks.boolean("detach_reset", detach_reset)
+    _checks.boolean("decay_input", decay_input)
+    step_shape = x_seq.shape[1:]
+    wide = _checks.compute_dtype(x_seq.dtype)
+    if v_reset is not None:
+        params = {**params, "v_reset": v_reset}
+    params = {name: _parameter(name, p, x_seq, step_shape, wide) for name, p in params.items()}
+    names = reference.NEURONS[neuron].states
+    states = tuple(
+        float(s) if _checks.is_number(s) else _checks.state(name, s, x_seq, step_shape, wide)
+        for name, s in zip(names, states, strict=True)
+    )
+    chosen = choose(backend_name, x_seq.device.type, surrogate_name, surrogate_function)
+    call = _run_reference if chosen == "torch" else _run_native
+    return call(
+        neuron, x_seq, states, params, surrogate_function, decay_input, detach_reset, store_v_seq
+    )
+
+
+def check_surrogate(surrogate_function: object) -> str | None:
+    """The kernels' name of a surrogate, or None for a user's own.
+
+    Raises:
+        TypeError: if it is not a surrogate at all.
+    """
+    if isinstance(surrogate_function, type) or not callable(surrogate_function):
+        raise TypeError(
+            "surrogate_function must be an instance such as surrogate.ATan() or another callable "
+            f"module from tensor to tensor, got {_checks.describe(surrogate_function)}"
+        )
+    return surrogate.BUILT_IN.get(type(surrogate_function))  # type: ignore[arg-type]
+
+
+def choose(
+    backend_name: str,
+    device_type: str,
+    surrogate_name: str | None,
+    surrogate_function: object,
+) -> str:
+    if surrogate_name is not None:
+        return backend.name_for(backend_name, device_type)
+    kind = type(surrogate_function).__name__
+    if backend.check(backend_name) == "native":
+        raise ValueError(
+            f"backend='native' has no kernel for the surrogate {kind}; "
+            "use backend='auto' or 'torch', or one of the surrogates in snnkernels.surrogate"
+        )
+    if backend_name == "auto":
+        warn_once(f"the surrogate {kind} has no kernel; built-in surrogates keep the fused path")
+    return "torch"
+
+
+_warned: set[str] = set()
+
+
+def warn_once(reason: str) -> None:
+    """Say that a call runs on the reference path, the first time for each reason."""
+    if reason not in _warned:
+        _warned.add(reason)
+        warnings.warn(
+            f"snnkernels runs on the plain-PyTorch reference: {reason}",
+            backend.FallbackWarning,
+            stacklevel=2,
+        )
+
+
+def _parameter(
+    name: str, value: Parameter, x: Tensor, step_shape: torch.Size, dtype: torch.dtype
+) -> Parameter:
+    if not isinstance(value, Tensor):
+        return _checks.number(name, value)
+    _checks.same_device(name, value, x)
+    return _checks.widen(name, _checks.broadcast(name, value, step_shape), dtype)
+
+
+def on_device(params: dict[str, Parameter], x: Tensor) -> dict[str, Tensor]:
+    """Parameters as the reference wants them: tensors on x's device, in the arithmetic's dtype."""
+    wide = _checks.compute_dtype(x.dtype)
+    return {
+        name: p if isinstance(p, Tensor) else torch.tensor(p, dtype=wide, device=x.device)
+        for name, p in params.items()
+    }
+
+
+def _run_reference(
+    neuron: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: dict[str, Parameter],
+    surrogate_function: nn.Module,
+    decay_input: bool,
+    detach_reset: bool,
+    store_v_seq: bool,
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    wide = _checks.compute_dtype(x_seq.dtype)
+    shape = x_seq.shape[1:]
+    spikes, v_seq, after = reference.multi_step(
+        reference.NEURONS[neuron],
+        x_seq.to(wide),
+        [
+            s if isinstance(s, Tensor) else torch.full(shape, s, dtype=wide, device=x_seq.device)
+            for s in states
+        ],
+        on_device(params, x_seq),
+        surrogate_function,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+    )
+    return spikes.to(x_seq.dtype), v_seq.to(x_seq.dtype) if store_v_seq else None, after
+
+
+def _run_native(
+    neuron: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: dict[str, Parameter],
+    surrogate_function: surrogate.SurrogateFunction,
+    decay_input: bool,
+    detach_reset: bool,
+    store_v_seq: bool,
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    lanes = Lanes(x_seq)
+    x = lanes.flatten_sequence(x_seq)
+    initial, state_lanes = _initial(states, lanes, x)
+    names = (*reference.NEURONS[neuron].params, "v_threshold", "v_reset")
+    values, tables, table_of, inner = _tables([params.get(n, 0.0) for n in names], lanes)
+    keep = torch.is_grad_enabled() and (
+        x.requires_grad
+        or (state_lanes is not None and state_lanes.requires_grad)
+        or any(t.requires_grad for t in tables)
+    )
+    spikes, v_seq, final, _ = torch.ops.snnkernels.scan_forward(
+        neuron,
+        x,
+        state_lanes,
+        initial,
+        values,
+        tables,
+        table_of,
+        inner,
+        type(surrogate_function).__name__,
+        surrogate_function.values,
+        "v_reset" in params,
+        detach_reset,
+        decay_input,
+        surrogate_function.spiking,
+        ops.chunk_length(x.device.type),
+        store_v_seq,
+        keep,
+    )
+    return (
+        lanes.restore(spikes),
+        lanes.restore(v_seq) if store_v_seq else None,
+        tuple(lanes.restore(final[k]) for k in range(len(states))),
+    )
+
+
+class Lanes:
+    """How the dimensions [B, ...] of one step map to lanes side by side in memory.
+
+    ``order`` lists the step's dimensions from the slowest to the fastest in memory, so that a
+    channels_last step becomes lanes by a view. Only a step that is not dense is copied, once.
+    """
+
+    def __init__(self, x_seq: Tensor) -> None:
+        strides = x_seq.stride()[1:]
+        rank = len(strides)
+        self.order = sorted(range(rank), key=lambda d: (-strides[d], d))
+        self.in_order = self.order == list(range(rank))
+        self.shape = [x_seq.shape[1 + d] for d in self.order]
+        self.inverse = [self.order.index(d) for d in range(rank)]
+
+    def flatten_sequence(self, x_seq: Tensor) -> Tensor:
+        """[T, B, ...] to [T, L], stride 1 over L."""
+        if not self.in_order:
+            x_seq = x_seq.permute(0, *[1 + d for d in self.order])
+        flat = x_seq.reshape(x_seq.shape[0], prod(self.shape))
+        return flat if flat.stride(1) == 1 or flat.shape[1] <= 1 else flat.contiguous()
+
+    def flatten(self, step: Tensor) -> Tensor:
+        """[B, ...] to [L], in the order of the sequence's lanes."""
+        return (step if self.in_order else step.permute(self.order)).reshape(-1)
+
+    def restore(self, flat: Tensor) -> Tensor:
+        """[..., L] back to [..., B, ...], in the sequence's memory order."""
+        lead = flat.shape[:-1]
+        full = flat.view(*lead, *self.shape)
+        if self.in_order:
+            return full
+        return full.permute(*range(len(lead)), *[len(lead) + d for d in self.inverse])
+
+    def table(self, p: Tensor) -> tuple[Tensor, int]:
+        """A broadcastable parameter as (table, inner): lane l reads table[l // inner % len(table)].
+
+        Holds for scalars, channels, neurons and whatever else varies along one run of dimensions
+        that are side by side in memory; other patterns are expanded to one value per lane.
+        """
+        if p.numel() == 1:
+            return p.reshape(1), 1
+        rank = len(self.order)
+        aligned = p.reshape(*[1] * (rank - p.dim()), *p.shape)
+        ordered = aligned if self.in_order else aligned.permute(self.order)
+        varying = [k for k in range(rank) if ordered.shape[k] != 1]
+        first, last = varying[0], varying[-1]
+        if list(ordered.shape[first : last + 1]) == list(self.shape[first : last + 1]):
+            return ordered.reshape(-1), prod(self.shape[last + 1 :])
+        return ordered.expand(self.shape).reshape(-1), 1
+
+
+def _initial(
+    states: Sequence[State], lanes: Lanes, x: Tensor
+) -> tuple[list[float], Tensor | None]:
+    """The states before the first step: numbers, and all of them as one [S, L] if any is a tensor."""
+    numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
+    if not any(isinstance(s, Tensor) for s in states):
+        return numbers, None
+    rows = [
+        lanes.flatten(s)
+        if isinstance(s, Tensor)
+        else torch.full((x.shape[1],), s, dtype=_checks.compute_dtype(x.dtype), device=x.device)
+        for s in states
+    ]
+    return numbers, rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+
+
+def _tables(
+    params: Sequence[Parameter], lanes: Lanes
+) -> tuple[list[float], list[Tensor], list[int], list[int]]:
+    """Parameters in the operators' form: numbers, tables, and which parameter reads which table."""
+    values: list[float] = []
+    tables: list[Tensor] = []
+    table_of: list[int] = []
+    inner: list[int] = []
+    for p in params:
+        if isinstance(p, Tensor):
+            table, run_length = lanes.table(p)
+            values.append(0.0)
+            table_of.append(len(tables))
+            tables.append(table.contiguous())
+            inner.append(run_length)
+        else:
+            values.append(p)
+            table_of.append(-1)
+    return values, tables, table_of, inner

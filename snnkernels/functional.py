@@ -1,0 +1,283 @@
+"""Neurons as stateless functions, and what is done to all neurons of a network at once.
+
+Shapes: ``x_seq`` is [T, B, ...] in float64, float32, float16 or bfloat16; outputs have its shape,
+dtype and memory layout; a state is [B, ...] in float32 (float64 for float64 input). A parameter is a
+number, a scalar tensor, a tensor with one value per channel ([C] against [T, B, C, ...]) or one that
+broadcasts over [B, ...]; tensors may require gradients.
+
+Every neuron function raises TypeError or ValueError, naming the argument, before anything runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import _checks, engine, surrogate
+from .backend import check as _check_backend
+from .engine import Parameter, State
+
+__all__ = [
+    "cuba_lif",
+    "detach_net",
+    "if_",
+    "lif",
+    "parametric_lif",
+    "reset_net",
+    "set_backend",
+    "set_step_mode",
+]
+
+
+@functools.cache
+def _default_surrogate() -> surrogate.Sigmoid:
+    return surrogate.Sigmoid()
+
+
+def _run(
+    neuron: str,
+    x_seq: Tensor,
+    states: tuple[State | None, ...],
+    params: dict[str, Parameter],
+    v_threshold: Parameter,
+    v_reset: Parameter | None,
+    surrogate_function: nn.Module | None,
+    backend: str,
+    return_v_seq: bool,
+    **options: bool,
+) -> tuple[Tensor, ...]:
+    v, *others = states
+    spikes, v_seq, after = engine.run(
+        neuron,
+        x_seq,
+        (initial_v(v, v_reset, x_seq), *[0.0 if s is None else s for s in others]),
+        {**params, "v_threshold": v_threshold},
+        _default_surrogate() if surrogate_function is None else surrogate_function,
+        v_reset=v_reset,
+        backend_name=backend,
+        store_v_seq=return_v_seq,
+        **options,
+    )
+    return (spikes, *after, v_seq) if v_seq is not None else (spikes, *after)
+
+
+def initial_v(v: State | None, v_reset: Parameter | None, x_seq: Tensor) -> State:
+    """The membrane potential before the first step: ``v``, else ``v_reset``, else 0."""
+    if v is not None:
+        return v
+    if v_reset is None:
+        return 0.0
+    if not isinstance(v_reset, Tensor):
+        return _checks.number("v_reset", v_reset)
+    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+    _checks.same_device("v_reset", v_reset, x_seq)
+    shape = x_seq.shape[1:]
+    dtype = _checks.compute_dtype(x_seq.dtype)
+    return _checks.widen("v_reset", _checks.broadcast("v_reset", v_reset, shape), dtype).expand(
+        shape
+    )
+
+
+def check_range(name: str, value: Parameter, **limits: float) -> None:
+    """Check a number's range; a tensor's values are not looked at, which would wait for a GPU."""
+    if not isinstance(value, Tensor):
+        _checks.number(name, value, **limits)
+
+
+def if_(
+    x_seq: Tensor,
+    v: State | None = None,
+    *,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    surrogate_function: nn.Module | None = None,
+    detach_reset: bool = False,
+    backend: str = "auto",
+    return_v_seq: bool = False,
+) -> tuple[Tensor, ...]:
+    """Integrate-and-fire: H = V + X.
+
+    Args:
+        x_seq: input currents [T, B, ...].
+        v: membrane potential before the first step, a number or [B, ...]; None for ``v_reset``
+            (0 with soft reset).
+        v_threshold: the neuron fires where H >= v_threshold.
+        v_reset: potential after a spike; None for soft reset, which subtracts v_threshold.
+        surrogate_function: a module of :mod:`snnkernels.surrogate` or your own; None for Sigmoid().
+        detach_reset: keep the gradient from flowing through the spike in the reset.
+        backend: "auto", "native" or "torch".
+        return_v_seq: also return the potential after each step.
+
+    Returns:
+        (s_seq, v), or (s_seq, v, v_seq) with ``return_v_seq``.
+    """
+    return _run(
+        "IF",
+        x_seq,
+        (v,),
+        {},
+        v_threshold,
+        v_reset,
+        surrogate_function,
+        backend,
+        return_v_seq,
+        detach_reset=detach_reset,
+    )
+
+
+def lif(
+    x_seq: Tensor,
+    v: State | None = None,
+    *,
+    tau: Parameter = 2.0,
+    decay_input: bool = True,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    surrogate_function: nn.Module | None = None,
+    detach_reset: bool = False,
+    backend: str = "auto",
+    return_v_seq: bool = False,
+) -> tuple[Tensor, ...]:
+    """Leaky integrate-and-fire: H = V + (X - (V - Vr)) / tau.
+
+    Args:
+        tau: membrane time constant in steps, >= 1.
+        decay_input: False for H = V - (V - Vr) / tau + X.
+
+    The other arguments and the result are those of :func:`if_`.
+    """
+    check_range("tau", tau, minimum=1)
+    return _run(
+        "LIF",
+        x_seq,
+        (v,),
+        {"tau": tau},
+        v_threshold,
+        v_reset,
+        surrogate_function,
+        backend,
+        return_v_seq,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+    )
+
+
+def parametric_lif(
+    x_seq: Tensor,
+    v: State | None = None,
+    *,
+    w: Parameter = 0.0,
+    decay_input: bool = True,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    surrogate_function: nn.Module | None = None,
+    detach_reset: bool = False,
+    backend: str = "auto",
+    return_v_seq: bool = False,
+) -> tuple[Tensor, ...]:
+    """LIF with 1/tau = sigmoid(w), w learnable (Fang et al., ICCV 2021).
+
+    Args:
+        w: logit of 1/tau; 0 is tau = 2.
+
+    The other arguments and the result are those of :func:`lif`.
+    """
+    return _run(
+        "ParametricLIF",
+        x_seq,
+        (v,),
+        {"r": reciprocal_tau(w, x_seq)},
+        v_threshold,
+        v_reset,
+        surrogate_function,
+        backend,
+        return_v_seq,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+    )
+
+
+def reciprocal_tau(w: Parameter, x_seq: Tensor) -> Tensor:
+    """sigmoid(w) in the arithmetic's dtype, in a shape that broadcasts over one step."""
+    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+    dtype = _checks.compute_dtype(x_seq.dtype)
+    if isinstance(w, Tensor):
+        _checks.same_device("w", w, x_seq)
+        w = _checks.broadcast("w", w, x_seq.shape[1:])
+        return _checks.widen("w", w, dtype).sigmoid()
+    return torch.full((), _checks.number("w", w), dtype=dtype, device=x_seq.device).sigmoid()
+
+
+def cuba_lif(
+    x_seq: Tensor,
+    v: State | None = None,
+    i: State | None = None,
+    *,
+    alpha: Parameter = 0.5,
+    beta: Parameter = 0.5,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    surrogate_function: nn.Module | None = None,
+    detach_reset: bool = False,
+    backend: str = "auto",
+    return_v_seq: bool = False,
+) -> tuple[Tensor, ...]:
+    """LIF driven by a decaying synaptic current: I' = alpha I + X, H = beta V + I'.
+
+    Args:
+        i: synaptic current before the first step, a number or [B, ...]; None for 0.
+        alpha: decay of the current per step, in [0, 1].
+        beta: decay of the membrane potential per step, in [0, 1].
+
+    The other arguments are those of :func:`if_`.
+
+    Returns:
+        (s_seq, v, i), or (s_seq, v, i, v_seq) with ``return_v_seq``.
+    """
+    check_range("alpha", alpha, minimum=0, maximum=1)
+    check_range("beta", beta, minimum=0, maximum=1)
+    return _run(
+        "CubaLIF",
+        x_seq,
+        (v, i),
+        {"alpha": alpha, "beta": beta},
+        v_threshold,
+        v_reset,
+        surrogate_function,
+        backend,
+        return_v_seq,
+        detach_reset=detach_reset,
+    )
+
+
+def reset_net(net: nn.Module) -> None:
+    """Reset every neuron of ``net`` to its initial state; call before each new batch."""
+    _for_each(net, "reset", lambda module: module.reset())
+
+
+def detach_net(net: nn.Module) -> None:
+    """Cut the carried states of every neuron of ``net`` off their history, keeping the values."""
+    _for_each(net, "detach", lambda module: module.detach())
+
+
+def set_step_mode(net: nn.Module, step_mode: str) -> None:
+    """Set ``step_mode`` ("s" or "m") on every module of ``net`` that has one."""
+    _checks.choice("step_mode", step_mode, ("s", "m"))
+    _for_each(net, "step_mode", lambda module: setattr(module, "step_mode", step_mode))
+
+
+def set_backend(net: nn.Module, backend: str) -> None:
+    """Set ``backend`` on every neuron of ``net``."""
+    _check_backend(backend)
+    _for_each(net, "backend", lambda module: setattr(module, "backend", backend))
+
+
+def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+    for module in net.modules():
+        if hasattr(module, attribute):
+            act(module)

@@ -1,0 +1,175 @@
+"""The two operators of the native library as PyTorch sees them: shapes, autograd, calling form.
+
+``snnkernels::scan_forward`` and ``snnkernels::scan_backward`` are registered in C++
+(``csrc/ops.cpp``) and work on flattened lanes: x is [T, L] with L = B * N * ..., of any stride over T
+and stride 1 over L. This module adds what ``torch.library`` wants from Python, the shapes of the
+outputs and the autograd formula, once the library is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _checks, registry
+
+FORWARD = "snnkernels::scan_forward"
+BACKWARD = "snnkernels::scan_backward"
+
+_registered = False
+
+
+def register() -> None:
+    """Attach fakes and autograd to the loaded operators; call after every load, acts once."""
+    global _registered
+    if _registered:
+        return
+    torch.library.register_fake(FORWARD, _fake_forward)
+    torch.library.register_fake(BACKWARD, _fake_backward)
+    torch.library.register_autograd(FORWARD, _backward, setup_context=_setup_context)
+    torch.library.register_autograd(BACKWARD, _refuse_double_backward)
+    _registered = True
+
+
+def chunk_length(device_type: str) -> int:
+    """Steps between two checkpoints of the state, K of the chunked scan."""
+    return registry.CHUNK[device_type]
+
+
+def checkpoint_count(steps: int, chunk: int) -> int:
+    """Saved states: one at the start of each chunk but the first, whose start is the input state."""
+    return max((steps + chunk - 1) // chunk - 1, 0)
+
+
+def _fake_forward(
+    neuron: str,
+    x: Tensor,
+    states: Tensor | None,
+    initial: Sequence[float],
+    values: Sequence[float],
+    tables: Sequence[Tensor],
+    table_of: Sequence[int],
+    inner: Sequence[int],
+    surrogate: str,
+    surrogate_values: Sequence[float],
+    hard_reset: bool,
+    detach_reset: bool,
+    decay_input: bool,
+    spiking: bool,
+    chunk: int,
+    store_v: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    steps, lanes = x.shape
+    wide = _checks.compute_dtype(x.dtype)
+    count = checkpoint_count(steps, chunk) if keep else 0
+    return (
+        x.new_empty(steps, lanes),
+        x.new_empty(steps if store_v else 0, lanes),
+        x.new_empty(len(initial), lanes, dtype=wide),
+        x.new_empty(count, len(initial), lanes, dtype=wide),
+    )
+
+
+def _fake_backward(
+    neuron: str,
+    x: Tensor,
+    states: Tensor | None,
+    checkpoints: Tensor,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+    initial: Sequence[float],
+    values: Sequence[float],
+    tables: Sequence[Tensor],
+    table_of: Sequence[int],
+    inner: Sequence[int],
+    surrogate: str,
+    surrogate_values: Sequence[float],
+    hard_reset: bool,
+    detach_reset: bool,
+    decay_input: bool,
+    spiking: bool,
+    chunk: int,
+    table_grads: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    steps, lanes = x.shape
+    wide = _checks.compute_dtype(x.dtype)
+    return (
+        x.new_empty(steps, lanes),
+        x.new_empty(len(initial), lanes, dtype=wide),
+        x.new_empty(len(tables) if table_grads else 0, lanes, dtype=wide),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    (neuron, x, states, initial, values, tables, table_of, inner, *options) = inputs
+    *flags, chunk, store_v, keep = options
+    if not keep:
+        raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
+    ctx.save_for_backward(x, states, output[3], *tables)
+    ctx.set_materialize_grads(False)
+    ctx.call = neuron, initial, values, table_of, inner, flags, chunk, store_v
+
+
+def _backward(
+    ctx: Any,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+    _: Tensor | None,
+) -> tuple[Any, ...]:
+    x, states, checkpoints, *tables = ctx.saved_tensors
+    neuron, initial, values, table_of, inner, flags, chunk, store_v = ctx.call
+    table_grads = bool(tables) and _any_needed(ctx.needs_input_grad[5])
+    grad_x, grad_initial, partial = torch.ops.snnkernels.scan_backward(
+        neuron,
+        x,
+        states,
+        checkpoints,
+        _lanes(grad_spikes),
+        _lanes(grad_v_seq) if store_v else None,
+        None if grad_states is None else grad_states.contiguous(),
+        initial,
+        values,
+        tables,
+        table_of,
+        inner,
+        *flags,
+        chunk,
+        table_grads,
+    )
+    reduced = [
+        partial[k].view(-1, table.numel(), n).sum((0, 2)) if table_grads else None
+        for k, (table, n) in enumerate(zip(tables, inner, strict=True))
+    ]
+    return (
+        None,
+        grad_x,
+        None if states is None else grad_initial,
+        None,
+        None,
+        reduced,
+        *[None] * (5 + len(flags)),
+    )
+
+
+def _any_needed(needed: Any) -> bool:
+    return any(needed) if isinstance(needed, (list, tuple)) else bool(needed)
+
+
+def _lanes(grad: Tensor | None) -> Tensor | None:
+    """An incoming gradient with its lanes side by side; any stride over T is fine."""
+    if grad is None or grad.stride(1) == 1 or grad.shape[1] == 1:
+        return grad
+    return grad.contiguous()
+
+
+def _refuse_double_backward(ctx: Any, *grads: Tensor | None) -> None:
+    raise NotImplementedError(
+        "snnkernels: the backward of scan_backward is not implemented, so create_graph=True cannot "
+        "be followed by a second backward through a native neuron. Use backend='torch' for that"
+    )

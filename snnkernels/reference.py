@@ -1,0 +1,148 @@
+"""The neurons in plain PyTorch: the oracle that the kernels are tested against.
+
+Every spiking neuron is charge, fire and reset, one line each, once per step. Nothing here is shared
+with the kernels; ``backend="torch"`` runs it on every device and dtype that PyTorch has.
+
+Shapes: ``x_seq`` is [T, B, ...]; a state is [B, ...]; a parameter is a tensor that broadcasts over
+[B, ...]. Parameters are tensors on the input's device rather than Python numbers because eager CUDA
+divides by a number through its reciprocal, and the division by tau is meant to be exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+"""Parameters by name; without ``v_reset`` the reset is soft and the leak is towards 0."""
+States = Sequence[Tensor]
+Charged = tuple[Tensor, tuple[Tensor, ...]]
+"""H, and the states behind the membrane potential after the step."""
+Surrogate = Callable[[Tensor], Tensor]
+
+
+def if_charge(states: States, x: Tensor, p: Params, decay_input: bool) -> Charged:
+    """H = V + X."""
+    (v,) = states
+    return v + x, ()
+
+
+def lif_charge(states: States, x: Tensor, p: Params, decay_input: bool) -> Charged:
+    """H = V + (X - (V - Vr)) / tau, or V - (V - Vr) / tau + X if the input does not decay."""
+    (v,) = states
+    leak = _above_rest(v, p)
+    h = v + (x - leak) / p["tau"] if decay_input else v - leak / p["tau"] + x
+    return h, ()
+
+
+def parametric_lif_charge(states: States, x: Tensor, p: Params, decay_input: bool) -> Charged:
+    """The LIF's charge with 1/tau = r, a factor."""
+    (v,) = states
+    leak = _above_rest(v, p)
+    h = v + (x - leak) * p["r"] if decay_input else v - leak * p["r"] + x
+    return h, ()
+
+
+def cuba_lif_charge(states: States, x: Tensor, p: Params, decay_input: bool) -> Charged:
+    """I' = alpha I + X, H = beta V + I'."""
+    v, i = states
+    i = p["alpha"] * i + x
+    return p["beta"] * v + i, (i,)
+
+
+def _above_rest(v: Tensor, p: Params) -> Tensor:
+    return v - p["v_reset"] if "v_reset" in p else v
+
+
+def fire(h: Tensor, v_threshold: Tensor, surrogate: Surrogate) -> Tensor:
+    """S = surrogate(H - threshold): a spike where H reaches the threshold."""
+    return surrogate(h - v_threshold)
+
+
+def reset(
+    h: Tensor, spike: Tensor, v_threshold: Tensor, v_reset: Tensor | None, detach_reset: bool
+) -> Tensor:
+    """V' = (1 - S) H + S Vr (hard), or H - S threshold (soft, ``v_reset`` None)."""
+    if detach_reset:
+        spike = spike.detach()
+    if v_reset is None:
+        return h - spike * v_threshold
+    return (1 - spike) * h + spike * v_reset
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """What distinguishes one neuron from another: its states, its parameters, its charge.
+
+    ``charge(states, x, params, decay_input)`` gives H and the states behind the first one; the first
+    is the membrane potential, which the reset sets. ``params`` lists, in the kernels' order, the
+    parameters before ``v_threshold`` and ``v_reset``, which every neuron has last.
+    """
+
+    states: tuple[str, ...]
+    params: tuple[str, ...]
+    charge: Callable[[States, Tensor, Params, bool], Charged]
+
+
+NEURONS: dict[str, Neuron] = {
+    "IF": Neuron(("v",), (), if_charge),
+    "LIF": Neuron(("v",), ("tau",), lif_charge),
+    "ParametricLIF": Neuron(("v",), ("r",), parametric_lif_charge),
+    "CubaLIF": Neuron(("v", "i"), ("alpha", "beta"), cuba_lif_charge),
+}
+"""Every neuron that has kernels, by its name in ``csrc/include/snnkernels/registry.h``."""
+
+
+def single_step(
+    neuron: Neuron,
+    x: Tensor,
+    states: States,
+    params: Params,
+    surrogate: Surrogate,
+    *,
+    decay_input: bool = True,
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """One step of x [B, ...]: the output, the charged potential H, the next states."""
+    h, others = neuron.charge(states, x, params, decay_input)
+    spike = fire(h, params["v_threshold"], surrogate)
+    v = reset(h, spike, params["v_threshold"], params.get("v_reset"), detach_reset)
+    return spike, h, (v, *others)
+
+
+def multi_step(
+    neuron: Neuron,
+    x_seq: Tensor,
+    states: States,
+    params: Params,
+    surrogate: Surrogate,
+    *,
+    decay_input: bool = True,
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """All T steps in a loop.
+
+    Returns:
+        The outputs [T, B, ...], the membrane potential after each step [T, B, ...] and the states
+        after the last.
+    """
+    spikes, potentials = [], []
+    states = tuple(states)
+    for x in x_seq:
+        spike, _, states = single_step(
+            neuron,
+            x,
+            states,
+            params,
+            surrogate,
+            decay_input=decay_input,
+            detach_reset=detach_reset,
+        )
+        spikes.append(spike)
+        potentials.append(states[0])
+    if not spikes:
+        return x_seq.clone(), x_seq.clone(), states
+    return torch.stack(spikes), torch.stack(potentials), states

@@ -1,0 +1,45 @@
+"""What the C++ headers declare, read from them: one source for names and launch constants."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@cache
+def source_root() -> Path:
+    """The folder that holds the C++ sources: inside an installed package, or beside it in a clone."""
+    installed = _PACKAGE / "csrc"
+    return installed if installed.is_dir() else _PACKAGE.parent / "csrc"
+
+
+def _header(name: str) -> str:
+    return (source_root() / "include" / "snnkernels" / name).read_text()
+
+
+def _chunks() -> dict[str, int]:
+    found = re.findall(r"#define SNN_(CPU|CUDA)_CHUNK (\d+)", _header("launch.h"))
+    return {device.lower(): int(value) for device, value in found}
+
+
+CHUNK: dict[str, int] = _chunks()
+"""Steps between two checkpoints of the state, by device type."""
+
+
+def neurons() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The neurons that the kernels hold: name to (states, parameters)."""
+    found = re.findall(r"X\((\w+), \(([\w, ]*)\), \(([\w, ]*)\)\)", _header("registry.h"))
+    return {name: (_names(states), _names(params)) for name, states, params in found}
+
+
+def surrogates() -> dict[str, tuple[str, ...]]:
+    """The surrogates that the kernels hold: name to parameters."""
+    found = re.findall(r"X\((\w+), \(([\w, ]*)\)\)", _header("registry.h"))
+    return {name: _names(params) for name, params in found}
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())

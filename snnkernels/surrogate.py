@@ -1,0 +1,482 @@
+"""Surrogate gradients: a Heaviside step forward, a smooth gradient backward.
+
+Each class is a module that works on any floating-point tensor: ``surrogate.ATan(alpha=2.0)(x)`` is
+1 where ``x >= 0`` and 0 elsewhere, and its gradient is ``gradient(x)``. With ``spiking=False`` it is
+the primitive of that gradient instead, a smooth function.
+
+The formulas here are plain PyTorch and serve as the reference for the kernels, which hold their own
+(``csrc/include/snnkernels/surrogates.h``) under the same names.
+
+A surrogate of your own is a ``torch.autograd.Function`` wrapped in a module, or a subclass of
+:class:`SurrogateFunction`; neurons that use it run on the reference path.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from . import _checks
+
+__all__ = [
+    "ATan",
+    "Erf",
+    "FakeNumericalGradient",
+    "FastSigmoid",
+    "Gaussian",
+    "LeakyKReLU",
+    "LogTailedReLU",
+    "NonzeroSignLogAbs",
+    "PiecewiseExp",
+    "PiecewiseLeakyReLU",
+    "PiecewiseQuadratic",
+    "QPseudoSpike",
+    "Rect",
+    "S2NN",
+    "Sigmoid",
+    "SoftSign",
+    "SquarewaveFourierSeries",
+    "SuperSpike",
+    "SurrogateFunction",
+    "heaviside",
+]
+
+
+def heaviside(x: Tensor) -> Tensor:
+    """1 where ``x >= 0``, else 0 (NaN gives 0), in the shape and dtype of ``x``."""
+    return (x >= 0).to(x)
+
+
+class SurrogateFunction(nn.Module):
+    """Base of all surrogates: subclasses give ``gradient`` and, if there is one, ``primitive``.
+
+    Args:
+        spiking: True for the Heaviside step with a surrogate gradient, False for the primitive.
+
+    Both static methods take the tensor and then the parameters, in the order of ``parameter_names``.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    _spike: ClassVar[type[torch.autograd.Function]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._spike = _spike_function(cls)
+
+    def __init__(self, spiking: bool = True, **parameters: float) -> None:
+        super().__init__()
+        for name, value in parameters.items():
+            setattr(self, name, value)
+        self.set_spiking_mode(spiking)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The parameters' values, in the order of ``parameter_names``."""
+        return tuple(getattr(self, name) for name in self.parameter_names)
+
+    @property
+    def has_primitive(self) -> bool:
+        return type(self).primitive is not SurrogateFunction.primitive
+
+    def set_spiking_mode(self, spiking: bool) -> None:
+        """Choose between the step (True) and the primitive (False).
+
+        Raises:
+            ValueError: if the surrogate has no primitive and ``spiking`` is False.
+        """
+        if not _checks.boolean("spiking", spiking) and not self.has_primitive:
+            raise ValueError(
+                f"{type(self).__name__} has no primitive, so spiking must be True, got False"
+            )
+        self.spiking = spiking
+
+    @staticmethod
+    def gradient(x: Tensor, *parameters: float) -> Tensor:
+        raise NotImplementedError("a surrogate needs gradient(x, *parameters)")
+
+    @staticmethod
+    def primitive(x: Tensor, *parameters: float) -> Tensor:
+        raise NotImplementedError("this surrogate has no primitive")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (or the primitive) of ``x``, in its shape and dtype."""
+        _checks.sequence("x", x, leading="[...]", minimum_rank=0)
+        if self.spiking:
+            return self._spike.apply(x, *self.values)
+        return self.primitive(x, *self.values)
+
+    def extra_repr(self) -> str:
+        pairs = [f"{name}={getattr(self, name):g}" for name in self.parameter_names]
+        return ", ".join([*pairs, f"spiking={self.spiking}"])
+
+
+def _spike_function(cls: type[SurrogateFunction]) -> type[torch.autograd.Function]:
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, *parameters: float) -> Tensor:
+            ctx.save_for_backward(x)
+            ctx.parameters = parameters
+            return heaviside(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+            (x,) = ctx.saved_tensors
+            grad = grad_output * cls.gradient(x, *ctx.parameters)
+            return grad, *[None] * len(ctx.parameters)
+
+    return Spike
+
+
+class Sigmoid(SurrogateFunction):
+    """g(x) = sigmoid(alpha x), g'(x) = alpha sigmoid(alpha x) (1 - sigmoid(alpha x)); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 4.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        s = torch.sigmoid(alpha * x)
+        return alpha * s * (1 - s)
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return torch.sigmoid(alpha * x)
+
+
+class ATan(SurrogateFunction):
+    """g(x) = arctan(pi/2 alpha x) / pi + 1/2, g'(x) = alpha/2 / (1 + (pi/2 alpha x)^2); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 2.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return (alpha / 2) / (1 + (math.pi / 2 * alpha * x).square())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return (math.pi / 2 * alpha * x).atan() / math.pi + 0.5
+
+
+class Erf(SurrogateFunction):
+    """g(x) = erfc(-alpha x) / 2, g'(x) = alpha / sqrt(pi) exp(-(alpha x)^2); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 2.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha / math.sqrt(math.pi) * torch.exp(-(alpha * x).square())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return torch.erfc(-alpha * x) / 2
+
+
+class PiecewiseQuadratic(SurrogateFunction):
+    """The triangle: g'(x) = max(0, alpha - alpha^2 |x|); g its integral, from 0 to 1; alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return (alpha - alpha**2 * x.abs()).clamp(min=0)
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        inside = -(alpha**2) / 2 * x * x.abs() + alpha * x + 0.5
+        return torch.where(
+            x < -1 / alpha,
+            torch.zeros_like(x),
+            torch.where(x > 1 / alpha, torch.ones_like(x), inside),
+        )
+
+
+class PiecewiseExp(SurrogateFunction):
+    """g'(x) = alpha/2 exp(-alpha |x|); g(x) = exp(alpha x)/2 below 0, 1 - exp(-alpha x)/2 above."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha / 2 * torch.exp(-alpha * x.abs())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        tail = torch.exp(-alpha * x.abs()) / 2
+        return torch.where(x < 0, tail, 1 - tail)
+
+
+class SoftSign(SurrogateFunction):
+    """g(x) = (alpha x / (1 + |alpha x|) + 1) / 2, g'(x) = alpha / (2 (1 + |alpha x|)^2); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 2.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha / (2 * (1 + (alpha * x).abs()).square())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        y = alpha * x
+        return (y / (1 + y.abs()) + 1) / 2
+
+
+class SuperSpike(SurrogateFunction):
+    """g(x) = alpha x / (1 + |x|), g'(x) = alpha / (1 + |x|)^2 (Zenke 2018); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha / (1 + x.abs()).square()
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return alpha * x / (1 + x.abs())
+
+
+class FastSigmoid(SurrogateFunction):
+    """g(x) = x / (1 + slope |x|), g'(x) = 1 / (1 + slope |x|)^2; slope > 0."""
+
+    parameter_names = ("slope",)
+
+    def __init__(self, slope: float = 25.0, spiking: bool = True) -> None:
+        super().__init__(spiking, slope=_checks.number("slope", slope, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, slope: float) -> Tensor:
+        return (1 + slope * x.abs()).square().reciprocal()
+
+    @staticmethod
+    def primitive(x: Tensor, slope: float) -> Tensor:
+        return x / (1 + slope * x.abs())
+
+
+class Rect(SurrogateFunction):
+    """The boxcar: g'(x) = alpha where |x| < 1/(2 alpha), else 0; g(x) = clip(alpha x + 1/2, 0, 1)."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha * (x.abs() < 0.5 / alpha).to(x)
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return (alpha * x + 0.5).clamp(0, 1)
+
+
+class Gaussian(SurrogateFunction):
+    """The normal distribution's density of standard deviation sigma > 0, and its integral."""
+
+    parameter_names = ("sigma",)
+
+    def __init__(self, sigma: float = 0.5, spiking: bool = True) -> None:
+        super().__init__(spiking, sigma=_checks.number("sigma", sigma, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, sigma: float) -> Tensor:
+        return torch.exp(-(x / sigma).square() / 2) / (sigma * math.sqrt(2 * math.pi))
+
+    @staticmethod
+    def primitive(x: Tensor, sigma: float) -> Tensor:
+        return (1 + torch.erf(x / (sigma * math.sqrt(2)))) / 2
+
+
+class NonzeroSignLogAbs(SurrogateFunction):
+    """g(x) = sign(x) ln(|alpha x| + 1), g'(x) = 1 / (1/alpha + |x|); alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return 1 / (1 / alpha + x.abs())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        return torch.where(x < 0, -1.0, 1.0).to(x) * torch.log((alpha * x).abs() + 1)
+
+
+class PiecewiseLeakyReLU(SurrogateFunction):
+    """Slope 1/(2w) within [-w, w] and c outside; g its integral; w > 0, c >= 0."""
+
+    parameter_names = ("w", "c")
+
+    def __init__(self, w: float = 1.0, c: float = 0.01, spiking: bool = True) -> None:
+        super().__init__(
+            spiking,
+            w=_checks.number("w", w, above=0),
+            c=_checks.number("c", c, minimum=0),
+        )
+
+    @staticmethod
+    def gradient(x: Tensor, w: float, c: float) -> Tensor:
+        return torch.where(x.abs() > w, c, 1 / (2 * w)).to(x)
+
+    @staticmethod
+    def primitive(x: Tensor, w: float, c: float) -> Tensor:
+        inside = x / (2 * w) + 0.5
+        outside = torch.where(x < -w, c * x + c * w, c * x - c * w + 1)
+        return torch.where(x.abs() > w, outside, inside)
+
+
+class LeakyKReLU(SurrogateFunction):
+    """g(x) = k x for x >= 0, else leak x; g' its slope."""
+
+    parameter_names = ("leak", "k")
+
+    def __init__(self, leak: float = 0.0, k: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(
+            spiking,
+            leak=_checks.number("leak", leak, minimum=0),
+            k=_checks.number("k", k, minimum=0),
+        )
+
+    @staticmethod
+    def gradient(x: Tensor, leak: float, k: float) -> Tensor:
+        return torch.where(x >= 0, k, leak).to(x)
+
+    @staticmethod
+    def primitive(x: Tensor, leak: float, k: float) -> Tensor:
+        return torch.where(x >= 0, k * x, leak * x)
+
+
+class LogTailedReLU(SurrogateFunction):
+    """g(x) = alpha x for x <= 0, x up to 1, ln(x) + 1 above; g' its slope (Cai 2017); alpha >= 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 0.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, minimum=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        above = 1 / x.clamp(min=1)
+        return torch.where(x > 0, above, alpha)
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        tail = torch.log(x.clamp(min=1)) + 1
+        return torch.where(x > 1, tail, torch.where(x > 0, x, alpha * x))
+
+
+class S2NN(SurrogateFunction):
+    """g(x) = sigmoid(alpha x) for x < 0, else beta ln(x + 1) + 1/2 (Suetake 2022); both > 0."""
+
+    parameter_names = ("alpha", "beta")
+
+    def __init__(self, alpha: float = 4.0, beta: float = 1.0, spiking: bool = True) -> None:
+        super().__init__(
+            spiking,
+            alpha=_checks.number("alpha", alpha, above=0),
+            beta=_checks.number("beta", beta, above=0),
+        )
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float, beta: float) -> Tensor:
+        s = torch.sigmoid(alpha * x)
+        return torch.where(x < 0, alpha * s * (1 - s), beta / (x.clamp(min=0) + 1))
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float, beta: float) -> Tensor:
+        above = beta * torch.log(x.clamp(min=0) + 1) + 0.5
+        return torch.where(x < 0, torch.sigmoid(alpha * x), above)
+
+
+class QPseudoSpike(SurrogateFunction):
+    """g'(x) = (1 + 2|x| / (alpha - 1))^-alpha (Herranz-Celotti 2022); alpha > 1."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 2.0, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=1))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return (1 + 2 * x.abs() / (alpha - 1)).pow(-alpha)
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        tail = (1 + 2 * x.abs() / (alpha - 1)).pow(1 - alpha) / 2
+        return torch.where(x < 0, tail, 1 - tail)
+
+
+class FakeNumericalGradient(SurrogateFunction):
+    """g'(x) = min(sign(x) / x, alpha); it has no primitive, so it only spikes; alpha > 0."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 0.3, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=_checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return x.abs().reciprocal().clamp(max=alpha)
+
+
+class SquarewaveFourierSeries(SurrogateFunction):
+    """The first n - 1 terms of a square wave's Fourier series of period T_period.
+
+    g'(x) = 4/T sum_{i=1}^{n-1} cos(2 pi (2i - 1) x / T). ``n`` is an integer >= 2, ``T_period`` > 0.
+    """
+
+    parameter_names = ("n", "T_period")
+
+    def __init__(self, n: int = 2, T_period: float = 8.0, spiking: bool = True) -> None:
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f"n must be an integer, got {_checks.describe(n)}")
+        super().__init__(
+            spiking,
+            n=int(_checks.number("n", n, minimum=2)),
+            T_period=_checks.number("T_period", T_period, above=0),
+        )
+
+    @staticmethod
+    def gradient(x: Tensor, n: int, T_period: float) -> Tensor:
+        w = 2 * math.pi / T_period
+        total = torch.zeros_like(x)
+        for i in range(1, int(n)):
+            total = total + torch.cos((2 * i - 1) * w * x)
+        return total * (4 / T_period)
+
+    @staticmethod
+    def primitive(x: Tensor, n: int, T_period: float) -> Tensor:
+        w = 2 * math.pi / T_period
+        total = torch.zeros_like(x)
+        for i in range(1, int(n)):
+            total = total + torch.sin((2 * i - 1) * w * x) / (2 * i - 1)
+        return 0.5 + total * (2 / math.pi)
+
+
+BUILT_IN: dict[type[SurrogateFunction], str] = {
+    cls: cls.__name__ for cls in SurrogateFunction.__subclasses__()
+}
+"""The surrogates that the kernels hold, by the name under which they hold them."""
