@@ -1,0 +1,235 @@
+"""Run a build: compile a library's units side by side, link them, keep a log.
+
+The compilers are called directly. torch's own JIT helper loads a library into the process before it
+could be moved into the cache, links libtorch_python, takes one set of flags for all files (an
+ahead-of-time build has one per instruction set), and looks for CUDA on its own terms.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from .description import Library, Unit
+from .errors import build_error
+from .toolchain import Compiler, Nvcc, TorchInfo
+
+_EXCERPT_LINES = 12
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """What a library is compiled with and for."""
+
+    torch: TorchInfo
+    cxx: Compiler
+    nvcc: Nvcc | None = None
+
+    def __str__(self) -> str:
+        tools = [str(self.cxx)] + ([str(self.nvcc)] if self.nvcc else [])
+        return " and ".join(tools)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a build."""
+
+    title: str
+    command: tuple[str, ...]
+
+
+def job_count() -> int:
+    """Return how many compilers run at once: ``MAX_JOBS``, or the cores this process may use.
+
+    Raises:
+        ValueError: MAX_JOBS is not a positive whole number.
+    """
+    text = os.environ.get("MAX_JOBS", "").strip()
+    if not text:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"MAX_JOBS: expected a positive whole number, got {text!r}")
+    return int(text)
+
+
+def compile_step(
+    unit: Unit, library: Library, tools: Toolchain, folder: Path, extra_flags: Sequence[str] = ()
+) -> Step:
+    """Return the command that compiles one unit into `folder`."""
+    system = [tools.torch.include_dir, *(tools.nvcc.include_dirs if tools.nvcc else ())]
+    includes = [f"-I{library.include_dir}"]
+    includes += [word for path in system for word in ("-isystem", str(path))]
+    compiler = tools.cxx.command
+    if unit.is_cuda:
+        if tools.nvcc is None:
+            raise ValueError(f"{unit.source.name}: a CUDA source needs a tool chain with nvcc")
+        compiler = (tools.nvcc.path, f"-ccbin={tools.cxx.command[-1]}")
+    target = ("-c", str(unit.source), "-o", str(folder / unit.object_name))
+    title = unit.source.relative_to(library.csrc).as_posix()
+    if unit.variant:
+        title += f" for {unit.variant}"
+    return Step(title, (*compiler, *unit.flags, *includes, *extra_flags, *target))
+
+
+def link_step(library: Library, tools: Toolchain, folder: Path) -> Step:
+    """Return the command that links the units' objects in `folder`."""
+    objects = [str(folder / unit.object_name) for unit in library.units]
+    libraries = [f"-L{tools.torch.library_dir}", *(f"-l{name}" for name in library.torch_libraries)]
+    if tools.nvcc is not None and tools.nvcc.cudart is not None:
+        libraries.append(str(tools.nvcc.cudart))
+    output = ("-o", str(folder / library.file_name))
+    return Step("link", (*tools.cxx.command, "-shared", *objects, *libraries, *output))
+
+
+def build_library(
+    library: Library,
+    tools: Toolchain,
+    folder: Path,
+    *,
+    log: Path,
+    on_step: Callable[[str, float], None],
+    on_output: Callable[[str], None] | None = None,
+    extra_flags: Sequence[str] = (),
+) -> Path:
+    """Compile and link `library` in `folder`.
+
+    Args:
+        library: what to build.
+        tools: what to build it with.
+        folder: an existing folder for the objects and the result.
+        log: the file that receives every command and all that it prints.
+        on_step: called with a step's title and seconds when it is done.
+        on_output: called with each command and what it printed, when the user wants to see it.
+        extra_flags: flags for every unit, after its own.
+
+    Returns:
+        The shared object's path.
+
+    Raises:
+        BuildError: a command failed, or there is nothing to build.
+    """
+    if not library.units:
+        raise build_error(
+            f"there are no {library.device_type.upper()} kernel sources to build",
+            found=f"no units for {library.name}",
+            expected=f"sources under csrc/{library.device_type}",
+            remedy="reinstall snnkernels; its csrc folder is incomplete",
+        )
+    with log.open("w", encoding="utf-8") as stream:
+        runner = _Runner(library, tools, stream.write, on_step, on_output, log)
+        steps = [compile_step(unit, library, tools, folder, extra_flags) for unit in library.units]
+        runner.run_all(steps)
+        runner.run(link_step(library, tools, folder))
+    return folder / library.file_name
+
+
+class _Runner:
+    """Runs steps side by side; the first failure, or an interrupt, ends the others."""
+
+    def __init__(
+        self,
+        library: Library,
+        tools: Toolchain,
+        write: Callable[[str], object],
+        on_step: Callable[[str, float], None],
+        on_output: Callable[[str], None] | None,
+        log: Path,
+    ) -> None:
+        self._library = library
+        self._tools = tools
+        self._write = write
+        self._on_step = on_step
+        self._on_output = on_output
+        self._log = log
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+
+    def run_all(self, steps: Sequence[Step]) -> None:
+        with ThreadPoolExecutor(job_count()) as pool:
+            futures = [pool.submit(self.run, step) for step in steps]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                self._stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def run(self, step: Step) -> None:
+        start = time.monotonic()
+        code, output = self._call(step.command)
+        seconds = time.monotonic() - start
+        with self._lock:
+            if self._stopped:
+                return
+            text = f"$ {shlex.join(step.command)}\n{output}[{seconds:.1f} s, exit code {code}]\n\n"
+            self._write(text)
+            if self._on_output is not None:
+                self._on_output(text)
+            if code == 0:
+                self._on_step(step.title, seconds)
+                return
+        raise self._failure(step, code, output)
+
+    def _call(self, command: tuple[str, ...]) -> tuple[int, str]:
+        environment = {**os.environ, "LC_ALL": "C"}
+        with self._lock:
+            if self._stopped:
+                return 1, ""
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    env=environment,
+                )
+            except OSError as error:
+                return 127, f"{error}\n"
+            self._running.add(process)
+        with process:
+            output = process.communicate()[0]
+        with self._lock:
+            self._running.discard(process)
+        return process.returncode, output
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+    def _failure(self, step: Step, code: int, output: str) -> Exception:
+        action = "linking" if step.title == "link" else f"compiling {step.title}"
+        return build_error(
+            f"{action} failed (exit code {code}) while building the "
+            f"{self._library.device_type.upper()} kernels of snnkernels",
+            found=f"{self._tools}, torch {self._tools.torch.version}",
+            expected="a C++17 compiler with its standard library, and torch's headers",
+            remedy="python -m snnkernels build --device "
+            f"{self._library.device_type} --force, after mending the error below "
+            "(CXX, CUDA_HOME choose other compilers)",
+            log=self._log,
+            excerpt=first_error(output),
+        )
+
+
+def first_error(output: str) -> list[str]:
+    """Return the lines that tell what went wrong: from the first error on, else the last ones."""
+    lines = output.rstrip().splitlines()
+    marks = ("error", "fatal", "undefined reference", "killed", "cannot")
+    for index, line in enumerate(lines):
+        if any(mark in line.lower() for mark in marks):
+            return lines[index : index + _EXCERPT_LINES]
+    return lines[-_EXCERPT_LINES:]

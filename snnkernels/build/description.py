@@ -1,0 +1,205 @@
+"""What is compiled and how: the one build description that ``setup.py`` and the JIT share.
+
+Needs neither torch nor a compiler. A `Library` is a set of `Unit`s (one source and its flags),
+linked into one shared object. With which tools and for which torch is `compile.py`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .archs import Arch
+
+DeviceType = Literal["cpu", "cuda"]
+DEVICE_TYPES: tuple[DeviceType, ...] = ("cpu", "cuda")
+
+PACKAGE_DIR = Path(__file__).resolve().parent.parent
+PREBUILT_DIR = PACKAGE_DIR / "_lib"
+
+TORCH_FLOOR = (2, 11)
+TORCH_TARGET_VERSION = "0x020b000000000000"
+"""The stable ABI that the kernels are written against (torch 2.11)."""
+
+# Strict arithmetic: the kernels give the reference's bits, so nothing may contract or reorder.
+_COMMON_FLAGS = ("-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}")
+_HOST_WARNINGS = ("-Wall", "-Wextra")
+_CPU_FLAGS = (
+    *_COMMON_FLAGS,
+    "-O3",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    *_HOST_WARNINGS,
+)
+_CUDA_FLAGS = (
+    *_COMMON_FLAGS,
+    "-O3",
+    "-fmad=false",
+    "-DUSE_CUDA",
+    "-Xcompiler=-fPIC,-fvisibility=hidden," + ",".join(_HOST_WARNINGS),
+)
+
+# Ahead-of-time CPU builds compile each kernels_*.cpp once per level and choose at run time.
+_X86_LEVELS = {
+    "baseline": (),
+    "avx2": ("-mavx2", "-mf16c"),
+    "avx512": (
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mf16c",
+        "-mprefer-vector-width=512",
+    ),
+}
+_OTHER_LEVELS: dict[str, tuple[str, ...]] = {"baseline": ()}
+ISA_DEPENDENT = "kernels_"
+"""CPU sources whose name starts so are compiled once per instruction set."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One translation unit: its source, its flags, and its instruction set if there are several."""
+
+    source: Path
+    flags: tuple[str, ...]
+    variant: str = ""
+
+    @property
+    def object_name(self) -> str:
+        return ".".join(filter(None, (self.source.name, self.variant, "o")))
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.source.suffix == ".cu"
+
+
+@dataclass(frozen=True)
+class Library:
+    """One shared object: its units, and the torch libraries it links."""
+
+    device_type: DeviceType
+    csrc: Path
+    units: tuple[Unit, ...]
+    torch_libraries: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"snnkernels_{self.device_type}"
+
+    @property
+    def file_name(self) -> str:
+        return library_file_name(self.device_type)
+
+    @property
+    def include_dir(self) -> Path:
+        return self.csrc / "include"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Every unit's flags with its name, in order: what a cache key must hash."""
+        return tuple(f"{unit.object_name}: {' '.join(unit.flags)}" for unit in self.units)
+
+
+def library_file_name(device_type: DeviceType) -> str:
+    """Return the shared object's file name on this platform."""
+    return f"snnkernels_{device_type}" + (".dylib" if sys.platform == "darwin" else ".so")
+
+
+def csrc_dir() -> Path:
+    """Return the kernels' sources: inside an installed package, else beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: neither place has them.
+    """
+    places = (PACKAGE_DIR / "csrc", PACKAGE_DIR.parent / "csrc")
+    for place in places:
+        if (place / "ops.cpp").is_file():
+            return place
+    raise FileNotFoundError(f"no kernel sources: looked for ops.cpp in {places[0]} and {places[1]}")
+
+
+def cpu_library(
+    csrc: Path, *, native_flags: Sequence[str] | None, machine: str, werror: bool = False
+) -> Library:
+    """Describe the CPU library.
+
+    Args:
+        csrc: the kernels' sources.
+        native_flags: the flags that target this very CPU, for a JIT build; None for a build
+            ahead of time, which holds one variant per instruction set and chooses at run time.
+        machine: the target's machine name, as ``platform.machine()`` gives it.
+        werror: treat warnings as errors.
+    """
+    common = _CPU_FLAGS + (("-Werror",) if werror else ())
+    if native_flags is not None:
+        once = tuple(native_flags)
+        variants = {"native": ("", once)}
+    else:
+        levels = _X86_LEVELS if machine.lower() in ("x86_64", "amd64") else _OTHER_LEVELS
+        once = ("-DSNN_CPU_DISPATCH", *(f"-DSNN_CPU_HAS_{isa.upper()}" for isa in levels))
+        variants = {isa: (isa, flags) for isa, flags in levels.items()}
+    units = []
+    for source in [csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))]:
+        if source.name.startswith(ISA_DEPENDENT):
+            units += [
+                Unit(source, (*common, f"-DSNN_CPU_ISA={isa}", *flags), variant)
+                for isa, (variant, flags) in variants.items()
+            ]
+        else:
+            units.append(Unit(source, (*common, *once)))
+    # The largest units first, so that the last one to finish started early.
+    units.sort(key=lambda unit: -unit.source.stat().st_size)
+    return Library("cpu", csrc, tuple(units), ("c10", "torch_cpu", "torch"))
+
+
+def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> Library:
+    """Describe the CUDA library for the given architectures.
+
+    Args:
+        csrc: the kernels' sources.
+        archs: the GPU architectures to compile for, at least one.
+        werror: treat warnings as errors.
+    """
+    if not archs:
+        raise ValueError("archs: expected at least one GPU architecture, got none")
+    gencode = tuple(flag for arch in archs for flag in arch.gencode)
+    strict = ("-Werror=all-warnings",) if werror else ()
+    device = (*_CUDA_FLAGS, *strict, *gencode)
+    host = (*_CPU_FLAGS, "-DUSE_CUDA", *(("-Werror",) if werror else ()))
+    folder = csrc / "cuda"
+    units = [Unit(source, device) for source in sorted(folder.glob("*.cu"))]
+    units += [Unit(source, host) for source in sorted(folder.glob("*.cpp"))]
+    libraries = ("c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
+    return Library("cuda", csrc, tuple(units), libraries)
+
+
+def sources_digest(csrc: Path, device_type: DeviceType) -> str:
+    """Hash the names and contents of every file that the library can include.
+
+    All of ``csrc`` counts but the other devices' own folders.
+    """
+    digest = hashlib.sha256()
+    for path in _source_files(csrc, device_type):
+        digest.update(f"{path.relative_to(csrc).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files(csrc: Path, device_type: DeviceType) -> Iterator[Path]:
+    kept = {"include", device_type}
+    for folder, subfolders, names in os.walk(csrc):
+        subfolders.sort()
+        if Path(folder) == csrc:
+            subfolders[:] = [name for name in subfolders if name in kept]
+        yield from (Path(folder) / name for name in sorted(names))

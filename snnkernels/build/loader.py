@@ -1,0 +1,389 @@
+"""Find, build and load the libraries of compiled kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from . import cache
+from .archs import ENVIRONMENT_VARIABLES, Arch, format_archs, parse_archs
+from .compile import Toolchain, build_library
+from .description import (
+    DEVICE_TYPES,
+    PREBUILT_DIR,
+    DeviceType,
+    Library,
+    cpu_library,
+    csrc_dir,
+    cuda_library,
+    library_file_name,
+    sources_digest,
+)
+from .errors import BuildError, build_error
+from .progress import BuildProgress, verbose
+from .toolchain import find_cxx, find_nvcc, torch_info
+
+Origin = Literal["prebuilt", "cache", "jit"]
+
+
+@dataclass(frozen=True)
+class LoadedLibrary:
+    """A library of kernels in this process.
+
+    Attributes:
+        path: the shared object.
+        origin: "prebuilt" (beside the package), "cache" (built before), "jit" (built just now).
+        seconds: how long finding, building and loading it took.
+    """
+
+    path: Path
+    origin: Origin
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what a build gives: the library, its tools, the key of its cache entry."""
+
+    library: Library
+    tools: Toolchain
+    sources: str
+    target: str
+    key: str
+
+    @property
+    def what(self) -> str:
+        return f"the {self.library.device_type.upper()} kernels"
+
+    @property
+    def steps(self) -> int:
+        return len(self.library.units) + 1
+
+    @property
+    def name(self) -> str:
+        return cache.entry_name(self.library.device_type, self.key)
+
+
+_lock = threading.RLock()
+_outcomes: dict[str, LoadedLibrary | BuildError] = {}
+
+
+def load(device_type: DeviceType) -> LoadedLibrary:
+    """Load the kernels for a device: prebuilt, else from the cache, else built now.
+
+    Ends at once when called again, with the same result or the same error. Loading "cuda" loads
+    "cpu" first, which holds the operators' schemas.
+
+    Args:
+        device_type: "cpu" or "cuda".
+
+    Raises:
+        ValueError: `device_type` is another word.
+        BuildError: the kernels can be neither found nor built nor loaded.
+    """
+    _check_device_type(device_type)
+    with _lock:
+        if device_type not in _outcomes:
+            try:
+                _outcomes[device_type] = _load(device_type)
+            except BuildError as error:
+                _outcomes[device_type] = error
+        outcome = _outcomes[device_type]
+    if isinstance(outcome, BuildError):
+        raise outcome.with_traceback(None)
+    return outcome
+
+
+def _check_device_type(device_type: str) -> None:
+    if device_type not in DEVICE_TYPES:
+        raise ValueError(f'device_type: expected "cpu" or "cuda", got {device_type!r}')
+
+
+def _load(device_type: DeviceType) -> LoadedLibrary:
+    start = time.perf_counter()
+    torch_info()
+    if device_type == "cuda":
+        load("cpu")
+    path, problem = prebuilt(device_type)
+    if path is not None:
+        _load_library(path, device_type)
+        return LoadedLibrary(path, "prebuilt", time.perf_counter() - start)
+    plan = plan_build(device_type)
+    entry, built = ensure(plan, why=problem)
+    try:
+        _load_library(entry.library, device_type)
+    except BuildError:
+        if built:
+            raise
+        entry, built = ensure(plan, why="the cached library does not load", force=True)
+        _load_library(entry.library, device_type)
+    return LoadedLibrary(entry.library, "jit" if built else "cache", time.perf_counter() - start)
+
+
+def _load_library(path: Path, device_type: DeviceType) -> None:
+    import torch
+
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise build_error(
+            f"the {device_type.upper()} kernels were built but do not load",
+            found=f"{path}: {error}",
+            expected=f"a library that fits torch {torch.__version__}",
+            remedy=f"python -m snnkernels build --device {device_type} --force",
+        ) from error
+
+
+def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
+    """Return the library built ahead of time beside the package, or None and why it isn't used."""
+    path = PREBUILT_DIR / library_file_name(device_type)
+    if not path.is_file():
+        return None, "first use; they are kept in the cache"
+    manifest = cache.read_manifest(path.with_suffix(".json"))
+    if manifest is None:
+        return None, f"{path} has no manifest"
+    if manifest.sources != sources_digest(csrc_dir(), device_type):
+        return None, f"{path} was built from other sources"
+    if device_type == "cuda":
+        problem = _why_not_for_this_gpu(manifest)
+        if problem:
+            return None, f"{path} {problem}"
+    return path, ""
+
+
+def _why_not_for_this_gpu(manifest: cache.Manifest) -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        return "needs a torch with CUDA"
+    if manifest.cuda.split(".")[0] != torch.version.cuda.split(".")[0]:
+        return f"was built for CUDA {manifest.cuda}, torch for {torch.version.cuda}"
+    archs = parse_archs(manifest.target)
+    for capability in _capabilities():
+        if not any(arch.runs_on(capability) for arch in archs):
+            return f"has no code for compute capability {capability[0]}.{capability[1]}"
+    return ""
+
+
+def _capabilities() -> list[tuple[int, int]]:
+    """The compute capabilities of the GPUs that this process sees, ascending."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    devices = range(torch.cuda.device_count())
+    return sorted({torch.cuda.get_device_capability(index) for index in devices})
+
+
+class Outlook(NamedTuple):
+    """The backend that a device would get, and why."""
+
+    name: str
+    reason: str
+
+
+def outlook(device_type: DeviceType) -> Outlook:
+    """Say what `load` would find for a device, and build and load nothing."""
+    _check_device_type(device_type)
+    outcome = _outcomes.get(device_type)
+    if isinstance(outcome, LoadedLibrary):
+        return Outlook("native", f"loaded from {outcome.path} ({outcome.origin})")
+    if isinstance(outcome, BuildError):
+        return Outlook("torch", str(outcome))
+    try:
+        path, _ = prebuilt(device_type)
+        if path is not None:
+            return Outlook("native", f"prebuilt: {path}")
+        plan = plan_build(device_type)
+    except BuildError as error:
+        return Outlook("torch", str(error))
+    entry = cache.find(device_type, plan.key)
+    if entry is not None:
+        return Outlook("native", f"in the cache: {entry.library}")
+    return Outlook("native", f"builds at first use with {plan.tools}, for {plan.target}")
+
+
+def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) -> Plan:
+    """Work out what a build on this machine, for this machine, would be; build nothing.
+
+    Args:
+        device_type: "cpu" or "cuda".
+        archs: the GPU architectures; None takes them from the environment, else from the GPUs here.
+
+    Raises:
+        BuildError: something that a build needs is missing.
+    """
+    _check_device_type(device_type)
+    torch = torch_info()
+    csrc = _csrc()
+    werror = os.environ.get("SNNKERNELS_WERROR", "") not in ("", "0")
+    if device_type == "cpu":
+        cxx = find_cxx()
+        machine = platform.machine()
+        library = cpu_library(csrc, native_flags=cxx.native_flags, machine=machine, werror=werror)
+        target = " ".join((machine, *cxx.instruction_sets))
+        return make_plan(library, Toolchain(torch, cxx), target)
+    nvcc = find_nvcc(torch.cuda)
+    cxx = find_cxx()
+    chosen = tuple(archs) if archs is not None else default_archs(nvcc.archs)
+    library = cuda_library(csrc, archs=chosen, werror=werror)
+    return make_plan(library, Toolchain(torch, cxx, nvcc), format_archs(chosen))
+
+
+def _csrc() -> Path:
+    try:
+        return csrc_dir()
+    except FileNotFoundError as error:
+        raise build_error(
+            "the kernels' sources are missing",
+            found=str(error),
+            expected="a csrc folder with ops.cpp",
+            remedy="pip install --force-reinstall snnkernels",
+        ) from error
+
+
+def make_plan(library: Library, tools: Toolchain, target: str) -> Plan:
+    """Hash all that decides what a build gives into the plan's key."""
+    sources = sources_digest(library.csrc, library.device_type)
+    nvcc = tools.nvcc
+    parts = [
+        library.name,
+        sources,
+        *library.flags,
+        tools.torch.version,
+        str(tools.torch.cuda),
+        tools.cxx.version,
+        tools.cxx.target,
+        f"{nvcc.version} {nvcc.root}" if nvcc else "",
+        target,
+    ]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return Plan(library, tools, sources, target, key)
+
+
+def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
+    """Return the GPU architectures to build for: from the environment, else those of the GPUs here.
+
+    Args:
+        known: what nvcc can compile for ("75", ...); a newer GPU gets the newest of them as PTX.
+
+    Raises:
+        BuildError: neither says, or the environment's list can't be read.
+    """
+    named = archs_from_environment()
+    if named:
+        return named
+    capabilities = _capabilities()
+    if not capabilities:
+        raise build_error(
+            "no GPU architecture to build the CUDA kernels for",
+            found="no GPU, and no list of architectures",
+            expected="a GPU, or its architecture by name",
+            remedy="export SNNKERNELS_CUDA_ARCH=9.0 (the compute capability of your GPU)",
+        )
+    newest = max((_capability(number) for number in known), default=capabilities[-1])
+    clamped = {(min(own, newest), own > newest) for own in capabilities}
+    return tuple(sorted(Arch(*capability, ptx=ptx) for capability, ptx in clamped))
+
+
+def archs_from_environment() -> tuple[Arch, ...]:
+    """Return the architectures that the environment names; none if it names none.
+
+    Raises:
+        BuildError: the list can't be read.
+    """
+    for variable in ENVIRONMENT_VARIABLES:
+        text = os.environ.get(variable, "").strip()
+        if text and text.lower() != "native":
+            try:
+                return parse_archs(text, name=variable)
+            except ValueError as error:
+                raise build_error(
+                    "the list of GPU architectures can't be read",
+                    found=f"{variable}={text}",
+                    expected='architectures such as "9.0" or "8.0;9.0+PTX"',
+                    remedy=f"export {variable}=9.0",
+                ) from error
+    return ()
+
+
+def _capability(number: str) -> tuple[int, int]:
+    return int(number[:-1]), int(number[-1])
+
+
+def ensure(plan: Plan, *, why: str = "", force: bool = False) -> tuple[cache.Entry, bool]:
+    """Return the cache's entry for a plan, building it if it is not there.
+
+    One process builds; others that want the same entry wait for it.
+
+    Args:
+        plan: what to build.
+        why: why it is built, for the progress line.
+        force: build even if the entry is there.
+
+    Returns:
+        The entry, and whether it was built by this call.
+
+    Raises:
+        BuildError: the build failed, or there is nowhere to build.
+    """
+    entry = None if force else cache.find(plan.library.device_type, plan.key)
+    if entry is not None:
+        return entry, False
+    asked = time.time()
+    root = cache.writable_dir()
+    with cache.locked(root, plan.name, plan.what):
+        entry = cache.find(plan.library.device_type, plan.key)
+        if entry is not None and (not force or entry.manifest.created > asked):
+            return entry, False
+        return _build_entry(plan, root, why), True
+
+
+def _build_entry(plan: Plan, root: Path, why: str) -> cache.Entry:
+    logs = root / "logs"
+    logs.mkdir(exist_ok=True)
+    log = logs / f"{plan.name}.log"
+    reason = f"{why or 'asked for'} ({plan.tools}, for {plan.target})"
+    with (
+        cache.workspace(root, plan.name) as folder,
+        BuildProgress(plan.what, reason, plan.steps) as progress,
+    ):
+        path = build_library(
+            plan.library,
+            plan.tools,
+            folder,
+            log=log,
+            on_step=progress.step,
+            on_output=progress.output if verbose() else None,
+        )
+        for unit in plan.library.units:
+            (folder / unit.object_name).unlink()
+        manifest = make_manifest(plan, path, progress.seconds)
+        manifest.write(folder / cache.MANIFEST)
+        log.replace(folder / cache.LOG)
+        return cache.Entry(cache.publish(folder, root, plan.name), manifest)
+
+
+def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:
+    """Write down what a library was built from."""
+    tools = plan.tools
+    return cache.Manifest(
+        device_type=plan.library.device_type,
+        key=plan.key,
+        created=time.time(),
+        seconds=round(seconds, 2),
+        size=path.stat().st_size,
+        sources=plan.sources,
+        torch=tools.torch.version,
+        compilers=str(tools),
+        target=plan.target,
+        flags=plan.library.flags,
+        cuda=tools.nvcc.version if tools.nvcc else "",
+    )

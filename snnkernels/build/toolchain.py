@@ -1,0 +1,333 @@
+"""What is on this machine to compile with: probes that run nothing but version queries."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .description import TORCH_FLOOR
+from .errors import build_error
+
+_QUERY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class TorchInfo:
+    """The torch that kernels are built for."""
+
+    version: str
+    cuda: str | None
+    root: Path
+
+    @property
+    def include_dir(self) -> Path:
+        return self.root / "include"
+
+    @property
+    def library_dir(self) -> Path:
+        return self.root / "lib"
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler that was asked about itself.
+
+    Attributes:
+        origin: where it was found.
+        command: how it is called.
+        version: its name and version.
+        target: a hash of all it predefines for this very CPU (version, target, instruction sets).
+        native_flags: the flags that target this very CPU.
+        instruction_sets: the vector instruction sets those flags turn on, for people.
+        problem: why it can't be used; empty when it can.
+    """
+
+    origin: str
+    command: tuple[str, ...]
+    version: str = ""
+    target: str = ""
+    native_flags: tuple[str, ...] = ()
+    instruction_sets: tuple[str, ...] = ()
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.version or 'no version'} ({shlex.join(self.command)}, {self.origin})"
+
+
+@dataclass(frozen=True)
+class Nvcc:
+    """A CUDA compiler and its toolkit.
+
+    Attributes:
+        origin: where it was found.
+        path: the program.
+        version: the toolkit's version, "13.0".
+        root: the toolkit's folder, wrappers resolved.
+        include_dirs: where the CUDA headers are.
+        cudart: the shared runtime library to link.
+        archs: the architectures it knows, as nvcc numbers ("75", ..., "121").
+        problem: why it can't be used; empty when it can.
+    """
+
+    origin: str
+    path: str
+    version: str = ""
+    root: Path | None = None
+    include_dirs: tuple[Path, ...] = ()
+    cudart: Path | None = None
+    archs: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0]) if self.version else 0
+
+    def __str__(self) -> str:
+        return f"nvcc {self.version or 'of no known version'} ({self.path}, {self.origin})"
+
+
+def torch_info() -> TorchInfo:
+    """Describe the installed torch.
+
+    Raises:
+        BuildError: there is none, or it is older than the stable ABI that the kernels use.
+    """
+    floor = ".".join(map(str, TORCH_FLOOR))
+    try:
+        import torch
+    except ImportError as error:
+        raise build_error(
+            "building the kernels needs torch at build time",
+            found=f"no torch in {sys.prefix} ({error})",
+            expected=f"torch {floor} or newer",
+            remedy="pip install torch, then pip install --no-build-isolation .",
+        ) from error
+    version = str(torch.__version__)
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < TORCH_FLOOR:
+        raise build_error(
+            "this torch is too old for the native kernels",
+            found=f"torch {version}",
+            expected=f"torch {floor} or newer",
+            remedy=f"pip install 'torch>={floor}'",
+        )
+    cuda = torch.version.cuda
+    return TorchInfo(version, cuda, Path(torch.__file__).resolve().parent)
+
+
+def find_cxx() -> Compiler:
+    """Return the C++ compiler to use: ``$CXX`` if set, else the first usable c++, g++ or clang++.
+
+    Raises:
+        BuildError: none works; says of each why not.
+    """
+    probes = cxx_probes()
+    for probe in probes:
+        if not probe.problem:
+            return probe
+    raise build_error(
+        "no usable C++ compiler",
+        found="; ".join(f"{probe.origin}: {probe.problem}" for probe in probes),
+        expected="a C++17 compiler: g++ 9 or newer, or clang++ 10 or newer",
+        remedy="apt-get install g++ (or conda install gxx), or set CXX to the compiler's path",
+    )
+
+
+def cxx_probes() -> list[Compiler]:
+    """Ask every candidate C++ compiler about itself, in the order of preference."""
+    named = os.environ.get("CXX", "").strip()
+    if named:
+        return [_probe_cxx("$CXX", tuple(shlex.split(named)))]
+    return [_probe_cxx(f"{name} on PATH", (name,)) for name in ("c++", "g++", "clang++")]
+
+
+@functools.cache
+def _query_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
+    problem = ""
+    for native in (("-march=native",), ("-mcpu=native",), ()):
+        query = (*command, "-std=c++17", *native, "-dM", "-E", "-x", "c++", "-")
+        output, problem = _ask(query)
+        if not problem:
+            return _describe_cxx(origin, command, native, output)
+    return Compiler(origin, command, problem=problem)
+
+
+def _probe_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
+    if sys.platform == "win32":
+        return Compiler(origin, command, problem="Windows is not supported by the native kernels")
+    path = shutil.which(command[0])
+    if path is None:
+        return Compiler(origin, command, problem=f"{command[0]!r} is not there")
+    return _query_cxx(origin, (path, *command[1:]))
+
+
+def _describe_cxx(
+    origin: str, command: tuple[str, ...], native: tuple[str, ...], predefined: str
+) -> Compiler:
+    macros = dict(re.findall(r"^#define (\w+) (.*)$", predefined, re.MULTILINE))
+    if int(re.sub(r"\D", "", macros.get("__cplusplus", "0"))) < 201703:
+        return Compiler(origin, command, problem="does not know C++17")
+    kind = "clang" if "__clang__" in macros else "g++"
+    version = f"{kind} {macros.get('__VERSION__', '').strip(chr(34))}"
+    shown = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__F16C__": "F16C", "__ARM_NEON": "NEON"}
+    return Compiler(
+        origin,
+        command,
+        version=version,
+        target=hashlib.sha256("\n".join(sorted(predefined.splitlines())).encode()).hexdigest(),
+        native_flags=native,
+        instruction_sets=tuple(name for macro, name in shown.items() if macro in macros),
+    )
+
+
+def find_nvcc(torch_cuda: str | None) -> Nvcc:
+    """Return the nvcc whose major version is that of torch's CUDA.
+
+    ``$CUDACXX`` or ``$CUDA_HOME`` (``$CUDA_PATH``), if set, are the only place looked at. Else:
+    nvcc on PATH, the nvidia packages of this Python environment, /usr/local/cuda.
+
+    Args:
+        torch_cuda: ``torch.version.cuda``; None for a torch without CUDA.
+
+    Raises:
+        BuildError: none fits; says of each why not.
+    """
+    if torch_cuda is None:
+        raise build_error(
+            "this torch has no CUDA, so CUDA kernels can neither be linked nor loaded",
+            found="a CPU-only (or non-NVIDIA) torch: torch.version.cuda is None",
+            expected="a torch built for CUDA",
+            remedy="install a CUDA build of torch (see pytorch.org), for example torch==2.11.0",
+        )
+    probes = nvcc_probes(torch_cuda)
+    for probe in probes:
+        if not probe.problem:
+            return probe
+    major = torch_cuda.split(".")[0]
+    places = "$CUDACXX, $CUDA_HOME, PATH, the nvidia packages, /usr/local/cuda"
+    raise build_error(
+        "no usable CUDA compiler",
+        found="; ".join(f"{probe.path} ({probe.origin}): {probe.problem}" for probe in probes)
+        or f"no nvcc (looked at {places})",
+        expected=f"nvcc {major}.x, because torch was built for CUDA {torch_cuda}",
+        remedy=f"install the CUDA {major} toolkit, or set CUDA_HOME to one",
+    )
+
+
+def nvcc_probes(torch_cuda: str | None) -> list[Nvcc]:
+    """Ask every candidate nvcc about itself, in the order of preference."""
+    seen: dict[str, Nvcc] = {}
+    for origin, path in _nvcc_candidates():
+        probe = _probe_nvcc(origin, path)
+        identity = str(probe.root or path)
+        if identity not in seen:
+            seen[identity] = _compared(probe, torch_cuda)
+    return list(seen.values())
+
+
+def _nvcc_candidates() -> Iterator[tuple[str, str]]:
+    named = os.environ.get("CUDACXX", "").strip()
+    if named:
+        yield "$CUDACXX", named
+        return
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        root = os.environ.get(variable, "").strip()
+        if root:
+            yield f"${variable}", os.path.join(root, "bin", "nvcc")
+            return
+    on_path = shutil.which("nvcc")
+    if on_path:
+        yield "PATH", on_path
+    for path in _pip_files("bin/nvcc"):
+        yield "nvidia packages", path
+    if os.path.exists("/usr/local/cuda/bin/nvcc"):
+        yield "/usr/local/cuda", "/usr/local/cuda/bin/nvcc"
+
+
+def _pip_files(pattern: str) -> list[str]:
+    folder = glob.escape(os.path.join(sysconfig.get_path("purelib"), "nvidia"))
+    return sorted(glob.glob(os.path.join(folder, "*", pattern)), reverse=True)
+
+
+def _compared(probe: Nvcc, torch_cuda: str | None) -> Nvcc:
+    if probe.problem or torch_cuda is None or probe.major == int(torch_cuda.split(".")[0]):
+        return probe
+    problem = f"is {probe.version}, torch was built for CUDA {torch_cuda}"
+    return _with_problem(probe, problem)
+
+
+def _with_problem(probe: Nvcc, problem: str) -> Nvcc:
+    return Nvcc(probe.origin, probe.path, probe.version, probe.root, problem=problem)
+
+
+@functools.cache
+def _probe_nvcc(origin: str, path: str) -> Nvcc:
+    resolved = shutil.which(path)
+    if resolved is None:
+        return Nvcc(origin, path, problem="is not there")
+    output, problem = _ask((resolved, "--version"))
+    release = re.search(r"release (\d+\.\d+)", output)
+    if problem or release is None:
+        return Nvcc(origin, path, problem=problem or "printed no version")
+    # nvcc may be a wrapper script; its own dry run says where the toolkit really is.
+    dry_run, _ = _ask((resolved, "--dryrun", "-x", "cu", os.devnull), errors=True)
+    top = re.search(r"^#\$ TOP=(.*)$", dry_run, re.MULTILINE)
+    root = Path(top.group(1) if top else os.path.join(os.path.dirname(resolved), "..")).resolve()
+    probe = Nvcc(origin, resolved, release.group(1), root)
+    includes = _include_dirs(root)
+    cudart = _cudart(root, probe.major)
+    if not includes:
+        return _with_problem(probe, f"no cuda_runtime.h in {root}/include nor the nvidia packages")
+    if cudart is None:
+        return _with_problem(probe, f"no libcudart.so in {root}/lib64 nor the nvidia packages")
+    archs, _ = _ask((resolved, "--list-gpu-arch"))
+    known = tuple(sorted(set(re.findall(r"compute_(\d+)", archs)), key=int))
+    return Nvcc(origin, resolved, release.group(1), root, includes, cudart, known)
+
+
+def _include_dirs(root: Path) -> tuple[Path, ...]:
+    """The CUDA headers: one folder in a toolkit, one per package in those of CUDA 12."""
+    if (root / "include" / "cuda_runtime.h").is_file():
+        return (root / "include",)
+    headers = [Path(path).parent for path in _pip_files("include/cuda_runtime.h")]
+    return (headers[0], root / "include") if headers else ()
+
+
+def _cudart(root: Path, major: int) -> Path | None:
+    names = ("libcudart.so", f"libcudart.so.{major}")
+    folders = [root / "lib64", root / "lib", *sorted(root.glob("targets/*/lib"))]
+    folders += [Path(path) for path in _pip_files("lib")]
+    found = (folder / name for folder in folders for name in names if (folder / name).exists())
+    return next(found, None)
+
+
+def _ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
+    """Run a query; return what it printed and, if it failed, why."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_QUERY_SECONDS,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if done.returncode and not errors:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[:1]
+        return "", f"{shlex.join(command)} failed: {' '.join(last) or done.returncode}"
+    return done.stdout + (done.stderr if errors else ""), ""
