@@ -1,0 +1,1 @@
+"""Benchmarks of snnkernels: run ``python -m benchmarks`` from a checkout."""

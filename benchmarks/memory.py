@@ -1,0 +1,113 @@
+"""Memory of one call: its peak beyond input and output, and what it saves for its backward.
+
+CPU: torch's profiler records each allocation and release of torch's CPU allocator, also those
+inside an operator and inside a backward; the peak is the highest running sum, exact to the byte and
+the same on every run. Memory that a kernel would take from malloc by itself is not seen (the
+resident-set size would show it, but counts pages, caches of the C library and code along with it).
+CUDA: the peak of torch's caching allocator, in its blocks of 512 bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+class HasTensors(Protocol):
+    """What a call returns: the tensors that are its output."""
+
+    @property
+    def tensors(self) -> Sequence[torch.Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one call.
+
+    ``peak_extra`` is the peak beyond inputs and outputs. ``saved`` is what autograd keeps between
+    forward and backward beside the inputs; None where it was not recorded.
+    """
+
+    peak_extra: int
+    saved: int | None
+
+
+class SavedTensors:
+    """Records the storages that autograd saves, each once, without those of ``excluded``."""
+
+    def __init__(self, excluded: Iterable[torch.Tensor]) -> None:
+        self._excluded = {_storage_key(tensor) for tensor in excluded}
+        self._saved: dict[int, int] = {}
+
+    def hooks(self) -> AbstractContextManager[object]:
+        """A context in which whatever is saved for backward gets recorded."""
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        key = _storage_key(tensor)
+        if key not in self._excluded:
+            self._saved[key] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self._saved.values())
+
+
+def measure(
+    call: Callable[[], HasTensors],
+    device: str,
+    inputs: Sequence[torch.Tensor],
+    *,
+    record_saved: bool = True,
+) -> Memory:
+    """Memory of one call of ``call``, which must be warm.
+
+    ``inputs`` exist before the call and do not count. With ``record_saved`` hooks on autograd watch
+    what is saved; tensors that a function hides from ``save_for_backward`` only show in the peak.
+    """
+    saved = SavedTensors(inputs)
+    gc.collect()
+    with saved.hooks() if record_saved else nullcontext():
+        peak, outcome = (_peak_cuda if device == "cuda" else _peak_cpu)(call)
+    return Memory(
+        peak_extra=peak - storage_bytes(outcome.tensors),
+        saved=saved.nbytes if record_saved else None,
+    )
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of the tensors' storages, each storage once."""
+    return sum({_storage_key(t): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def _storage_key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        outcome = call()
+    kineto = recorded.profiler
+    assert kineto is not None and kineto.kineto_results is not None
+    events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak, outcome
+
+
+def _peak_cuda(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    outcome = call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before, outcome
