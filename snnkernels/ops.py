@@ -153,7 +153,9 @@ def _backward(
         None,
         None,
         reduced,
-        *[None] * (5 + len(flags)),
+        None,
+        None if inner else [],  # torch.library takes an empty list for one of tensors
+        *[None] * (len(flags) + 3),
     )
 
 

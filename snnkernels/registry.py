@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
-
-
-@cache
-def source_root() -> Path:
-    """The folder that holds the C++ sources: inside an installed package, or beside it in a clone."""
-    installed = _PACKAGE / "csrc"
-    return installed if installed.is_dir() else _PACKAGE.parent / "csrc"
-
+from .build import description
 
 def _header(name: str) -> str:
-    return (source_root() / "include" / "snnkernels" / name).read_text()
+    return (description.csrc_dir() / "include" / "snnkernels" / name).read_text()
 
 
 def _chunks() -> dict[str, int]:

@@ -1,0 +1,279 @@
+// From the operators' arguments to a call of the scan: checks, outputs, and plain data for a driver.
+// Each device's driver instantiates these with its launcher.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "snnkernels/scan.h"
+
+namespace snn {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+struct NeuronLine {
+  const char* name;
+  NeuronId id;
+  int states;
+  int params;
+};
+
+inline const NeuronLine& find_neuron(const std::string& name) {
+  static const NeuronLine lines[] = {
+#define SNN_LINE(Name, states, params) {#Name, NeuronId::Name, Name::kStates, Name::kParams},
+      SNN_FOR_EACH_NEURON(SNN_LINE)
+#undef SNN_LINE
+  };
+  for (const auto& line : lines) {
+    if (name == line.name) return line;
+  }
+  STD_TORCH_CHECK(false, "neuron: no kernel is called '", name, "'");
+  return lines[0];
+}
+
+inline SurrogateId find_surrogate(const std::string& name) {
+  static const std::pair<const char*, SurrogateId> lines[] = {
+#define SNN_LINE(Name, params) {#Name, SurrogateId::Name},
+      SNN_FOR_EACH_SURROGATE(SNN_LINE)
+#undef SNN_LINE
+  };
+  for (const auto& line : lines) {
+    if (name == line.first) return line.second;
+  }
+  STD_TORCH_CHECK(false, "surrogate: no kernel is called '", name, "'");
+  return SurrogateId{};
+}
+
+inline Element element_of(const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Double:
+      return Element::kFloat64;
+    case ScalarType::Float:
+      return Element::kFloat32;
+    case ScalarType::Half:
+      return Element::kFloat16;
+    case ScalarType::BFloat16:
+      return Element::kBFloat16;
+    default:
+      STD_TORCH_CHECK(false, "x: expected float64, float32, float16 or bfloat16");
+      return Element{};
+  }
+}
+
+template <class T>
+constexpr ScalarType scalar_type() {
+  return sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
+}
+
+// [T, L] with stride 1 over the lanes, like x if given.
+inline void check_sequence(const char* name, const Tensor& sequence, const Tensor& x) {
+  STD_TORCH_CHECK(sequence.dim() == 2, name, ": expected [T, L], got ", sequence.dim(),
+                  " dimensions");
+  STD_TORCH_CHECK(sequence.size(0) == x.size(0) && sequence.size(1) == x.size(1), name,
+                  ": expected the shape of x, [", x.size(0), ", ", x.size(1), "], got [",
+                  sequence.size(0), ", ", sequence.size(1), "]");
+  STD_TORCH_CHECK(sequence.size(1) <= 1 || sequence.size(0) == 0 || sequence.stride(1) == 1, name,
+                  ": expected stride 1 over the lanes, got ", sequence.stride(1));
+  STD_TORCH_CHECK(sequence.scalar_type() == x.scalar_type(), name, ": expected the dtype of x");
+}
+
+// A contiguous array of the arithmetic's type with the given shape.
+template <class T>
+void check_array(const char* name, const Tensor& array, const std::vector<int64_t>& shape) {
+  STD_TORCH_CHECK(array.scalar_type() == scalar_type<T>(), name, ": expected float",
+                  8 * sizeof(T));
+  STD_TORCH_CHECK(array.is_contiguous(), name, ": expected a contiguous tensor");
+  STD_TORCH_CHECK(array.dim() == static_cast<int64_t>(shape.size()), name, ": expected ",
+                  shape.size(), " dimensions, got ", array.dim());
+  for (size_t d = 0; d < shape.size(); ++d) {
+    STD_TORCH_CHECK(array.size(d) == shape[d], name, ": expected size ", shape[d],
+                    " in dimension ", d, ", got ", array.size(d));
+  }
+}
+
+template <class T>
+const T* pointer(const std::optional<Tensor>& tensor) {
+  return tensor ? static_cast<const T*>(tensor->const_data_ptr()) : nullptr;
+}
+
+inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
+  const int64_t chunks = (steps + chunk - 1) / chunk;
+  return chunks > 1 ? chunks - 1 : 0;
+}
+
+// The arguments that forward and backward share, in the operators' order behind x and states.
+struct Settings {
+  const std::string& neuron;
+  const std::vector<double>& initial;
+  const std::vector<double>& values;
+  const std::vector<Tensor>& tables;
+  const std::vector<int64_t>& table_of;
+  const std::vector<int64_t>& inner;
+  const std::string& surrogate;
+  const std::vector<double>& surrogate_values;
+  bool hard_reset;
+  bool detach_reset;
+  bool decay_input;
+  bool spiking;
+};
+
+template <class T>
+void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
+  const NeuronLine& line = find_neuron(s.neuron);
+  const int64_t lanes = x.size(1);
+  check_sequence("x", x, x);
+  STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == line.states, "initial: expected ",
+                  line.states, " numbers, got ", s.initial.size());
+  STD_TORCH_CHECK(static_cast<int>(s.values.size()) == line.params &&
+                      static_cast<int>(s.table_of.size()) == line.params,
+                  "values, table_of: expected ", line.params, " entries, got ", s.values.size(),
+                  " and ", s.table_of.size());
+  STD_TORCH_CHECK(s.tables.size() == s.inner.size(), "inner: expected one entry a table");
+  STD_TORCH_CHECK(s.surrogate_values.size() <= kSurrogateParams,
+                  "surrogate_values: expected at most ", kSurrogateParams);
+  if (states) check_array<T>("states", *states, {line.states, lanes});
+
+  call.neuron = line.id;
+  call.element = element_of(x);
+  call.hard_reset = s.hard_reset;
+  call.spiking = s.spiking;
+  call.tables = !s.tables.empty();
+  call.options = Options{s.detach_reset, s.decay_input};
+  call.surrogate = find_surrogate(s.surrogate);
+  for (int i = 0; i < kSurrogateParams; ++i) {
+    const bool given = i < static_cast<int>(s.surrogate_values.size());
+    call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_values[i]) : T(0);
+  }
+  call.steps = x.size(0);
+  call.lanes = lanes;
+  call.x = x.const_data_ptr();
+  call.x_stride = x.stride(0);
+  call.states = pointer<T>(states);
+  for (int i = 0; i < line.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
+  for (int i = 0; i < line.params; ++i) {
+    auto& param = call.params[i];
+    param = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
+    const int64_t k = s.table_of[i];
+    if (k < 0) continue;
+    STD_TORCH_CHECK(k < static_cast<int64_t>(s.tables.size()), "table_of: no table ", k);
+    const int64_t size = s.tables[k].numel();
+    check_array<T>("tables", s.tables[k], {size});
+    STD_TORCH_CHECK(lanes == 0 || (size > 0 && s.inner[k] > 0 && lanes % (size * s.inner[k]) == 0),
+                    "tables: ", size, " values of ", s.inner[k], " lanes each do not divide ",
+                    lanes, " lanes");
+    param.table = static_cast<const T*>(s.tables[k].const_data_ptr());
+    param.size = size;
+    param.inner = s.inner[k];
+  }
+}
+
+using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
+
+template <class T, class Launch>
+ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states, const Settings& s,
+                           int64_t chunk, bool store_v, bool keep, Launch launch) {
+  Forward<T> call{};
+  fill(call, x, states, s);
+  const int64_t steps = call.steps, lanes = call.lanes;
+  const auto count = static_cast<int64_t>(s.initial.size());
+  const int64_t saved = keep ? checkpoint_count(steps, chunk) : 0;
+  Tensor spikes = torch::stable::new_empty(x, {steps, lanes});
+  Tensor v_seq = torch::stable::new_empty(x, {store_v ? steps : 0, lanes});
+  Tensor final_states = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
+  Tensor checkpoints = torch::stable::new_empty(x, {saved, count, lanes}, scalar_type<T>());
+  call.spikes = spikes.mutable_data_ptr();
+  call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
+  call.final_states = static_cast<T*>(final_states.mutable_data_ptr());
+  call.checkpoints = saved ? static_cast<T*>(checkpoints.mutable_data_ptr()) : nullptr;
+  if (lanes > 0) launch(call, x);
+  return {spikes, v_seq, final_states, checkpoints};
+}
+
+template <class T, class Launch>
+BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& states,
+                             const Tensor& checkpoints, const std::optional<Tensor>& grad_spikes,
+                             const std::optional<Tensor>& grad_v_seq,
+                             const std::optional<Tensor>& grad_states, const Settings& s,
+                             int64_t chunk, bool table_grads, Launch launch) {
+  Backward<T> call{};
+  fill(call, x, states, s);
+  const int64_t steps = call.steps, lanes = call.lanes;
+  const auto count = static_cast<int64_t>(s.initial.size());
+  const auto tables = table_grads ? static_cast<int64_t>(s.tables.size()) : 0;
+  check_array<T>("checkpoints", checkpoints, {checkpoint_count(steps, chunk), count, lanes});
+  if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x);
+  if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
+  if (grad_states) check_array<T>("grad_states", *grad_states, {count, lanes});
+  Tensor grad_x = torch::stable::new_empty(x, {steps, lanes});
+  Tensor grad_initial = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
+  Tensor grad_tables = torch::stable::new_empty(x, {tables, lanes}, scalar_type<T>());
+  call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
+  call.grad_spikes = pointer<void>(grad_spikes);
+  call.grad_spikes_stride = grad_spikes ? grad_spikes->stride(0) : 0;
+  call.grad_v_seq = pointer<void>(grad_v_seq);
+  call.grad_v_seq_stride = grad_v_seq ? grad_v_seq->stride(0) : 0;
+  call.grad_states = pointer<T>(grad_states);
+  call.grad_x = grad_x.mutable_data_ptr();
+  call.grad_initial = static_cast<T*>(grad_initial.mutable_data_ptr());
+  T* rows = static_cast<T*>(grad_tables.mutable_data_ptr());
+  for (size_t i = 0; i < s.table_of.size(); ++i) {
+    const bool wanted = table_grads && s.table_of[i] >= 0;
+    call.grad_params[i] = wanted ? rows + s.table_of[i] * lanes : nullptr;
+  }
+  if (lanes > 0) launch(call, x);
+  return {grad_x, grad_initial, grad_tables};
+}
+
+// The operators' implementations for a device: Driver has kChunk and launch(call, x) for every call.
+template <class Driver>
+struct Operators {
+  static ForwardOutputs scan_forward(std::string neuron, Tensor x, std::optional<Tensor> states,
+                                     std::vector<double> initial, std::vector<double> values,
+                                     std::vector<Tensor> tables, std::vector<int64_t> table_of,
+                                     std::vector<int64_t> inner, std::string surrogate,
+                                     std::vector<double> surrogate_values, bool hard_reset,
+                                     bool detach_reset, bool decay_input, bool spiking,
+                                     int64_t chunk, bool store_v, bool keep) {
+    check_chunk(chunk);
+    const Settings s{neuron,    initial,          values,     tables,       table_of,    inner,
+                     surrogate, surrogate_values, hard_reset, detach_reset, decay_input, spiking};
+    const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
+    return x.scalar_type() == ScalarType::Double
+               ? run_forward<double>(x, states, s, chunk, store_v, keep, launch)
+               : run_forward<float>(x, states, s, chunk, store_v, keep, launch);
+  }
+
+  static BackwardOutputs scan_backward(
+      std::string neuron, Tensor x, std::optional<Tensor> states, Tensor checkpoints,
+      std::optional<Tensor> grad_spikes, std::optional<Tensor> grad_v_seq,
+      std::optional<Tensor> grad_states, std::vector<double> initial, std::vector<double> values,
+      std::vector<Tensor> tables, std::vector<int64_t> table_of, std::vector<int64_t> inner,
+      std::string surrogate, std::vector<double> surrogate_values, bool hard_reset,
+      bool detach_reset, bool decay_input, bool spiking, int64_t chunk, bool table_grads) {
+    check_chunk(chunk);
+    const Settings s{neuron,    initial,          values,     tables,       table_of,    inner,
+                     surrogate, surrogate_values, hard_reset, detach_reset, decay_input, spiking};
+    const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
+    return x.scalar_type() == ScalarType::Double
+               ? run_backward<double>(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,
+                                      s, chunk, table_grads, launch)
+               : run_backward<float>(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,
+                                     s, chunk, table_grads, launch);
+  }
+
+  static void check_chunk(int64_t chunk) {
+    STD_TORCH_CHECK(chunk == Driver::kChunk, "chunk: this library was built for ", Driver::kChunk,
+                    ", got ", chunk);
+  }
+};
+
+}  // namespace snn

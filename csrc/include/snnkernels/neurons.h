@@ -1,0 +1,215 @@
+// The neurons: for each a forward step and its adjoint, pure functions on a handful of scalars.
+//
+//   step(state, x, p, options, fire) -> output       advances state[kStates] in place
+//   adjoint(before, x, p, options, fire, grad_out, grad_state, grad_p) -> grad_x
+//                                                    grad_state: after the step in, before it out;
+//                                                    grad_p: added to
+//
+// fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative; the
+// drivers choose them. Parameters come in p: the neuron's own, then v_threshold, then v_reset.
+//
+// In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order of
+// operations matters and no compiler flag may change it.
+#pragma once
+
+#include "config.h"
+
+namespace snn {
+
+constexpr int kMaxStates = 4;
+constexpr int kMaxParams = 8;
+
+struct Options {
+  bool detach_reset;
+  bool decay_input;
+};
+
+struct HardReset {
+  static constexpr bool kHard = true;
+  template <class T>
+  static SNN_HD T rest(T v_reset) {
+    return v_reset;
+  }
+  template <class T>
+  static SNN_HD T apply(T h, T spike, T, T v_reset) {
+    return (T(1) - spike) * h + spike * v_reset;
+  }
+  // Derivatives of apply by the spike and by h.
+  template <class T>
+  static SNN_HD T by_spike(T h, T, T v_reset) {
+    return v_reset - h;
+  }
+  template <class T>
+  static SNN_HD T by_h(T spike) {
+    return T(1) - spike;
+  }
+};
+
+struct SoftReset {
+  static constexpr bool kHard = false;
+  template <class T>
+  static SNN_HD T rest(T) {
+    return T(0);
+  }
+  template <class T>
+  static SNN_HD T apply(T h, T spike, T v_threshold, T) {
+    return h - spike * v_threshold;
+  }
+  template <class T>
+  static SNN_HD T by_spike(T, T v_threshold, T) {
+    return -v_threshold;
+  }
+  template <class T>
+  static SNN_HD T by_h(T) {
+    return T(1);
+  }
+};
+
+// Charge, fire, reset: what every neuron here does around its own charge.
+//
+// Charge has kStates, kParams (its own), and on states whose first is the membrane potential V
+//   charge(state, x, p, rest, options) -> H          updates the states behind the first
+//   charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest) -> grad_x
+//                                                    writes grad_state[0], turns the others from
+//                                                    after the step to before it
+template <class Charge>
+struct ChargeFireReset {
+  static constexpr int kStates = Charge::kStates;
+  static constexpr int kParams = Charge::kParams + 2;
+  static constexpr int kThreshold = Charge::kParams;
+  static constexpr int kReset = Charge::kParams + 1;
+
+  template <class Reset, class T, class Fire>
+  static SNN_HD T step(T* state, T x, const T* p, const Options& options, const Fire& fire) {
+    const T h = Charge::charge(state, x, p, Reset::rest(p[kReset]), options);
+    const T spike = fire.spike(h - p[kThreshold]);
+    state[0] = Reset::apply(h, spike, p[kThreshold], p[kReset]);
+    return spike;
+  }
+
+  template <class Reset, class T, class Fire>
+  static SNN_HD T adjoint(const T* before, T x, const T* p, const Options& options,
+                          const Fire& fire, T grad_out, T* grad_state, T* grad_p) {
+    const T rest = Reset::rest(p[kReset]);
+    T state[kStates];
+    SNN_UNROLL
+    for (int i = 0; i < kStates; ++i) state[i] = before[i];
+    const T h = Charge::charge(state, x, p, rest, options);
+    const T u = h - p[kThreshold];
+    const T spike = fire.spike(u);
+
+    const T grad_v = grad_state[0];
+    const T through_reset = grad_v * Reset::by_spike(h, p[kThreshold], p[kReset]);
+    const T grad_spike = options.detach_reset ? grad_out : grad_out + through_reset;
+    const T grad_u = grad_spike * fire.gradient(u);
+    const T grad_h = grad_u + grad_v * Reset::by_h(spike);
+
+    T grad_rest = T(0);
+    const T grad_x =
+        Charge::charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest);
+    if (Reset::kHard) {
+      grad_p[kThreshold] -= grad_u;
+      grad_p[kReset] += grad_v * spike + grad_rest;
+    } else {
+      grad_p[kThreshold] -= grad_u + grad_v * spike;
+    }
+    return grad_x;
+  }
+};
+
+struct IFCharge {
+  static constexpr int kStates = 1;
+  static constexpr int kParams = 0;
+
+  template <class T>
+  static SNN_HD T charge(T* state, T x, const T*, T, const Options&) {
+    return state[0] + x;
+  }
+
+  template <class T>
+  static SNN_HD T charge_adjoint(const T*, T, const T*, T, const Options&, T grad_h, T* grad_state,
+                                 T*, T&) {
+    grad_state[0] = grad_h;
+    return grad_h;
+  }
+};
+
+// LIF, p = {tau}: the leak is divided by tau.
+struct LIFCharge {
+  static constexpr int kStates = 1;
+  static constexpr int kParams = 1;
+
+  template <class T>
+  static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
+    const T v = state[0];
+    const T leak = v - rest;
+    return options.decay_input ? v + (x - leak) / p[0] : v - leak / p[0] + x;
+  }
+
+  template <class T>
+  static SNN_HD T charge_adjoint(const T* before, T x, const T* p, T rest, const Options& options,
+                                 T grad_h, T* grad_state, T* grad_p, T& grad_rest) {
+    const T r = T(1) / p[0];
+    const T scaled = grad_h * r;
+    const T leak = before[0] - rest;
+    const T decaying = options.decay_input ? x - leak : -leak;
+    grad_state[0] = grad_h - scaled;
+    grad_p[0] -= scaled * decaying * r;
+    grad_rest += scaled;
+    return options.decay_input ? scaled : grad_h;
+  }
+};
+
+// LIF, p = {r}: the leak is multiplied by r = 1 / tau.
+struct ParametricLIFCharge {
+  static constexpr int kStates = 1;
+  static constexpr int kParams = 1;
+
+  template <class T>
+  static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
+    const T v = state[0];
+    const T leak = v - rest;
+    return options.decay_input ? v + (x - leak) * p[0] : v - leak * p[0] + x;
+  }
+
+  template <class T>
+  static SNN_HD T charge_adjoint(const T* before, T x, const T* p, T rest, const Options& options,
+                                 T grad_h, T* grad_state, T* grad_p, T& grad_rest) {
+    const T scaled = grad_h * p[0];
+    const T leak = before[0] - rest;
+    grad_state[0] = grad_h - scaled;
+    grad_p[0] += grad_h * (options.decay_input ? x - leak : -leak);
+    grad_rest += scaled;
+    return options.decay_input ? scaled : grad_h;
+  }
+};
+
+// p = {alpha, beta}, states V and I: I' = alpha I + X, H = beta V + I'.
+struct CubaLIFCharge {
+  static constexpr int kStates = 2;
+  static constexpr int kParams = 2;
+
+  template <class T>
+  static SNN_HD T charge(T* state, T x, const T* p, T, const Options&) {
+    state[1] = p[0] * state[1] + x;
+    return p[1] * state[0] + state[1];
+  }
+
+  template <class T>
+  static SNN_HD T charge_adjoint(const T* before, T, const T* p, T, const Options&, T grad_h,
+                                 T* grad_state, T* grad_p, T&) {
+    const T grad_i = grad_state[1] + grad_h;
+    grad_p[0] += grad_i * before[1];
+    grad_p[1] += grad_h * before[0];
+    grad_state[0] = grad_h * p[1];
+    grad_state[1] = grad_i * p[0];
+    return grad_i;
+  }
+};
+
+using IF = ChargeFireReset<IFCharge>;
+using LIF = ChargeFireReset<LIFCharge>;
+using ParametricLIF = ChargeFireReset<ParametricLIFCharge>;
+using CubaLIF = ChargeFireReset<CubaLIFCharge>;
+
+}  // namespace snn

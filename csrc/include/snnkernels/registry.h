@@ -1,0 +1,56 @@
+// Everything that has a name: ids, names, parameter counts and dispatch follow from these lines.
+#pragma once
+
+#include "neurons.h"
+#include "surrogates.h"
+
+// X(struct, (states), (parameters before v_threshold and v_reset))
+#define SNN_FOR_EACH_NEURON(X)    \
+  X(IF, (v), ())                  \
+  X(LIF, (v), (tau))              \
+  X(ParametricLIF, (v), (r))      \
+  X(CubaLIF, (v, i), (alpha, beta))
+
+// X(struct, (parameters))
+#define SNN_FOR_EACH_SURROGATE(X)   \
+  X(Sigmoid, (alpha))               \
+  X(ATan, (alpha))                  \
+  X(Erf, (alpha))                   \
+  X(PiecewiseQuadratic, (alpha))    \
+  X(PiecewiseExp, (alpha))          \
+  X(SoftSign, (alpha))              \
+  X(SuperSpike, (alpha))            \
+  X(FastSigmoid, (slope))           \
+  X(Rect, (alpha))                  \
+  X(Gaussian, (sigma))              \
+  X(NonzeroSignLogAbs, (alpha))     \
+  X(PiecewiseLeakyReLU, (w, c))     \
+  X(LeakyKReLU, (leak, k))          \
+  X(LogTailedReLU, (alpha))         \
+  X(S2NN, (alpha, beta))            \
+  X(QPseudoSpike, (alpha))          \
+  X(FakeNumericalGradient, (alpha)) \
+  X(SquarewaveFourierSeries, (n, T_period))
+
+namespace snn {
+
+enum class SurrogateId : int {
+#define SNN_LINE(Name, params) Name,
+  SNN_FOR_EACH_SURROGATE(SNN_LINE)
+#undef SNN_LINE
+};
+
+// Calls f with a value of the surrogate's struct.
+template <class F>
+SNN_HD auto with_surrogate(SurrogateId id, F&& f) {
+  switch (id) {
+#define SNN_LINE(Name, params) \
+  case SurrogateId::Name:      \
+    return f(Name{});
+    SNN_FOR_EACH_SURROGATE(SNN_LINE)
+#undef SNN_LINE
+  }
+  return f(Sigmoid{});
+}
+
+}  // namespace snn

@@ -1,0 +1,85 @@
+// A call of the scan as plain data: what the operators hand to a backend's driver.
+//
+// Sequences are [T, L] with stride 1 over the lanes L. Spikes, v_seq and grad_x are contiguous; x and
+// the incoming gradients have any stride over T. States are [S, L] in the arithmetic's type T, and
+// checkpoints [C, S, L]: the states at the start of every chunk but the first.
+#pragma once
+
+#include "launch.h"
+#include "registry.h"
+
+namespace snn {
+
+enum class NeuronId : int {
+#define SNN_LINE(Name, states, params) Name,
+  SNN_FOR_EACH_NEURON(SNN_LINE)
+#undef SNN_LINE
+};
+
+// Calls f with a value of the neuron's struct.
+template <class F>
+SNN_HD void with_neuron(NeuronId id, F&& f) {
+  switch (id) {
+#define SNN_LINE(Name, states, params) \
+  case NeuronId::Name:                 \
+    return f(Name{});
+    SNN_FOR_EACH_NEURON(SNN_LINE)
+#undef SNN_LINE
+  }
+}
+
+// The element types of sequences; the arithmetic is in double for kFloat64 and in float for the rest.
+enum class Element : int { kFloat64, kFloat32, kFloat16, kBFloat16 };
+
+// A parameter: a number, or for lane l the element l / inner % size of a table.
+template <class T>
+struct Parameter {
+  T value;
+  const T* table;
+  int64 size;
+  int64 inner;
+
+  SNN_HD T at(int64 lane) const { return table ? table[lane / inner % size] : value; }
+};
+
+template <class T>
+struct Scan {
+  NeuronId neuron;
+  Element element;
+  bool hard_reset;
+  bool spiking;
+  bool tables;  // whether any parameter is one
+  Options options;
+  SurrogateId surrogate;
+  T surrogate_params[kSurrogateParams];
+  int64 steps;
+  int64 lanes;
+  const void* x;
+  int64 x_stride;
+  const T* states;  // null: the numbers in initial
+  T initial[kMaxStates];
+  Parameter<T> params[kMaxParams];
+};
+
+template <class T>
+struct Forward : Scan<T> {
+  void* spikes;
+  void* v_seq;  // null: not wanted
+  T* final_states;
+  T* checkpoints;  // null: not wanted
+};
+
+template <class T>
+struct Backward : Scan<T> {
+  const T* checkpoints;
+  const void* grad_spikes;  // null: zero
+  int64 grad_spikes_stride;
+  const void* grad_v_seq;  // null: zero
+  int64 grad_v_seq_stride;
+  const T* grad_states;  // null: zero
+  void* grad_x;
+  T* grad_initial;
+  T* grad_params[kMaxParams];  // null: not wanted; else one sum over T per lane
+};
+
+}  // namespace snn
