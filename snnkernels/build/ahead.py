@@ -11,7 +11,7 @@ from .archs import Arch, format_archs
 from .compile import Toolchain, build_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
-from .loader import Plan, archs_from_environment, make_manifest, make_plan
+from .loader import Plan, archs_from_environment, check_known, make_manifest, make_plan
 from .progress import BuildProgress, verbose
 from .toolchain import find_cxx, find_nvcc, torch_info
 
@@ -45,6 +45,7 @@ def plan_ahead(device_type: DeviceType) -> Plan:
         return make_plan(library, Toolchain(torch, cxx), f"every {machine} CPU")
     nvcc = find_nvcc(torch.cuda)
     archs = archs_from_environment() or default_archs(nvcc.archs)
+    check_known(archs, nvcc)
     library = cuda_library(csrc, archs=archs)
     return make_plan(library, Toolchain(torch, find_cxx(), nvcc), format_archs(archs))
 

@@ -26,6 +26,11 @@ class Arch:
         return f"{self.major}{self.minor}{self.suffix}"
 
     @property
+    def plain_number(self) -> str:
+        """The number without a suffix: "90"."""
+        return f"{self.major}{self.minor}"
+
+    @property
     def gencode(self) -> tuple[str, ...]:
         """The nvcc flags that compile for it."""
         flags = [f"-gencode=arch=compute_{self.number},code=sm_{self.number}"]

@@ -39,6 +39,7 @@ class Manifest:
     Attributes:
         device_type: "cpu" or "cuda".
         key: the hash that names the entry.
+        family: the hash without the GPU architectures.
         created: when it was built, seconds since the epoch.
         seconds: how long that took.
         size: the library's size in bytes.
@@ -52,6 +53,7 @@ class Manifest:
 
     device_type: DeviceType
     key: str
+    family: str
     created: float
     seconds: float
     size: int

@@ -71,7 +71,8 @@ def compile_step(
     if unit.is_cuda:
         if tools.nvcc is None:
             raise ValueError(f"{unit.source.name}: a CUDA source needs a tool chain with nvcc")
-        compiler = (tools.nvcc.path, f"-ccbin={tools.cxx.command[-1]}")
+        threads = max(1, job_count() // len(library.units))
+        compiler = (tools.nvcc.path, f"-ccbin={tools.cxx.program}", f"--threads={threads}")
     target = ("-c", str(unit.source), "-o", str(folder / unit.object_name))
     title = unit.source.relative_to(library.csrc).as_posix()
     if unit.variant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from .description import (
 )
 from .errors import BuildError, build_error
 from .progress import BuildProgress, verbose
-from .toolchain import find_cxx, find_nvcc, torch_info
+from .toolchain import Nvcc, find_cxx, find_nvcc, torch_info
 
 Origin = Literal["prebuilt", "cache", "jit"]
 
@@ -57,6 +58,9 @@ class Plan:
     sources: str
     target: str
     key: str
+    family: str
+    capabilities: tuple[tuple[int, int], ...] = ()
+    """The GPUs here, if they chose the architectures: any build that runs on them will do."""
 
     @property
     def what(self) -> str:
@@ -127,6 +131,17 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
     return LoadedLibrary(entry.library, "jit" if built else "cache", time.perf_counter() - start)
 
 
+def check_loads(entry: cache.Entry) -> None:
+    """Load an entry's library into this process, unless it is there.
+
+    Raises:
+        BuildError: it does not load.
+    """
+    with _lock:
+        if entry.manifest.device_type not in _outcomes:
+            _load_library(entry.library, entry.manifest.device_type)
+
+
 def _load_library(path: Path, device_type: DeviceType) -> None:
     import torch
 
@@ -172,14 +187,14 @@ def _why_not_for_this_gpu(manifest: cache.Manifest) -> str:
     return ""
 
 
-def _capabilities() -> list[tuple[int, int]]:
+def _capabilities() -> tuple[tuple[int, int], ...]:
     """The compute capabilities of the GPUs that this process sees, ascending."""
     import torch
 
     if not torch.cuda.is_available():
-        return []
+        return ()
     devices = range(torch.cuda.device_count())
-    return sorted({torch.cuda.get_device_capability(index) for index in devices})
+    return tuple(sorted({torch.cuda.get_device_capability(index) for index in devices}))
 
 
 class Outlook(NamedTuple):
@@ -204,7 +219,7 @@ def outlook(device_type: DeviceType) -> Outlook:
         plan = plan_build(device_type)
     except BuildError as error:
         return Outlook("torch", str(error))
-    entry = cache.find(device_type, plan.key)
+    entry = find_entry(plan)
     if entry is not None:
         return Outlook("native", f"in the cache: {entry.library}")
     return Outlook("native", f"builds at first use with {plan.tools}, for {plan.target}")
@@ -232,9 +247,13 @@ def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) 
         return make_plan(library, Toolchain(torch, cxx), target)
     nvcc = find_nvcc(torch.cuda)
     cxx = find_cxx()
-    chosen = tuple(archs) if archs is not None else default_archs(nvcc.archs)
+    named = tuple(archs) if archs is not None else archs_from_environment()
+    capabilities = () if named else _capabilities_to_build_for()
+    chosen = named or archs_for_capabilities(capabilities, nvcc.archs)
+    check_known(chosen, nvcc)
     library = cuda_library(csrc, archs=chosen, werror=werror)
-    return make_plan(library, Toolchain(torch, cxx, nvcc), format_archs(chosen))
+    tools = Toolchain(torch, cxx, nvcc)
+    return make_plan(library, tools, format_archs(chosen), capabilities)
 
 
 def _csrc() -> Path:
@@ -249,37 +268,66 @@ def _csrc() -> Path:
         ) from error
 
 
-def make_plan(library: Library, tools: Toolchain, target: str) -> Plan:
-    """Hash all that decides what a build gives into the plan's key."""
+def make_plan(
+    library: Library,
+    tools: Toolchain,
+    target: str,
+    capabilities: tuple[tuple[int, int], ...] = (),
+) -> Plan:
+    """Hash all that decides what a build gives into a key; the family leaves out the GPUs."""
     sources = sources_digest(library.csrc, library.device_type)
     nvcc = tools.nvcc
     parts = [
         library.name,
         sources,
-        *library.flags,
+        *(re.sub(r"-gencode=\S+ ?", "", flags) for flags in library.flags),
         tools.torch.version,
         str(tools.torch.cuda),
         tools.cxx.version,
         tools.cxx.target,
         f"{nvcc.version} {nvcc.root}" if nvcc else "",
-        target,
     ]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return Plan(library, tools, sources, target, key)
+    family = _hash(parts)
+    key = _hash([family, target, *library.flags])
+    return Plan(library, tools, sources, target, key, family, capabilities)
 
 
-def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
-    """Return the GPU architectures to build for: from the environment, else those of the GPUs here.
+def _hash(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    Args:
-        known: what nvcc can compile for ("75", ...); a newer GPU gets the newest of them as PTX.
+
+def find_entry(plan: Plan) -> cache.Entry | None:
+    """Return the cache's entry for a plan, or another of its family that runs on the GPUs here."""
+    device_type = plan.library.device_type
+    entry = cache.find(device_type, plan.key)
+    if entry is not None or not plan.capabilities:
+        return entry
+    for other in cache.entries():
+        if other.manifest.family == plan.family:
+            archs = parse_archs(other.manifest.target)
+            if all(any(arch.runs_on(own) for arch in archs) for own in plan.capabilities):
+                return other
+    return None
+
+
+def check_known(archs: Sequence[Arch], nvcc: Nvcc) -> None:
+    """Refuse an architecture that this nvcc can't compile for.
 
     Raises:
-        BuildError: neither says, or the environment's list can't be read.
+        BuildError: naming it and those that nvcc knows.
     """
-    named = archs_from_environment()
-    if named:
-        return named
+    unknown = [arch for arch in archs if arch.plain_number not in nvcc.archs]
+    if unknown and nvcc.archs:
+        known = ", ".join(f"{number[:-1]}.{number[-1]}" for number in nvcc.archs)
+        raise build_error(
+            f"nvcc {nvcc.version} can't compile for GPU architecture {unknown[0]}",
+            found=format_archs(archs),
+            expected=f"one of {known}",
+            remedy="name another architecture, or install another CUDA toolkit",
+        )
+
+
+def _capabilities_to_build_for() -> tuple[tuple[int, int], ...]:
     capabilities = _capabilities()
     if not capabilities:
         raise build_error(
@@ -288,6 +336,18 @@ def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
             expected="a GPU, or its architecture by name",
             remedy="export SNNKERNELS_CUDA_ARCH=9.0 (the compute capability of your GPU)",
         )
+    return capabilities
+
+
+def archs_for_capabilities(
+    capabilities: Sequence[tuple[int, int]], known: Sequence[str]
+) -> tuple[Arch, ...]:
+    """Return the architectures for the given GPUs.
+
+    Args:
+        capabilities: the GPUs' compute capabilities, ascending, at least one.
+        known: what nvcc can compile for ("75", ...); a newer GPU gets the newest of them as PTX.
+    """
     newest = max((_capability(number) for number in known), default=capabilities[-1])
     clamped = {(min(own, newest), own > newest) for own in capabilities}
     return tuple(sorted(Arch(*capability, ptx=ptx) for capability, ptx in clamped))
@@ -334,7 +394,7 @@ def ensure(plan: Plan, *, why: str = "", force: bool = False) -> tuple[cache.Ent
     Raises:
         BuildError: the build failed, or there is nowhere to build.
     """
-    entry = None if force else cache.find(plan.library.device_type, plan.key)
+    entry = None if force else find_entry(plan)
     if entry is not None:
         return entry, False
     asked = time.time()
@@ -377,6 +437,7 @@ def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:
     return cache.Manifest(
         device_type=plan.library.device_type,
         key=plan.key,
+        family=plan.family,
         created=time.time(),
         seconds=round(seconds, 2),
         size=path.stat().st_size,

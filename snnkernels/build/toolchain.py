@@ -19,6 +19,7 @@ from pathlib import Path
 from .description import TORCH_FLOOR
 from .errors import build_error
 
+DEFAULT_CUDA = "/usr/local/cuda"
 _QUERY_SECONDS = 60
 
 
@@ -60,6 +61,11 @@ class Compiler:
     native_flags: tuple[str, ...] = ()
     instruction_sets: tuple[str, ...] = ()
     problem: str = ""
+
+    @property
+    def program(self) -> str:
+        """The compiler itself, where the command also has a launcher (ccache) or flags."""
+        return [word for word in self.command if not word.startswith("-")][-1]
 
     def __str__(self) -> str:
         return f"{self.version or 'no version'} ({shlex.join(self.command)}, {self.origin})"
@@ -250,8 +256,8 @@ def _nvcc_candidates() -> Iterator[tuple[str, str]]:
         yield "PATH", on_path
     for path in _pip_files("bin/nvcc"):
         yield "nvidia packages", path
-    if os.path.exists("/usr/local/cuda/bin/nvcc"):
-        yield "/usr/local/cuda", "/usr/local/cuda/bin/nvcc"
+    if os.path.exists(os.path.join(DEFAULT_CUDA, "bin", "nvcc")):
+        yield DEFAULT_CUDA, os.path.join(DEFAULT_CUDA, "bin", "nvcc")
 
 
 def _pip_files(pattern: str) -> list[str]:

@@ -1,0 +1,90 @@
+"""A small stand-in for the kernels' sources and compilers that misbehave on request."""
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from snnkernels.build import cache, description, loader
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def write_program(path: Path, script: str) -> Path:
+    """Write an executable shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + textwrap.dedent(script))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sources that build in a blink, in place of the real ones, with an empty cache."""
+    folder = tmp_path / "checkout" / "csrc"
+    sources = {
+        "ops.cpp": '#include "twice.h"\nint four() { return twice(2); }\n',
+        "cpu/kernels_twice.cpp": '#include "twice.h"\n'
+        "namespace SNN_CPU_ISA { int two() { return twice(1); } }\n",
+        "include/twice.h": "inline int twice(int x) { return 2 * x; }\n",
+        "cuda/twice.cu": "__global__ void twice(int* x) { *x *= 2; }\n",
+    }
+    for name, text in sources.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    package = folder.parent / "snnkernels"
+    monkeypatch.setattr(description, "PACKAGE_DIR", package)
+    monkeypatch.setattr(loader, "PREBUILT_DIR", package / "_lib")
+    monkeypatch.setattr(loader, "_outcomes", {})
+    monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setenv("SNNKERNELS_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("CXX", "CUDACXX", "CUDA_HOME", "CUDA_PATH", "SNNKERNELS_CUDA_ARCH"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("TORCH_CUDA_ARCH_LIST", "SNNKERNELS_WERROR", "SNNKERNELS_VERBOSE", "MAX_JOBS"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def counting_cxx(csrc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Make $CXX a compiler that is slow and counts its compiles; return the count."""
+    count = tmp_path / "compiles"
+    count.write_text("")
+    program = write_program(
+        tmp_path / "bin" / "slow-c++",
+        f"""
+        case "$*" in *" -c "*) sleep 0.5; echo x >> {count};; esac
+        exec c++ "$@"
+        """,
+    )
+    monkeypatch.setenv("CXX", str(program))
+    return lambda: len(count.read_text().split())
+
+
+@pytest.fixture
+def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Run Python code in another process that sees the stand-in sources."""
+
+    def start(code: str) -> subprocess.Popen[str]:
+        prelude = f"""
+            from pathlib import Path
+            from snnkernels.build import cache, description, loader
+            description.PACKAGE_DIR = Path({str(csrc.parent / "snnkernels")!r})
+            loader.PREBUILT_DIR = description.PACKAGE_DIR / "_lib"
+        """
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+    return start
