@@ -23,8 +23,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from ._errors import ExampleError, needs_extra
+
 CLASSES = 10
 DATASETS = ("mnist", "digits", "auto")
+BATCH_SIZES = {"mnist": 128, "digits": 16}  # what suits the number of samples
 
 _MNIST_SIDE = 28
 _MNIST_FILES = {
@@ -35,8 +38,8 @@ _UNSIGNED_BYTE = 8
 _DOWNLOAD_TIMEOUT_S = 30.0
 
 
-class DatasetError(RuntimeError):
-    """A data set cannot be read; the message says which file, what was found and what was expected."""
+class DatasetError(ExampleError):
+    """A data set cannot be read; the message names the file, what was found and what expected."""
 
 
 class DatasetMissing(DatasetError):
@@ -45,7 +48,7 @@ class DatasetMissing(DatasetError):
 
 @dataclass(frozen=True)
 class Samples:
-    """Images ``[N, pixels]`` as float32 intensities in [0, 1], and their labels ``[N]`` as int64."""
+    """Images ``[N, pixels]``, float32 intensities in [0, 1], and their labels ``[N]``, int64."""
 
     images: Tensor
     labels: Tensor
@@ -62,7 +65,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test samples under the name of the data set."""
+    """Training and test samples of the data set ``name``, ``"mnist"`` or ``"digits"``."""
 
     name: str
     train: Samples
@@ -98,8 +101,8 @@ def load_dataset(name: str, folder: Path) -> Dataset:
 def load_mnist(folder: Path) -> Dataset:
     """MNIST from its four files below ``folder``, which are downloaded by torchvision if absent.
 
-    The files may be raw or gzipped (``.gz``), in ``folder/MNIST/raw`` (where torchvision keeps them),
-    in ``folder/raw`` or in ``folder``.
+    The files may be raw or gzipped (``.gz``), in ``folder/MNIST/raw`` (where torchvision keeps
+    them), in ``folder/raw`` or in ``folder``.
 
     Raises:
         DatasetMissing: a file can be neither found nor downloaded.
@@ -109,7 +112,7 @@ def load_mnist(folder: Path) -> Dataset:
         reason = _download_mnist(folder)
         if missing := _missing_files(folder):
             raise DatasetMissing(_missing_message(folder, missing, reason))
-    return Dataset("MNIST", *(_read_samples(folder, part) for part in _MNIST_FILES))
+    return Dataset("mnist", *(_read_samples(folder, part) for part in _MNIST_FILES))
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -128,20 +131,19 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     expected = struct.pack(">BBBB", 0, 0, _UNSIGNED_BYTE, dimensions)
     if content[:4] != expected:
         raise DatasetError(
-            f"{path} is not the IDX file it should be: it begins with {_hex(content[:4])}, expected the "
-            f"magic number {_hex(expected)} (unsigned bytes in {dimensions} dimension"
-            f"{'s' if dimensions > 1 else ''})"
+            f"{path} is not the IDX file it should be: it begins with {_hex(content[:4])}, "
+            f"expected the magic number {_hex(expected)} (unsigned bytes, {dimensions}-dimensional)"
         )
     if len(content) < header:
         raise DatasetError(
-            f"{path} is truncated: {len(content)} bytes, expected at least the {header} bytes of its header"
+            f"{path} is truncated: {len(content)} bytes, expected {header} for its header alone"
         )
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if len(content) != header + math.prod(shape):
+    length = header + math.prod(shape)
+    if len(content) != length:
         raise DatasetError(
-            f"{path} is {'truncated' if len(content) < header + math.prod(shape) else 'too long'}: "
-            f"{len(content):,} bytes, expected {header + math.prod(shape):,} "
-            f"({header} of header and {' x '.join(map(str, shape))})"
+            f"{path} is {'truncated' if len(content) < length else 'too long'}: {len(content):,} "
+            f"bytes, expected {length:,} ({header} of header and {' x '.join(map(str, shape))})"
         )
     return torch.frombuffer(content, dtype=torch.uint8)[header:].reshape(shape)
 
@@ -157,12 +159,13 @@ def _read_bytes(path: Path) -> bytearray:
         return bytearray(gzip.decompress(content))
     except EOFError as error:
         raise DatasetError(
-            f"{path} is truncated: its gzip stream of {len(content):,} bytes has no end; delete it and "
-            "download it again"
+            f"{path} is truncated: its gzip stream of {len(content):,} bytes has no end; delete it "
+            "and get it anew"
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(
-            f"{path} is not a sound gzip file ({error}); it begins with {_hex(content[:4])}, expected 1f 8b"
+            f"{path} is not a sound gzip file ({error}); it begins with {_hex(content[:4])}, "
+            "expected 1f 8b"
         ) from error
 
 
@@ -176,8 +179,8 @@ def _read_samples(folder: Path, part: str) -> Samples:
         raise DatasetError(f"{images_path} holds images of {found} pixels, expected 28 x 28")
     if len(images) != len(labels):
         raise DatasetError(
-            f"{labels_path} holds {len(labels)} labels, expected {len(images)}, one for each image of "
-            f"{images_path}"
+            f"{labels_path} holds {len(labels)} labels, expected {len(images)}, one for each image "
+            f"of {images_path}"
         )
     if len(labels) == 0:
         raise DatasetError(f"{images_path} holds no images, expected at least one")
@@ -213,13 +216,13 @@ def _missing_message(folder: Path, missing: list[str], reason: str) -> str:
     return (
         f"MNIST is not there: {', '.join(missing)} (raw or .gz) in none of {places}.\n"
         f"It could not be downloaded either: {reason}.\n"
-        "Name the folder of the four files with --dataset-dir, or train on scikit-learn's 8x8 digits "
-        "with --dataset digits."
+        "Name the folder of the four files with --dataset-dir, or train on scikit-learn's 8x8 "
+        "digits with --dataset digits."
     )
 
 
 def _download_mnist(folder: Path) -> str:
-    """Let torchvision download MNIST into ``folder/MNIST/raw``; returns why it could not, or ``""``.
+    """Let torchvision download MNIST into ``folder/MNIST/raw``; returns why it failed, or ``""``.
 
     The files appear there only once they are whole.
     """
@@ -250,7 +253,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _hex(data: bytes) -> str:
+def _hex(data: bytes | bytearray) -> str:
     return data.hex(" ") or "nothing"
 
 
@@ -261,15 +264,12 @@ def load_digits() -> Dataset:
     """The 1797 digits of 8x8 pixels that scikit-learn carries; every fifth one is a test sample.
 
     Raises:
-        DatasetMissing: scikit-learn does not import.
+        ExampleError: scikit-learn does not import.
     """
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DatasetMissing(
-            f"the 8x8 digits come with scikit-learn, which does not import ({error}): "
-            "pip install 'snnkernels[examples]'"
-        ) from error
+        raise needs_extra("scikit-learn", error) from error
     digits = datasets.load_digits()
     images = torch.tensor(digits.data, dtype=torch.float32).div_(16)  # 17 levels, 0 to 16
     labels = torch.tensor(digits.target, dtype=torch.int64)

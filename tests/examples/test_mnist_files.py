@@ -1,4 +1,4 @@
-"""Reading the digits: MNIST's files, raw, gzipped, damaged and absent, and scikit-learn's digits."""
+"""Reading the digits: MNIST's files, sound, damaged and absent, and scikit-learn's digits."""
 
 import gzip
 import os
@@ -12,6 +12,7 @@ import torch
 
 from snnkernels.examples import _data
 from snnkernels.examples._data import DatasetError, DatasetMissing
+from snnkernels.examples._errors import ExampleError
 
 TRAIN, TEST = 12, 5
 
@@ -69,7 +70,7 @@ def fake_torchvision(monkeypatch, download):
 def test_mnist_is_read_wherever_and_however_it_lies(tmp_path, place, zipped):
     write_mnist(tmp_path / place, zipped)
     dataset = _data.load_dataset("mnist", tmp_path)
-    assert dataset.name == "MNIST"
+    assert dataset.name == "mnist"
     assert dataset.train.images.shape == (TRAIN, 784)
     assert dataset.test.images.shape == (TEST, 784)
     assert dataset.train.images.dtype == torch.float32
@@ -108,7 +109,9 @@ def test_a_file_with_too_many_bytes_is_named_with_the_length_found_and_expected(
 def test_a_file_that_ends_in_its_header_is_truncated(tmp_path, length):
     whole = mnist_files()["train-images-idx3-ubyte"]
     write_mnist(tmp_path, train_images=whole[:length])
-    with pytest.raises(DatasetError, match=rf"truncated: {length} bytes, expected at least the 16"):
+    with pytest.raises(
+        DatasetError, match=rf"truncated: {length} bytes, expected 16 for its header alone"
+    ):
         _data.load_mnist(tmp_path)
 
 
@@ -158,7 +161,7 @@ def test_a_foreign_file_is_named_with_the_magic_number_found_and_expected(tmp_pa
     write_mnist(tmp_path, train_images=content)
     message = (
         rf"train-images-idx3-ubyte is not the IDX file .* begins with {found}, "
-        r"expected the magic number 00 00 08 03 \(unsigned bytes in 3 dimensions\)"
+        r"expected the magic number 00 00 08 03 \(unsigned bytes, 3-dimensional\)"
     )
     with pytest.raises(DatasetError, match=message):
         _data.load_mnist(tmp_path)
@@ -172,7 +175,9 @@ def test_images_of_another_size_are_refused(tmp_path):
 
 def test_fewer_labels_than_images_are_refused(tmp_path):
     write_mnist(tmp_path, train_labels=idx(torch.zeros(TRAIN - 1, dtype=torch.int)))
-    message = r"train-labels-idx1-ubyte holds 11 labels, expected 12, one for each image of .*train-images"
+    message = (
+        r"train-labels-idx1-ubyte holds 11 labels, expected 12, one for each image of .*images"
+    )
     with pytest.raises(DatasetError, match=message):
         _data.load_mnist(tmp_path)
 
@@ -265,5 +270,5 @@ def test_the_digits_are_split_the_same_way_every_time_and_lie_in_zero_to_one():
 
 def test_without_scikit_learn_the_digits_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DatasetMissing, match=r"pip install 'snnkernels\[examples\]'"):
+    with pytest.raises(ExampleError, match=r"pip install 'snnkernels\[examples\]'"):
         _data.load_digits()

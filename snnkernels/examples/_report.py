@@ -1,0 +1,105 @@
+"""What the one who waits sees: a progress bar, a line for each epoch, and TensorBoard's curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ._checkpoint import EpochResult, Figures
+from ._errors import needs_extra
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_REFRESH_S = 0.1
+
+
+class Meter:
+    """Mean loss and accuracy over the samples seen, shown in a progress bar.
+
+    The sums stay on the device and are fetched only when the bar is drawn, so that a GPU need not
+    wait for each batch.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+        self._loss: Tensor | float = 0.0
+        self._correct: Tensor | int = 0
+        self._count = 0
+        self._start = self._drawn = time.perf_counter()
+
+    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
+        """A batch of ``count`` samples: its mean loss and how many were classified correctly."""
+        self._loss = self._loss + loss.detach() * count
+        self._correct = self._correct + correct
+        self._count += count
+        if not self._progress.disable and time.perf_counter() - self._drawn > _REFRESH_S:
+            self._draw()
+
+    def figures(self) -> Figures:
+        """The figures so far; waits for the device."""
+        loss, accuracy = float(self._loss) / self._count, float(self._correct) / self._count
+        return Figures(self._count, loss, accuracy, time.perf_counter() - self._start)
+
+    def _draw(self) -> None:
+        now = self.figures()
+        self._drawn = time.perf_counter()
+        text = f"loss {now.loss:.4f}, accuracy {now.accuracy:.1%}, {_speed(now)}"
+        self._progress.update(self._task, completed=now.samples, figures=text, refresh=True)
+
+
+@contextmanager
+def progress_bar(label: str, samples: int) -> Iterator[Meter]:
+    """A bar on stderr over ``samples`` samples, gone at its end; none if that is no terminal."""
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        yield Meter(progress, progress.add_task(label, total=samples, figures=""))
+
+
+def epoch_line(result: EpochResult, epochs: int) -> str:
+    """The report of an epoch, in one line."""
+    training, test = result.training, result.test
+    return (
+        f"epoch {result.epoch}/{epochs}: loss {training.loss:.4f}, accuracy "
+        f"{training.accuracy:.2%} training, {test.accuracy:.2%} test; "
+        f"{training.seconds:.1f} s training ({_speed(training)}), {test.seconds:.1f} s test"
+    )
+
+
+def _speed(figures: Figures) -> str:
+    return f"{figures.samples / figures.seconds:,.0f} images/s"
+
+
+@contextmanager
+def accuracy_log(folder: str, epochs_done: int) -> Iterator[SummaryWriter]:
+    """A TensorBoard writer into ``folder``, where later epochs of an earlier run are purged."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise needs_extra("TensorBoard", error) from error
+    with SummaryWriter(folder, purge_step=epochs_done + 1) as writer:
+        yield writer
+
+
+def log_accuracy(writer: SummaryWriter, result: EpochResult) -> None:
+    """Add the accuracies of an epoch to TensorBoard's scalars, on disk at once."""
+    writer.add_scalar("train_accuracy", result.training.accuracy, result.epoch)
+    writer.add_scalar("test_accuracy", result.test.accuracy, result.epoch)
+    writer.flush()

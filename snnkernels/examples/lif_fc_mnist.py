@@ -1,0 +1,228 @@
+"""Digits with two layers of LIF neurons: the network of the Clock_driven tutorial.
+
+An image is shown for T steps, as random spikes whose rate follows the intensity of each pixel. They
+pass two fully connected layers, each followed by LIF neurons. The last layer has a neuron for each
+digit, and the one that fires most names the digit: training brings the firing rates near to the
+one-hot label.
+
+    python -m snnkernels.examples.lif_fc_mnist --dataset-dir data --epochs 3
+
+Without any flag it asks for the settings at the prompt; at the end of input the rest keeps its
+defaults. A run that was killed goes on with ``--resume`` after its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn, optim
+
+from snnkernels import backend, functional, neuron
+from snnkernels.build import BuildError
+from snnkernels.encoding import PoissonEncoder
+
+from ._checkpoint import Checkpoint, EpochResult
+from ._data import BATCH_SIZES, CLASSES, Samples, load_dataset
+from ._errors import ExampleError
+from ._report import Meter, accuracy_log, epoch_line, log_accuracy, progress_bar
+from ._settings import Settings, read_arguments, resumed
+
+HIDDEN = 196
+CHECKPOINT = "checkpoint.pt"
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def build_net(pixels: int, settings: Settings) -> nn.Sequential:
+    """The network, pixels - 196 - 10 with LIF neurons after each layer, as ``settings`` say."""
+    net = nn.Sequential(
+        nn.Linear(pixels, HIDDEN, bias=False),
+        neuron.LIFNode(tau=settings.tau),
+        nn.Linear(HIDDEN, CLASSES, bias=False),
+        neuron.LIFNode(tau=settings.tau),
+    )
+    functional.set_step_mode(net, settings.step_mode)
+    functional.set_backend(net, settings.backend)
+    return net.to(settings.device)
+
+
+class DirectEncoder(nn.Module):
+    """No spikes but the image itself in every step; the first LIF layer then does the encoding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def encode(self, x: Tensor, T: int) -> Tensor:
+        return x.expand(T, *x.shape)
+
+
+ENCODERS = {"poisson": PoissonEncoder, "direct": DirectEncoder}
+
+
+def firing_rates(net: nn.Sequential, images: Tensor, settings: Settings) -> Tensor:
+    """Spikes per step of each output neuron, ``[B, 10]``, for images ``[B, pixels]``."""
+    encoder, T = ENCODERS[settings.encoder](), settings.T
+    if settings.encoder == "direct":  # the first layer's current is the same in every step
+        first, *rest = net
+        images, net = first(images), nn.Sequential(*rest)
+    if settings.step_mode == "m":
+        return net(encoder.encode(images, T)).mean(0)
+    return sum(net(encoder(images)) for _ in range(T)) / T
+
+
+# --- training and testing ------------------------------------------------------------------------
+
+
+def train_epoch(
+    net: nn.Sequential,
+    samples: Samples,
+    optimizer: optim.Optimizer,
+    settings: Settings,
+    meter: Meter,
+) -> None:
+    """One pass over the training samples, in random order."""
+    order = torch.randperm(len(samples)).to(samples.labels.device)
+    for batch in order.split(settings.batch_size):
+        images, labels = samples.images[batch], samples.labels[batch]
+        rates = firing_rates(net, images, settings)
+        loss = F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        functional.reset_net(net)  # the next images begin with neurons at rest
+        meter.add(loss, (rates.argmax(1) == labels).sum(), len(labels))
+
+
+@torch.no_grad()
+def evaluate(net: nn.Sequential, samples: Samples, settings: Settings, meter: Meter) -> None:
+    """One pass over the test samples."""
+    for batch in torch.arange(len(samples)).split(settings.batch_size):
+        images, labels = samples.images[batch], samples.labels[batch]
+        rates = firing_rates(net, images, settings)
+        loss = F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
+        functional.reset_net(net)
+        meter.add(loss, (rates.argmax(1) == labels).sum(), len(labels))
+
+
+def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[EpochResult]:
+    """Train and test for ``settings.epochs`` epochs; writes checkpoint and logs after each.
+
+    Args:
+        settings: what to train on, and how.
+        checkpoint: where to go on, instead of from new weights. The epochs that follow are those
+            that the run would have had if it had never stopped.
+
+    Returns:
+        The result of each epoch, those of the checkpoint included.
+
+    Raises:
+        ExampleError: the data, a backend that was asked for by name, or a package is not there.
+    """
+    device = torch.device(settings.device)
+    dataset = load_dataset(settings.dataset, Path(settings.dataset_dir))
+    batch_size = settings.batch_size or BATCH_SIZES[dataset.name]
+    settings = replace(settings, dataset=dataset.name, batch_size=batch_size)
+    train_samples = dataset.train.first(settings.train_samples).to(device)
+    test_samples = dataset.test.to(device)
+    print(
+        f"{dataset.name}: {len(train_samples):,} training and {len(test_samples):,} test images; "
+        f"{prepare_backend(settings)} backend on {settings.device}"
+    )
+
+    torch.manual_seed(settings.seed)
+    net = build_net(train_samples.images.shape[1], settings)
+    optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
+    results = []
+    if checkpoint:
+        checkpoint.restore(net, optimizer, device)
+        results += checkpoint.results
+    with accuracy_log(settings.log_dir, len(results)) as writer:
+        if not checkpoint:
+            set_aside(checkpoint_path(settings))
+        for epoch in range(len(results) + 1, settings.epochs + 1):
+            label = f"epoch {epoch}/{settings.epochs}"
+            with progress_bar(f"{label} training", len(train_samples)) as meter:
+                train_epoch(net, train_samples, optimizer, settings, meter)
+                training = meter.figures()
+            with progress_bar(f"{label} test", len(test_samples)) as meter:
+                evaluate(net, test_samples, settings, meter)
+                test = meter.figures()
+            results.append(EpochResult(epoch, training, test))
+            print(epoch_line(results[-1], settings.epochs), flush=True)
+            log_accuracy(writer, results[-1])
+            Checkpoint.of(settings, results, net, optimizer).save(checkpoint_path(settings))
+    return results
+
+
+def prepare_backend(settings: Settings) -> str:
+    """The backend that ``settings`` come to, built now if need be: no epoch waits for it."""
+    try:
+        return backend.resolve(settings.backend, torch.device(settings.device).type).name
+    except (BuildError, ValueError) as error:
+        raise ExampleError(str(error)) from error
+
+
+# --- starting, resuming, stopping ----------------------------------------------------------------
+
+
+def checkpoint_path(settings: Settings) -> Path:
+    return Path(settings.log_dir) / CHECKPOINT
+
+
+def set_aside(path: Path) -> None:
+    """Keep the checkpoint of an earlier run from being overwritten by a new one."""
+    if path.exists():
+        aside = path.with_name(f"{path.name}.previous")
+        os.replace(path, aside)
+        print(f"The checkpoint of an earlier run is now {aside}", file=sys.stderr)
+
+
+def resume(given: dict[str, Any]) -> tuple[Settings, Checkpoint | None]:
+    """The run in the log dir, to go on with after its last epoch; a new one if it has none."""
+    settings = Settings(**given)
+    path = checkpoint_path(settings)
+    checkpoint = Checkpoint.load(path)
+    if checkpoint is None:
+        print(f"There is no {path}: beginning with epoch 1", file=sys.stderr)
+        return settings, None
+    settings = resumed(checkpoint.settings, {**given, "log_dir": settings.log_dir})
+    done = len(checkpoint.results)
+    if done >= settings.epochs:
+        print(f"All {done} epochs are done: more are trained with --epochs {done + 1} or above")
+    else:
+        print(f"Going on after epoch {done} of {settings.epochs}")
+    return settings, checkpoint
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status.
+
+    Args:
+        argv: the flags; None for those of the command line. Without any, the settings are asked for
+            at the prompt.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        given, goes_on = read_arguments(argv, (__doc__ or "").partition("\n")[0])
+        settings, checkpoint = resume(given) if goes_on else (Settings(**given), None)
+        train(settings, checkpoint)
+    except (ExampleError, OSError) as error:
+        print(f"lif_fc_mnist: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. --resume goes on after the last finished epoch.", file=sys.stderr)
+        return 130
+    print(f"Curves: tensorboard --logdir {settings.log_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
