@@ -8,9 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# The profiler that counts allocations reports its start and stop below this level.
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -108,16 +105,17 @@ class Session:
         )
         settings = Settings(budget=o.budget, check=o.check, keep_going=o.keep_going)
         cases = self._cases()
+        self.report.not_measured = [str(case) for case in cases]
         with self._progress(len(cases)) as (begin, tell, finish):
             results = run_cases(
                 cases, contenders, settings, begin=begin, tell=tell, time_limit=o.time_limit
             )
             for result in results:
                 self.report.results.append(result)
+                self.report.not_measured.remove(str(result.case))
                 self.problems += result.problems()
                 finish(result)
                 self._write_json()
-        self.report.not_measured = [str(case) for case in cases[len(self.report.results) :]]
 
     @contextmanager
     def _progress(

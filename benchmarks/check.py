@@ -110,7 +110,7 @@ def _gradient_problems(
     if not reference.gradients:
         return []
     exact, bounds = _yardstick(workload, reference)
-    names = ["x", *[f"parameter {index}" for index in range(len(exact) - 1)]]
+    names = ["x", *[f"parameter {index}" for index in range(1, len(exact))]]
     found: list[tuple[float, str | None]] = []
     for name, grad, due, bound in zip(names, outcome.gradients, exact, bounds, strict=True):
         error = relative_error(grad, due)

@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import environment
@@ -70,7 +72,7 @@ def show(report: Report, console: Console) -> None:
         console.print()
         console.print(targets_table(measured))
     if report.not_measured:
-        console.print(f"[yellow]time limit reached, not measured:[/] {len(report.not_measured)}")
+        console.print(f"[yellow]not measured:[/] {len(report.not_measured)}")
         for name in report.not_measured:
             console.print(f"  {name}", markup=False)
 
@@ -94,9 +96,11 @@ def tables(results: Sequence[CaseResult]) -> Iterator[Table]:
 
 def _table(title: str, results: Sequence[CaseResult], *, training: bool) -> Table:
     compiled = any(m.compile_seconds is not None for r in results for m in r.measurements.values())
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = _plain_table(title)
     table.add_column("case", no_wrap=True)
-    table.add_column("contender", no_wrap=True)
+    several = len({name for r in results for name in r.contestants()}) > 1
+    if several:
+        table.add_column("contender", no_wrap=True)
     headings = ["ms", "reference ms", "ratio", "of copy", "of clone", "extra MB"]
     headings += ["saved/x"] if training else []
     headings += ["compile s"] if compiled else []
@@ -106,15 +110,20 @@ def _table(title: str, results: Sequence[CaseResult], *, training: bool) -> Tabl
         for name in result.contestants():
             cells = _cells(result, name, training)
             cells += [_compile_seconds(result.measurements[name])] if compiled else []
-            table.add_row(result.case.layer.replace("[", "\\["), name, *cells)
+            named = [name] if several else []
+            table.add_row(escape(result.case.layer), *named, *cells)
     return table
+
+
+def _plain_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
 def _cells(result: CaseResult, name: str, training: bool) -> list[str]:
     measured = result.measurements[name]
     figures = result.figures(name)
     if measured.time is None or figures is None:
-        return [f"[yellow]{measured.skipped}[/]"]
+        return [f"[yellow]{escape(str(measured.skipped))}[/]"]
     reference = result.reference() if measured.role != "reference" else None
     cells = [
         _milliseconds(measured.time),
@@ -199,16 +208,11 @@ def startup_lines(startup: Startup) -> Iterator[str]:
 
 def targets_table(targets: Sequence[Target]) -> Table:
     """Targets with what was found, and whether they are met."""
-    table = Table(
-        title="targets (cpu, lif, ATan, float32, training; set for 2 cores)",
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-    )
+    table = _plain_table("targets (cpu, lif, ATan, float32, training; set for 2 cores)")
     for heading in ("what", "wanted", "found", ""):
         table.add_column(heading)
     words = {True: "[green]met[/]", False: "[red]missed[/]", None: "[dim]–[/]"}
     for target in targets:
-        texts = [text.replace("[", "\\[") for text in (target.what, target.wanted, target.found)]
+        texts = [escape(text) for text in (target.what, target.wanted, target.found)]
         table.add_row(*texts, words[target.met])
     return table

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks import environment, traffic
-from benchmarks.cases import TARGET_SHAPES, Case, Shape
+from benchmarks.cases import SHAPES, TARGET_SHAPES, Case, Shape
 from benchmarks.runner import CaseResult
 from benchmarks.startup import Startup
 
@@ -143,7 +143,8 @@ def _copy_shares(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Ta
 def _saved(by_case: dict[Case, CaseResult], contender: str) -> Target:
     found: list[tuple[float, Case]] = []
     for case, result in by_case.items():
-        figures = result.figures(contender) if case == main_case(case.shape) else None
+        judged = case == main_case(case.shape) and case.shape in SHAPES
+        figures = result.figures(contender) if judged else None
         if figures and figures.saved_per_input is not None:
             found.append((figures.saved_per_input, case))
     worst = max(found, key=lambda pair: pair[0], default=None)

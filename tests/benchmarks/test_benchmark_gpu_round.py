@@ -1,0 +1,113 @@
+"""The logic of a GPU round, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import arguments, gpu_round
+from benchmarks.__main__ import main
+from benchmarks.gpu_round import Finished, Step, execute_step, judge_tests, plan
+
+XML = '<testsuites><testsuite tests="{}" skipped="{}"/></testsuites>'
+
+
+class Recorder:
+    """Pretends to run steps, with the exit codes given, and remembers them."""
+
+    def __init__(self, **codes: int) -> None:
+        self.codes = codes
+        self.ran: list[str] = []
+
+    def __call__(self, step: Step) -> Finished:
+        self.ran.append(step.name)
+        return Finished(step.name, step.command, self.codes.get(step.name, 0), 1.0, ("said",))
+
+
+def record_in(folder: Path) -> dict:
+    (path,) = folder.glob("*-round.json")
+    return json.loads(path.read_text())
+
+
+def test_without_a_gpu_the_round_says_so_and_fails(monkeypatch, tmp_path: Path, capsys):
+    monkeypatch.setattr(gpu_round, "device_present", lambda device: False)
+    assert main(["--gpu-round", "--results", str(tmp_path)]) == 1
+    assert "PyTorch sees no CUDA device" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path: Path):
+    steps = Recorder()
+    assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 0
+    assert steps.ran == ["build", "tests", "benchmark"]
+    record = record_in(tmp_path)
+    assert record["device"] == "cpu"
+    assert [step["code"] for step in record["steps"]] == [0, 0, 0]
+    assert record["steps"][0]["tail"] == ["said"]
+    assert "commit" in record["environment"]
+
+
+def test_nothing_runs_after_a_failed_build(tmp_path: Path):
+    steps = Recorder(build=1)
+    assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 1
+    assert steps.ran == ["build"]
+    assert [step["name"] for step in record_in(tmp_path)["steps"]] == ["build"]
+
+
+def test_the_benchmark_runs_after_failed_tests_and_the_round_fails(tmp_path: Path):
+    steps = Recorder(tests=1)
+    assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 1
+    assert steps.ran == ["build", "tests", "benchmark"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_benchmark_of_a_round_is_a_command_that_benchmarks_takes(
+    device: str, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    *_, benchmark = plan(device, tmp_path, "stem")
+    options = arguments.parse(list(benchmark.command[3:]))
+    assert options.devices == [device]
+    assert options.check and options.keep_going
+    assert options.full is (device == "cuda")
+    assert options.json == tmp_path / "stem.json"
+
+
+def finished(code: int) -> Finished:
+    return Finished("tests", (), code, 1.0, ())
+
+
+def test_on_a_gpu_a_run_in_which_every_test_was_skipped_fails(tmp_path: Path):
+    xml = tmp_path / "tests.xml"
+    xml.write_text(XML.format(7, 7))
+    judged = judge_tests(finished(0), xml, "cuda")
+    assert judged.code == 1
+    assert judged.remark == "0 ran, 7 skipped: no gpu test ran"
+    assert not xml.exists()
+
+
+def test_on_a_gpu_tests_that_ran_pass_and_failed_ones_stay_failed(tmp_path: Path):
+    xml = tmp_path / "tests.xml"
+    xml.write_text(XML.format(7, 2))
+    assert judge_tests(finished(0), xml, "cuda") == Finished(
+        "tests", (), 0, 1.0, (), "5 ran, 2 skipped"
+    )
+    xml.write_text(XML.format(7, 2))
+    assert judge_tests(finished(1), xml, "cuda").code == 1
+
+
+@pytest.mark.parametrize(("code", "judged"), [(0, 0), (5, 0), (1, 1), (2, 2)])
+def test_on_the_cpu_it_is_no_failure_that_there_are_no_gpu_tests(code, judged, tmp_path: Path):
+    assert judge_tests(finished(code), tmp_path / "none.xml", "cpu").code == judged
+
+
+def test_a_step_s_output_is_passed_on_and_its_end_kept(capsys):
+    lines = gpu_round.TAIL_LINES + 5
+    code = f"import sys\nfor i in range({lines}): print(i)\nsys.exit(3)"
+    done = execute_step(Step("count", (sys.executable, "-c", code)))
+    assert done.code == 3
+    assert done.tail == tuple(str(i) for i in range(5, lines))
+    assert capsys.readouterr().out.count("\n") == lines
