@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import torch
+
+import snnkernels
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("csrc", "snnkernels", "benchmarks", "setup.py", "pyproject.toml")
@@ -34,7 +35,7 @@ def describe(devices: Sequence[str]) -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "snnkernels": package_version(),
+        "snnkernels": snnkernels.__version__,
         "compiler": _output(["g++", "--version"]).partition("\n")[0] or None,
         "commit": _output(["git", "rev-parse", "HEAD"]) or None,
         "dirty": dirty(),
@@ -70,14 +71,6 @@ def driver_version() -> str | None:
     """The NVIDIA driver's version, from nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     return _output(query).partition("\n")[0] or None
-
-
-def package_version() -> str | None:
-    """Version of the installed distribution; None when run from a checkout alone."""
-    try:
-        return metadata.version("snnkernels")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def dirty() -> bool | None:

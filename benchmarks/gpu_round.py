@@ -18,6 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks import environment
+from snnkernels.build import cache
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BENCHMARK_SECONDS = 360.0
@@ -60,7 +61,7 @@ def plan(device: str, results: Path, stem: str) -> list[Step]:
     extent = ("--quick",) if device == "cpu" else ("--full", *limits)
     checked = ("--devices", device, "--check", "--keep-going")
     output = ("--json", str(results / f"{stem}.json"), "--plot", str(results / f"{stem}.png"))
-    tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider")
+    tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs")
     return [
         Step("build", (*python, "snnkernels", "build", "--device", device), needed=True),
         Step("tests", (*python, *tests, f"--junitxml={results / f'{stem}-tests.xml'}")),
@@ -139,7 +140,12 @@ def execute_step(step: Step) -> Finished:
     process = subprocess.Popen(
         step.command,
         cwd=environment.ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            # The tests would keep kernels of their own; one build has to do for all steps.
+            cache.ENVIRONMENT_VARIABLE: str(cache.user_dir()),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

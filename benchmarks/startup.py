@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.environment import ROOT
 from benchmarks.timing import Summary, summarize
+from snnkernels.build import cache
 
-CACHE_VARIABLE = "SNNKERNELS_CACHE_DIR"
 IMPORT_REPEATS = 5
 
 _IMPORT = """
@@ -69,7 +69,7 @@ def measure_import(repeats: int = IMPORT_REPEATS) -> Summary:
 def measure_cold_build(device: str) -> ColdBuild:
     """Build the kernels of a device type into an empty cache folder and load them."""
     with tempfile.TemporaryDirectory(prefix="snnkernels-cold-") as folder:
-        said = _python(_BUILD, device, environment={CACHE_VARIABLE: folder})
+        said = _python(_BUILD, device, environment={cache.ENVIRONMENT_VARIABLE: folder})
     found = json.loads(said.splitlines()[-1])
     return ColdBuild(device=device, seconds=found["seconds"], origin=found["origin"])
 

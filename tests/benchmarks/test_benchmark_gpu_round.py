@@ -104,6 +104,13 @@ def test_on_the_cpu_it_is_no_failure_that_there_are_no_gpu_tests(code, judged, t
     assert judge_tests(finished(code), tmp_path / "none.xml", "cpu").code == judged
 
 
+def test_all_steps_share_one_cache_of_kernels(monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("SNNKERNELS_CACHE_DIR", raising=False)
+    monkeypatch.setattr(gpu_round.cache, "user_dir", lambda: tmp_path)
+    code = "import os; print(os.environ['SNNKERNELS_CACHE_DIR'])"
+    assert execute_step(Step("say", (sys.executable, "-c", code))).tail == (str(tmp_path),)
+
+
 def test_a_step_s_output_is_passed_on_and_its_end_kept(capsys):
     lines = gpu_round.TAIL_LINES + 5
     code = f"import sys\nfor i in range({lines}): print(i)\nsys.exit(3)"
