@@ -1,53 +1,63 @@
-// Conversions between the elements of sequences and float, branch-free so that loops vectorise.
+// Conversions between the 16-bit elements of sequences and vectors of float: round to nearest, ties to
+// even. Integer arithmetic, so that no instruction set and no flush-to-zero mode changes a bit.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
+#include "vec.h"
 
 namespace snn::cpu::SNN_CPU_ISA {
 
+using Floats = Vec<float>;
+typedef std::uint16_t Halves __attribute__((vector_size(SNN_VECTOR_BYTES / 2)));
+typedef std::uint32_t Bits __attribute__((vector_size(SNN_VECTOR_BYTES)));
+
 template <class To, class From>
-inline To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From));
+SNN_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same bits");
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
 }
 
-inline float bfloat16_to_float(std::uint16_t b) {
-  return bit_cast<float>(static_cast<std::uint32_t>(b) << 16);
-}
+struct BFloat16 {
+  static SNN_INLINE Floats widen(Halves b) {
+    return Floats(bit_cast<Floats::Raw>(__builtin_convertvector(b, Bits) << 16));
+  }
 
-// Round to nearest, ties to even.
-inline std::uint16_t float_to_bfloat16(float f) {
-  const std::uint32_t bits = bit_cast<std::uint32_t>(f);
-  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return static_cast<std::uint16_t>(f != f ? 0x7fc0u : rounded);
-}
+  static SNN_INLINE Halves narrow(Floats f) {
+    const Bits bits = bit_cast<Bits>(f.raw);
+    const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const Bits quiet_nan = Bits{} + 0x7fc0u;
+    return __builtin_convertvector(f.raw != f.raw ? quiet_nan : rounded, Halves);
+  }
+};
 
-inline float float16_to_float(std::uint16_t h) {
-  const std::uint32_t magnitude = h & 0x7fffu;
-  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
-  const std::uint32_t normal = (magnitude << 13) + (112u << 23);
-  const std::uint32_t infinite = (magnitude << 13) | 0x7f800000u;
-  const std::uint32_t subnormal = bit_cast<std::uint32_t>(
-      static_cast<float>(static_cast<std::int32_t>(magnitude)) * 5.9604644775390625e-8f);
-  const std::uint32_t finite = magnitude < 0x400u ? subnormal : normal;
-  return bit_cast<float>(sign | (magnitude >= 0x7c00u ? infinite : finite));
-}
+struct Float16 {
+  static SNN_INLINE Floats widen(Halves h) {
+    const Bits bits = __builtin_convertvector(h, Bits);
+    const Bits magnitude = bits & 0x7fffu;
+    const Bits normal = (magnitude << 13) + (112u << 23);
+    const Bits infinite = (magnitude << 13) | 0x7f800000u;
+    const Bits subnormal = bit_cast<Bits>(
+        __builtin_convertvector(bit_cast<Floats::Mask>(magnitude), Floats::Raw) * 0x1p-24f);
+    const Bits finite = magnitude < 0x400u ? subnormal : normal;
+    const Bits sign = (bits & 0x8000u) << 16;
+    return Floats(bit_cast<Floats::Raw>(sign | (magnitude >= 0x7c00u ? infinite : finite)));
+  }
 
-// Round to nearest, ties to even.
-inline std::uint16_t float_to_float16(float f) {
-  const std::uint32_t bits = bit_cast<std::uint32_t>(f);
-  const std::uint32_t sign = (bits >> 16) & 0x8000u;
-  const std::uint32_t magnitude = bits & 0x7fffffffu;
-  const std::uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  // Adding 1/2 leaves the result in units of 2^-24 in the low bits.
-  const std::uint32_t subnormal =
-      bit_cast<std::uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
-  const std::uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
-  const std::uint32_t overflowed = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  return static_cast<std::uint16_t>(sign | (magnitude >= 0x47800000u ? overflowed : finite));
-}
+  static SNN_INLINE Halves narrow(Floats f) {
+    const Bits bits = bit_cast<Bits>(f.raw);
+    const Bits magnitude = bits & 0x7fffffffu;
+    const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    // Adding 1/2 leaves the result in units of 2^-24 in the low bits.
+    const Bits subnormal =
+        bit_cast<Bits>(bit_cast<Floats::Raw>(magnitude) + 0.5f) - 0x3f000000u;
+    const Bits finite = magnitude < 0x38800000u ? subnormal : normal;
+    const Bits infinity = Bits{} + 0x7c00u, quiet_nan = Bits{} + 0x7e00u;
+    const Bits overflowed = magnitude > 0x7f800000u ? quiet_nan : infinity;
+    const Bits sign = (bits >> 16) & 0x8000u;
+    return __builtin_convertvector(
+        sign | (magnitude >= 0x47800000u ? overflowed : finite), Halves);
+  }
+};
 
 }  // namespace snn::cpu::SNN_CPU_ISA

@@ -1,16 +1,13 @@
-// The scan in double.
-#include <type_traits>
-
 #include "scan_block.h"
 
 namespace snn::cpu::SNN_CPU_ISA {
 
 void scan(const Forward<double>& call, int64 begin, int64 end, int width) {
-  forward_lanes(call, begin, end, width);
+  scan_lanes(call, begin, end, width);
 }
 
 void scan(const Backward<double>& call, int64 begin, int64 end, int width) {
-  backward_lanes(call, begin, end, width);
+  scan_lanes(call, begin, end, width);
 }
 
 }  // namespace snn::cpu::SNN_CPU_ISA

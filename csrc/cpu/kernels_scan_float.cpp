@@ -1,16 +1,13 @@
-// The scan in float.
-#include <type_traits>
-
 #include "scan_block.h"
 
 namespace snn::cpu::SNN_CPU_ISA {
 
 void scan(const Forward<float>& call, int64 begin, int64 end, int width) {
-  forward_lanes(call, begin, end, width);
+  scan_lanes(call, begin, end, width);
 }
 
 void scan(const Backward<float>& call, int64 begin, int64 end, int width) {
-  backward_lanes(call, begin, end, width);
+  scan_lanes(call, begin, end, width);
 }
 
 }  // namespace snn::cpu::SNN_CPU_ISA

@@ -1,0 +1,79 @@
+#include "elements.h"
+#include "rows.h"
+
+namespace snn::cpu::SNN_CPU_ISA {
+
+namespace {
+
+template <class T>
+void gradient(SurrogateId id, const T* params, T* u, int count) {
+  with_surrogate(id, [&](auto surrogate) {
+    for (int l = 0; l < count; l += Vec<T>::kSize) {
+      decltype(surrogate)::gradient(Vec<T>::load(u + l), params).store(u + l);
+    }
+  });
+}
+
+template <class T>
+void primitive(SurrogateId id, const T* params, T* u, int count) {
+  with_surrogate(id, [&](auto surrogate) {
+    for (int l = 0; l < count; l += Vec<T>::kSize) {
+      decltype(surrogate)::primitive(Vec<T>::load(u + l), params).store(u + l);
+    }
+  });
+}
+
+template <class Format>
+void widen(const void* elements, float* row, int count) {
+  const auto* from = static_cast<const std::uint16_t*>(elements);
+  for (int l = 0; l < count; l += Floats::kSize) {
+    const int left = count - l < Floats::kSize ? count - l : Floats::kSize;
+    Halves h{};
+    std::memcpy(&h, from + l, left * sizeof(std::uint16_t));
+    Format::widen(h).store(row + l);
+  }
+}
+
+template <class Format>
+void narrow(const float* row, void* elements, int count) {
+  auto* to = static_cast<std::uint16_t*>(elements);
+  for (int l = 0; l < count; l += Floats::kSize) {
+    const int left = count - l < Floats::kSize ? count - l : Floats::kSize;
+    const Halves h = Format::narrow(Floats::load(row + l));
+    std::memcpy(to + l, &h, left * sizeof(std::uint16_t));
+  }
+}
+
+}  // namespace
+
+void surrogate_gradient(SurrogateId id, const float* params, float* u, int count) {
+  gradient(id, params, u, count);
+}
+void surrogate_gradient(SurrogateId id, const double* params, double* u, int count) {
+  gradient(id, params, u, count);
+}
+void surrogate_primitive(SurrogateId id, const float* params, float* u, int count) {
+  primitive(id, params, u, count);
+}
+void surrogate_primitive(SurrogateId id, const double* params, double* u, int count) {
+  primitive(id, params, u, count);
+}
+
+void convert_row(Element e, const void* elements, float* row, int count) {
+  if (e == Element::kFloat16) return widen<Float16>(elements, row, count);
+  if (e == Element::kBFloat16) return widen<BFloat16>(elements, row, count);
+  std::memcpy(row, elements, count * sizeof(float));
+}
+void convert_row(Element, const void* elements, double* row, int count) {
+  std::memcpy(row, elements, count * sizeof(double));
+}
+void convert_row(Element e, const float* row, void* elements, int count) {
+  if (e == Element::kFloat16) return narrow<Float16>(row, elements, count);
+  if (e == Element::kBFloat16) return narrow<BFloat16>(row, elements, count);
+  std::memcpy(elements, row, count * sizeof(float));
+}
+void convert_row(Element, const double* row, void* elements, int count) {
+  std::memcpy(elements, row, count * sizeof(double));
+}
+
+}  // namespace snn::cpu::SNN_CPU_ISA

@@ -1,0 +1,132 @@
+// A vector of lanes with the operators that the equations use: the compiler's vector extension, as wide
+// as the instruction set of this unit. Explicit, because whether a compiler vectorises the equations
+// by itself depends on its version and mood.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "../include/snnkernels/math.h"
+
+#if defined(__AVX512F__)
+#define SNN_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define SNN_VECTOR_BYTES 32
+#else
+#define SNN_VECTOR_BYTES 16
+#endif
+
+#define SNN_INLINE inline __attribute__((always_inline))
+
+namespace snn::cpu::SNN_CPU_ISA {
+
+template <class T>
+struct Lane;
+template <>
+struct Lane<float> {
+  using Int = std::int32_t;
+  typedef float Raw __attribute__((vector_size(SNN_VECTOR_BYTES)));
+  typedef Int Mask __attribute__((vector_size(SNN_VECTOR_BYTES)));
+};
+template <>
+struct Lane<double> {
+  using Int = std::int64_t;
+  typedef double Raw __attribute__((vector_size(SNN_VECTOR_BYTES)));
+  typedef Int Mask __attribute__((vector_size(SNN_VECTOR_BYTES)));
+};
+
+template <class T>
+struct Vec {
+  using Raw = typename Lane<T>::Raw;
+  using Mask = typename Lane<T>::Mask;
+  static constexpr int kSize = SNN_VECTOR_BYTES / sizeof(T);
+
+  Raw raw;
+
+  SNN_INLINE Vec() = default;
+  SNN_INLINE explicit Vec(T value) : raw(value - Raw{}) {}
+  SNN_INLINE explicit Vec(Raw value) : raw(value) {}
+
+  static SNN_INLINE Vec load(const T* from) {
+    Vec v;
+    std::memcpy(&v.raw, from, sizeof v.raw);
+    return v;
+  }
+  SNN_INLINE void store(T* to) const { std::memcpy(to, &raw, sizeof raw); }
+
+  friend SNN_INLINE Vec operator-(Vec a) { return Vec(-a.raw); }
+  friend SNN_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.raw + b.raw); }
+  friend SNN_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.raw - b.raw); }
+  friend SNN_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.raw * b.raw); }
+  friend SNN_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.raw / b.raw); }
+  SNN_INLINE Vec& operator+=(Vec b) { return *this = *this + b; }
+  SNN_INLINE Vec& operator-=(Vec b) { return *this = *this - b; }
+  friend SNN_INLINE Mask operator<(Vec a, Vec b) { return a.raw < b.raw; }
+  friend SNN_INLINE Mask operator>(Vec a, Vec b) { return a.raw > b.raw; }
+  friend SNN_INLINE Mask operator>=(Vec a, Vec b) { return a.raw >= b.raw; }
+  friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
+  friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) {
+    return Vec(mask ? yes.raw : no.raw);
+  }
+};
+
+// exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf (S. Moshier): 2 ulp.
+SNN_INLINE Vec<float> exp(Vec<float> x) {
+  using V = Vec<float>;
+  using Int = V::Mask;
+  const V lower(-87.33654f), upper(88.72283f), magic(12582912.0f);  // 1.5 * 2^23 rounds to integers
+  const V clipped = select(x < lower, lower, select(x > upper, upper, x));
+  const V n = (clipped * V(1.44269504088896341f) + magic) - magic;
+  V r = clipped - n * V(0.693359375f);
+  r = r - n * V(-2.12194440e-4f);
+  V p(1.9875691500e-4f);
+  p = p * r + V(1.3981999507e-3f);
+  p = p * r + V(8.3334519073e-3f);
+  p = p * r + V(4.1665795894e-2f);
+  p = p * r + V(1.6666665459e-1f);
+  p = p * r + V(5.0000001201e-1f);
+  p = p * r * r + r + V(1.0f);
+  // 2^n as two factors, because 2^128 is no float.
+  const Int whole = __builtin_convertvector(n.raw, Int), half = whole >> 1;
+  const Int bits_a = (half + 127) << 23, bits_b = (whole - half + 127) << 23;
+  V a, b;
+  std::memcpy(&a.raw, &bits_a, sizeof bits_a);
+  std::memcpy(&b.raw, &bits_b, sizeof bits_b);
+  const V y = p * a * b;
+  const V finite = select(x > upper, V(__builtin_inff()), select(x < lower, V(0.0f), y));
+  return select(x != x, x, finite);
+}
+
+template <class T, class F>
+SNN_INLINE Vec<T> each(Vec<T> x, F f) {
+  Vec<T> y;
+  for (int i = 0; i < Vec<T>::kSize; ++i) y.raw[i] = f(x.raw[i]);
+  return y;
+}
+
+SNN_INLINE Vec<double> exp(Vec<double> x) {
+  return each(x, [](double e) { return std::exp(e); });
+}
+
+#define SNN_EACH(name)                                     \
+  template <class T>                                       \
+  SNN_INLINE Vec<T> name(Vec<T> x) {                       \
+    return each(x, [](T e) { return snn::name(e); });      \
+  }
+SNN_EACH(log)
+SNN_EACH(atan)
+SNN_EACH(erf)
+SNN_EACH(erfc)
+SNN_EACH(sin)
+SNN_EACH(cos)
+#undef SNN_EACH
+
+template <class T>
+SNN_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
+  Vec<T> z;
+  for (int i = 0; i < Vec<T>::kSize; ++i) z.raw[i] = snn::pow(x.raw[i], y.raw[i]);
+  return z;
+}
+
+}  // namespace snn::cpu::SNN_CPU_ISA
