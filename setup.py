@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -61,14 +61,16 @@ class BuildPy(build_py):
 class BdistWheel(bdist_wheel):
     """Tags a wheel with kernels for its platform but for any Python: the ABI is stable."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        if devices_to_build():
-            self.root_is_pure = False
-
     def get_tag(self) -> tuple[str, str, str]:
         _, _, platform = super().get_tag()
         return "py3", "none", platform
+
+
+class KernelDistribution(Distribution):
+    """A distribution that is bound to a platform when kernels are built into it."""
+
+    def has_ext_modules(self) -> bool:
+        return bool(devices_to_build())
 
 
 def csrc_packages() -> dict[str, str]:
@@ -81,6 +83,7 @@ def csrc_packages() -> dict[str, str]:
 CSRC = csrc_packages()
 
 setup(
+    distclass=KernelDistribution,
     packages=[*find_packages(include=["snnkernels", "snnkernels.*"]), *CSRC],
     package_dir={"": ".", **CSRC},
     package_data={

@@ -142,6 +142,8 @@ def _grid(*rows: tuple[str, ...]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=18)
+    for _ in range(1, len(rows[0])):
+        table.add_column(overflow="fold")
     for row in rows:
         table.add_row(Text(f"  {row[0]}", style="cyan"), *(Text(cell) for cell in row[1:]))
     return table

@@ -31,7 +31,6 @@ _COMMON_FLAGS = ("-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}")
 _HOST_WARNINGS = ("-Wall", "-Wextra")
 _CPU_FLAGS = (
     *_COMMON_FLAGS,
-    "-O3",
     "-fPIC",
     "-ffp-contract=off",
     "-fno-math-errno",
@@ -41,11 +40,15 @@ _CPU_FLAGS = (
     "-fvisibility-inlines-hidden",
     *_HOST_WARNINGS,
 )
+# What only checks arguments and dispatches compiles faster so, and runs no slower.
+_KERNELS_LEVEL = "-O3"
+_DISPATCH_LEVEL = "-O1"
 _CUDA_FLAGS = (
     *_COMMON_FLAGS,
-    "-O3",
+    _KERNELS_LEVEL,
     "-fmad=false",
     "-DUSE_CUDA",
+    "-Xptxas=-v",  # the build log tells each kernel's registers and spills
     "-Xcompiler=-fPIC,-fvisibility=hidden," + ",".join(_HOST_WARNINGS),
 )
 
@@ -149,18 +152,17 @@ def cpu_library(
         levels = _X86_LEVELS if machine.lower() in ("x86_64", "amd64") else _OTHER_LEVELS
         once = ("-DSNN_CPU_DISPATCH", *(f"-DSNN_CPU_HAS_{isa.upper()}" for isa in levels))
         variants = {isa: (isa, flags) for isa, flags in levels.items()}
-    units = []
+    # The kernels come first: they take longest.
+    kernels, others = [], []
     for source in [csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))]:
         if source.name.startswith(ISA_DEPENDENT):
-            units += [
-                Unit(source, (*common, f"-DSNN_CPU_ISA={isa}", *flags), variant)
+            kernels += [
+                Unit(source, (*common, _KERNELS_LEVEL, f"-DSNN_CPU_ISA={isa}", *flags), variant)
                 for isa, (variant, flags) in variants.items()
             ]
         else:
-            units.append(Unit(source, (*common, *once)))
-    # The largest units first, so that the last one to finish started early.
-    units.sort(key=lambda unit: -unit.source.stat().st_size)
-    return Library("cpu", csrc, tuple(units), ("c10", "torch_cpu", "torch"))
+            others.append(Unit(source, (*common, _DISPATCH_LEVEL, *once)))
+    return Library("cpu", csrc, (*kernels, *others), ("c10", "torch_cpu", "torch"))
 
 
 def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> Library:
@@ -176,7 +178,7 @@ def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> 
     gencode = tuple(flag for arch in archs for flag in arch.gencode)
     strict = ("-Werror=all-warnings",) if werror else ()
     device = (*_CUDA_FLAGS, *strict, *gencode)
-    host = (*_CPU_FLAGS, "-DUSE_CUDA", *(("-Werror",) if werror else ()))
+    host = (*_CPU_FLAGS, _DISPATCH_LEVEL, "-DUSE_CUDA", *(("-Werror",) if werror else ()))
     folder = csrc / "cuda"
     units = [Unit(source, device) for source in sorted(folder.glob("*.cu"))]
     units += [Unit(source, host) for source in sorted(folder.glob("*.cpp"))]
