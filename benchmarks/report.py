@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -153,9 +154,12 @@ def _milliseconds(summary: Summary | None) -> str:
 
 def _digits(value: float, digits: int = 3) -> str:
     """Three significant digits without an exponent."""
-    if value >= 10 ** (digits - 1):
-        return f"{value:.0f}"
-    return f"{value:#.{digits}g}" if value >= 0.001 else f"{value:.4f}"
+    if value == 0:
+        return "0"
+    if value < 1e-3:
+        return f"{value:.4f}"
+    before_point = math.floor(math.log10(value)) + 1
+    return f"{value:.{max(digits - before_point, 0)}f}"
 
 
 def _extra(measured: Measurement | None) -> str:
