@@ -90,18 +90,19 @@ def _times(axis: Axes, rows: Sequence[tuple[CaseResult, str]]) -> None:
 
 def _ratios(axis: Axes, rows: Sequence[tuple[CaseResult, str]]) -> None:
     values = [figures.ratio or 0.0 for figures in _all_figures(rows)]
-    _bars(axis, rows, values, [f"{value:.1f}x" if value else "" for value in values])
+    _bars(axis, rows, values, [f"{value:.1f}x" if value else "" for value in values], values)
     axis.axvline(1.0, color="black", linewidth=0.8)
     axis.set_xlabel("times as fast as the reference")
 
 
 def _shares(axis: Axes, rows: Sequence[tuple[CaseResult, str]]) -> None:
     values = [100 * (figures.share_of_copy or 0.0) for figures in _all_figures(rows)]
-    _bars(axis, rows, values, [f"{value:.0f} %" for value in values])
-    clones = [figures.share_of_clone for figures in _all_figures(rows)]
+    clones = [100 * (figures.share_of_clone or 0.0) for figures in _all_figures(rows)]
+    ends = [max(pair) for pair in zip(values, clones, strict=True)]
+    _bars(axis, rows, values, [f"{value:.0f} %" for value in values], ends)
     for index, share in enumerate(clones):
-        if share is not None:
-            axis.plot(100 * share, index, "|", color="black", markersize=9)
+        if share:
+            axis.plot(share, index, "|", color="black", markersize=9)
     axis.plot([], [], "|", color="black", label="against a copy into fresh memory")
     axis.axvline(100, color="black", linewidth=0.8, linestyle="--", label="copy, 100 %")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
@@ -117,8 +118,13 @@ def _bars(
     rows: Sequence[tuple[CaseResult, str]],
     values: Sequence[float],
     labels: Sequence[str],
+    ends: Sequence[float],
 ) -> None:
+    """Bars with a label behind each, clear of whatever else is drawn up to ``ends``."""
     colors = [BAR[result.measurements[name].role] for result, name in rows]
-    bars = axis.barh(range(len(rows)), values, color=colors, height=0.7)
-    axis.bar_label(bars, labels, padding=3, fontsize=8)
+    axis.barh(range(len(rows)), values, color=colors, height=0.7)
+    for index, (end, label) in enumerate(zip(ends, labels, strict=True)):
+        axis.annotate(
+            label, (end, index), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axis.margins(x=0.15)
