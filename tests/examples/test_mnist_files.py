@@ -1,44 +1,17 @@
 """Reading the digits: MNIST's files, sound, damaged and absent, and scikit-learn's digits."""
 
-import gzip
 import os
-import struct
 import sys
 import types
 from pathlib import Path
 
 import pytest
 import torch
+from mnist_files import TEST, TRAIN, idx, mnist_files, write_mnist
 
 from snnkernels.examples import _data
 from snnkernels.examples._data import DatasetError, DatasetMissing
 from snnkernels.examples._errors import ExampleError
-
-TRAIN, TEST = 12, 5
-
-
-def idx(values: torch.Tensor) -> bytes:
-    header = struct.pack(f">BBBB{values.dim()}I", 0, 0, 8, values.dim(), *values.shape)
-    return header + bytes(values.flatten().tolist())
-
-
-def mnist_files() -> dict[str, bytes]:
-    files = {}
-    for part, count in (("train", TRAIN), ("t10k", TEST)):
-        images = torch.arange(count * 784).remainder(256).view(count, 28, 28)
-        files[f"{part}-images-idx3-ubyte"] = idx(images)
-        files[f"{part}-labels-idx1-ubyte"] = idx(torch.arange(count).remainder(10))
-    return files
-
-
-def write_mnist(folder: Path, zipped: bool = False, **replaced: bytes) -> None:
-    """All four files; ``replaced`` names one by its first two words, as ``train_images``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in mnist_files().items():
-        content = replaced.get("_".join(name.split("-")[:2]), content)
-        (folder / f"{name}{'.gz' if zipped else ''}").write_bytes(
-            gzip.compress(content) if zipped else content
-        )
 
 
 @pytest.fixture
