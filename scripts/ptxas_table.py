@@ -15,9 +15,9 @@ from pathlib import Path
 
 _KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for 'sm_(?P<arch>\w+)'\n"
-    r"(?:.*\n)*?.*?(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads\n"
-    r".*?Used (?P<registers>\d+) registers"
+    r"(?P<facts>(?:(?!.*Compiling entry function).*\n)*?.*Used (?P<registers>\d+) registers)"
 )
+_SPILL = re.compile(r"(\d+) bytes spill (?:stores|loads)")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def read(log: str) -> dict[str, dict[str, Usage]]:
     """Return each kernel's usage by architecture."""
     usage: dict[str, dict[str, Usage]] = defaultdict(dict)
     for match in _KERNEL.finditer(log):
-        spilled = int(match["stores"]) + int(match["loads"])
+        spilled = sum(map(int, _SPILL.findall(match["facts"])))
         usage[match["name"]][match["arch"]] = Usage(int(match["registers"]), spilled)
     return dict(usage)
 

@@ -52,7 +52,7 @@ def plan_ahead(device_type: DeviceType) -> Plan:
 
 def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
     """Return the common architectures among those that nvcc knows, the newest with PTX."""
-    numbers = [number for number in _COMMON_ARCHS if number in known]
+    numbers = [number for number in _COMMON_ARCHS if number in known] or list(known[-1:])
     newest = numbers[-1]
     return tuple(Arch(int(n[:-1]), int(n[-1]), ptx=n == newest) for n in numbers)
 
