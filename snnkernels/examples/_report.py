@@ -34,11 +34,11 @@ class Meter:
         self._count = 0
         self._start = self._drawn = time.perf_counter()
 
-    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
-        """A batch of ``count`` samples: its mean loss and how many were classified correctly."""
-        self._loss = self._loss + loss.detach() * count
-        self._correct = self._correct + correct
-        self._count += count
+    def add(self, loss: Tensor, rates: Tensor, labels: Tensor) -> None:
+        """A batch: its mean loss, its firing rates ``[B, classes]`` and its labels ``[B]``."""
+        self._loss = self._loss + loss.detach() * len(labels)
+        self._correct = self._correct + (rates.argmax(1) == labels).sum()
+        self._count += len(labels)
         if not self._progress.disable and time.perf_counter() - self._drawn > _REFRESH_S:
             self._draw()
 

@@ -28,10 +28,10 @@ from snnkernels import backend, functional, neuron
 from snnkernels.build import BuildError
 from snnkernels.encoding import PoissonEncoder
 
-from ._checkpoint import Checkpoint, EpochResult
+from ._checkpoint import Checkpoint, EpochResult, Figures
 from ._data import BATCH_SIZES, CLASSES, Samples, load_dataset
 from ._errors import ExampleError
-from ._report import Meter, accuracy_log, epoch_line, log_accuracy, progress_bar
+from ._report import accuracy_log, epoch_line, log_accuracy, progress_bar
 from ._settings import Settings, read_arguments, resumed
 
 HIDDEN = 196
@@ -86,30 +86,40 @@ def train_epoch(
     samples: Samples,
     optimizer: optim.Optimizer,
     settings: Settings,
-    meter: Meter,
-) -> None:
-    """One pass over the training samples, in random order."""
+    label: str = "training",
+) -> Figures:
+    """One pass over the training samples, in random order, under a progress bar."""
     order = torch.randperm(len(samples)).to(samples.labels.device)
-    for batch in order.split(settings.batch_size):
-        images, labels = samples.images[batch], samples.labels[batch]
-        rates = firing_rates(net, images, settings)
-        loss = F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        functional.reset_net(net)  # the next images begin with neurons at rest
-        meter.add(loss, (rates.argmax(1) == labels).sum(), len(labels))
+    with progress_bar(label, len(samples)) as meter:
+        for batch in order.split(settings.batch_size):
+            images, labels = samples.images[batch], samples.labels[batch]
+            rates = firing_rates(net, images, settings)
+            loss = firing_loss(rates, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            functional.reset_net(net)  # the next images begin with neurons at rest
+            meter.add(loss, rates, labels)
+        return meter.figures()
 
 
 @torch.no_grad()
-def evaluate(net: nn.Sequential, samples: Samples, settings: Settings, meter: Meter) -> None:
-    """One pass over the test samples."""
-    for batch in torch.arange(len(samples)).split(settings.batch_size):
-        images, labels = samples.images[batch], samples.labels[batch]
-        rates = firing_rates(net, images, settings)
-        loss = F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
-        functional.reset_net(net)
-        meter.add(loss, (rates.argmax(1) == labels).sum(), len(labels))
+def evaluate(
+    net: nn.Sequential, samples: Samples, settings: Settings, label: str = "test"
+) -> Figures:
+    """One pass over the test samples, under a progress bar."""
+    with progress_bar(label, len(samples)) as meter:
+        for batch in torch.arange(len(samples)).split(settings.batch_size):
+            images, labels = samples.images[batch], samples.labels[batch]
+            rates = firing_rates(net, images, settings)
+            functional.reset_net(net)
+            meter.add(firing_loss(rates, labels), rates, labels)
+        return meter.figures()
+
+
+def firing_loss(rates: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error of the firing rates ``[B, 10]`` against the one-hot labels ``[B]``."""
+    return F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
 
 
 def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[EpochResult]:
@@ -140,7 +150,7 @@ def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[Epoc
     torch.manual_seed(settings.seed)
     net = build_net(train_samples.images.shape[1], settings)
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
-    results = []
+    results: list[EpochResult] = []
     if checkpoint:
         checkpoint.restore(net, optimizer, device)
         results += checkpoint.results
@@ -149,12 +159,8 @@ def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[Epoc
             set_aside(checkpoint_path(settings))
         for epoch in range(len(results) + 1, settings.epochs + 1):
             label = f"epoch {epoch}/{settings.epochs}"
-            with progress_bar(f"{label} training", len(train_samples)) as meter:
-                train_epoch(net, train_samples, optimizer, settings, meter)
-                training = meter.figures()
-            with progress_bar(f"{label} test", len(test_samples)) as meter:
-                evaluate(net, test_samples, settings, meter)
-                test = meter.figures()
+            training = train_epoch(net, train_samples, optimizer, settings, f"{label} training")
+            test = evaluate(net, test_samples, settings, f"{label} test")
             results.append(EpochResult(epoch, training, test))
             print(epoch_line(results[-1], settings.epochs), flush=True)
             log_accuracy(writer, results[-1])
