@@ -5,11 +5,11 @@
 //                                                    grad_state: after the step in, before it out;
 //                                                    grad_p: added to
 //
-// fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative; the
-// drivers choose them. Parameters come in p: the neuron's own, then v_threshold, then v_reset.
+// fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative;
+// the drivers choose them. Parameters come in p: the neuron's own, then v_threshold, then v_reset.
 //
-// In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order of
-// operations matters and no compiler flag may change it.
+// In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order
+// of operations matters and no compiler flag may change it.
 #pragma once
 
 #include "config.h"
@@ -143,7 +143,8 @@ struct LIFCharge {
   static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
     const T v = state[0];
     const T leak = v - rest;
-    return options.decay_input ? v + (x - leak) / p[0] : v - leak / p[0] + x;
+    const T change = (options.decay_input ? x - leak : leak) / p[0];
+    return options.decay_input ? v + change : v - change + x;
   }
 
   template <class T>
