@@ -1,5 +1,5 @@
-// From the operators' arguments to a call of the scan: checks, outputs, and plain data for a driver.
-// Each device's driver instantiates these with its launcher.
+// From the operators' arguments to a call of the scan: checks, outputs, and plain data for a
+// driver. Each device's driver instantiates these with its launcher.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -88,14 +88,13 @@ inline void check_sequence(const char* name, const Tensor& sequence, const Tenso
 // A contiguous array of the arithmetic's type with the given shape.
 template <class T>
 void check_array(const char* name, const Tensor& array, const std::vector<int64_t>& shape) {
-  STD_TORCH_CHECK(array.scalar_type() == scalar_type<T>(), name, ": expected float",
-                  8 * sizeof(T));
+  STD_TORCH_CHECK(array.scalar_type() == scalar_type<T>(), name, ": expected float", 8 * sizeof(T));
   STD_TORCH_CHECK(array.is_contiguous(), name, ": expected a contiguous tensor");
   STD_TORCH_CHECK(array.dim() == static_cast<int64_t>(shape.size()), name, ": expected ",
                   shape.size(), " dimensions, got ", array.dim());
   for (size_t d = 0; d < shape.size(); ++d) {
-    STD_TORCH_CHECK(array.size(d) == shape[d], name, ": expected size ", shape[d],
-                    " in dimension ", d, ", got ", array.size(d));
+    STD_TORCH_CHECK(array.size(d) == shape[d], name, ": expected size ", shape[d], " in dimension ",
+                    d, ", got ", array.size(d));
   }
 }
 
@@ -114,9 +113,9 @@ struct Settings {
   const std::string& neuron;
   const std::vector<double>& initial;
   const std::vector<double>& values;
-  const std::vector<Tensor>& tables;
-  const std::vector<int64_t>& table_of;
-  const std::vector<int64_t>& inner;
+  const std::optional<Tensor>& tables;
+  const std::vector<int64_t>& table_size;
+  const std::vector<int64_t>& table_inner;
   const std::string& surrogate;
   const std::vector<double>& surrogate_values;
   bool hard_reset;
@@ -132,11 +131,11 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   check_sequence("x", x, x);
   STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == line.states, "initial: expected ",
                   line.states, " numbers, got ", s.initial.size());
-  STD_TORCH_CHECK(static_cast<int>(s.values.size()) == line.params &&
-                      static_cast<int>(s.table_of.size()) == line.params,
-                  "values, table_of: expected ", line.params, " entries, got ", s.values.size(),
-                  " and ", s.table_of.size());
-  STD_TORCH_CHECK(s.tables.size() == s.inner.size(), "inner: expected one entry a table");
+  const auto params = static_cast<size_t>(line.params);
+  STD_TORCH_CHECK(
+      s.values.size() == params && s.table_size.size() == params && s.table_inner.size() == params,
+      "values, table_size, table_inner: expected ", params, " entries each, got ", s.values.size(),
+      ", ", s.table_size.size(), " and ", s.table_inner.size());
   STD_TORCH_CHECK(s.surrogate_values.size() <= kSurrogateParams,
                   "surrogate_values: expected at most ", kSurrogateParams);
   if (states) check_array<T>("states", *states, {line.states, lanes});
@@ -145,7 +144,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.element = element_of(x);
   call.hard_reset = s.hard_reset;
   call.spiking = s.spiking;
-  call.tables = !s.tables.empty();
+  call.tables = s.tables.has_value();
   call.options = Options{s.detach_reset, s.decay_input};
   call.surrogate = find_surrogate(s.surrogate);
   for (int i = 0; i < kSurrogateParams; ++i) {
@@ -158,21 +157,19 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.x_stride = x.stride(0);
   call.states = pointer<T>(states);
   for (int i = 0; i < line.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
+  int64_t offset = 0;
   for (int i = 0; i < line.params; ++i) {
-    auto& param = call.params[i];
-    param = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
-    const int64_t k = s.table_of[i];
-    if (k < 0) continue;
-    STD_TORCH_CHECK(k < static_cast<int64_t>(s.tables.size()), "table_of: no table ", k);
-    const int64_t size = s.tables[k].numel();
-    check_array<T>("tables", s.tables[k], {size});
-    STD_TORCH_CHECK(lanes == 0 || (size > 0 && s.inner[k] > 0 && lanes % (size * s.inner[k]) == 0),
-                    "tables: ", size, " values of ", s.inner[k], " lanes each do not divide ",
-                    lanes, " lanes");
-    param.table = static_cast<const T*>(s.tables[k].const_data_ptr());
-    param.size = size;
-    param.inner = s.inner[k];
+    const int64_t size = s.table_size[i], inner = s.table_inner[i];
+    call.params[i] = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
+    if (size == 0) continue;
+    STD_TORCH_CHECK(s.tables, "tables: expected a tensor where table_size is not 0");
+    STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
+                    " values of ", inner, " lanes each do not divide ", lanes, " lanes");
+    const T* table = static_cast<const T*>(s.tables->const_data_ptr()) + offset;
+    call.params[i] = Parameter<T>{T(0), table, size, inner};
+    offset += size;
   }
+  if (s.tables) check_array<T>("tables", *s.tables, {offset});
 }
 
 using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
@@ -208,14 +205,14 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
-  const auto tables = table_grads ? static_cast<int64_t>(s.tables.size()) : 0;
+  const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
   check_array<T>("checkpoints", checkpoints, {checkpoint_count(steps, chunk), count, lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, {count, lanes});
   Tensor grad_x = torch::stable::new_empty(x, {steps, lanes});
   Tensor grad_initial = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
-  Tensor grad_tables = torch::stable::new_empty(x, {tables, lanes}, scalar_type<T>());
+  Tensor grad_params = torch::stable::new_empty(x, {rows, lanes}, scalar_type<T>());
   call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
   call.grad_spikes = pointer<void>(grad_spikes);
   call.grad_spikes_stride = grad_spikes ? grad_spikes->stride(0) : 0;
@@ -224,28 +221,27 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_states = pointer<T>(grad_states);
   call.grad_x = grad_x.mutable_data_ptr();
   call.grad_initial = static_cast<T*>(grad_initial.mutable_data_ptr());
-  T* rows = static_cast<T*>(grad_tables.mutable_data_ptr());
-  for (size_t i = 0; i < s.table_of.size(); ++i) {
-    const bool wanted = table_grads && s.table_of[i] >= 0;
-    call.grad_params[i] = wanted ? rows + s.table_of[i] * lanes : nullptr;
-  }
+  auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
+  for (int64_t i = 0; i < rows; ++i) call.grad_params[i] = sums + i * lanes;
   if (lanes > 0) launch(call, x);
-  return {grad_x, grad_initial, grad_tables};
+  return {grad_x, grad_initial, grad_params};
 }
 
-// The operators' implementations for a device: Driver has kChunk and launch(call, x) for every call.
+// The operators' implementations for a device: Driver has kChunk and launch(call, x) for every
+// call.
 template <class Driver>
 struct Operators {
   static ForwardOutputs scan_forward(std::string neuron, Tensor x, std::optional<Tensor> states,
                                      std::vector<double> initial, std::vector<double> values,
-                                     std::vector<Tensor> tables, std::vector<int64_t> table_of,
-                                     std::vector<int64_t> inner, std::string surrogate,
+                                     std::optional<Tensor> tables, std::vector<int64_t> table_size,
+                                     std::vector<int64_t> table_inner, std::string surrogate,
                                      std::vector<double> surrogate_values, bool hard_reset,
                                      bool detach_reset, bool decay_input, bool spiking,
                                      int64_t chunk, bool store_v, bool keep) {
     check_chunk(chunk);
-    const Settings s{neuron,    initial,          values,     tables,       table_of,    inner,
-                     surrogate, surrogate_values, hard_reset, detach_reset, decay_input, spiking};
+    const Settings s{neuron,     initial,      values,      tables,
+                     table_size, table_inner,  surrogate,   surrogate_values,
+                     hard_reset, detach_reset, decay_input, spiking};
     const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
     return x.scalar_type() == ScalarType::Double
                ? run_forward<double>(x, states, s, chunk, store_v, keep, launch)
@@ -256,12 +252,14 @@ struct Operators {
       std::string neuron, Tensor x, std::optional<Tensor> states, Tensor checkpoints,
       std::optional<Tensor> grad_spikes, std::optional<Tensor> grad_v_seq,
       std::optional<Tensor> grad_states, std::vector<double> initial, std::vector<double> values,
-      std::vector<Tensor> tables, std::vector<int64_t> table_of, std::vector<int64_t> inner,
-      std::string surrogate, std::vector<double> surrogate_values, bool hard_reset,
-      bool detach_reset, bool decay_input, bool spiking, int64_t chunk, bool table_grads) {
+      std::optional<Tensor> tables, std::vector<int64_t> table_size,
+      std::vector<int64_t> table_inner, std::string surrogate, std::vector<double> surrogate_values,
+      bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int64_t chunk,
+      bool table_grads) {
     check_chunk(chunk);
-    const Settings s{neuron,    initial,          values,     tables,       table_of,    inner,
-                     surrogate, surrogate_values, hard_reset, detach_reset, decay_input, spiking};
+    const Settings s{neuron,     initial,      values,      tables,
+                     table_size, table_inner,  surrogate,   surrogate_values,
+                     hard_reset, detach_reset, decay_input, spiking};
     const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double>(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,

@@ -169,11 +169,11 @@ def _run_native(
     x = lanes.flatten_sequence(x_seq)
     initial, state_lanes = _initial(states, lanes, x)
     names = (*reference.NEURONS[neuron].params, "v_threshold", "v_reset")
-    values, tables, table_of, inner = _tables([params.get(n, 0.0) for n in names], lanes)
+    values, tables, size, inner = _tables([params.get(n, 0.0) for n in names], lanes)
     keep = torch.is_grad_enabled() and (
         x.requires_grad
         or (state_lanes is not None and state_lanes.requires_grad)
-        or any(t.requires_grad for t in tables)
+        or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, final, _ = torch.ops.snnkernels.scan_forward(
         neuron,
@@ -182,7 +182,7 @@ def _run_native(
         initial,
         values,
         tables,
-        table_of,
+        size,
         inner,
         type(surrogate_function).__name__,
         surrogate_function.values,
@@ -271,20 +271,17 @@ def _initial(
 
 def _tables(
     params: Sequence[Parameter], lanes: Lanes
-) -> tuple[list[float], list[Tensor], list[int], list[int]]:
-    """Parameters in the operators' form: numbers, tables, and which parameter reads which table."""
-    values: list[float] = []
+) -> tuple[list[float], Tensor | None, list[int], list[int]]:
+    """Parameters in the operators' form: numbers, tables end to end, their sizes (0: none), inner."""
+    values = [0.0 if isinstance(p, Tensor) else p for p in params]
     tables: list[Tensor] = []
-    table_of: list[int] = []
-    inner: list[int] = []
-    for p in params:
+    size = [0] * len(params)
+    inner = [1] * len(params)
+    for k, p in enumerate(params):
         if isinstance(p, Tensor):
-            table, run_length = lanes.table(p)
-            values.append(0.0)
-            table_of.append(len(tables))
-            tables.append(table.contiguous())
-            inner.append(run_length)
-        else:
-            values.append(p)
-            table_of.append(-1)
-    return values, tables, table_of, inner
+            table, inner[k] = lanes.table(p)
+            size[k] = table.numel()
+            tables.append(table)
+    if not tables:
+        return values, None, size, inner
+    return values, tables[0].contiguous() if len(tables) == 1 else torch.cat(tables), size, inner

@@ -50,9 +50,9 @@ def _fake_forward(
     states: Tensor | None,
     initial: Sequence[float],
     values: Sequence[float],
-    tables: Sequence[Tensor],
-    table_of: Sequence[int],
-    inner: Sequence[int],
+    tables: Tensor | None,
+    table_size: Sequence[int],
+    table_inner: Sequence[int],
     surrogate: str,
     surrogate_values: Sequence[float],
     hard_reset: bool,
@@ -84,9 +84,9 @@ def _fake_backward(
     grad_states: Tensor | None,
     initial: Sequence[float],
     values: Sequence[float],
-    tables: Sequence[Tensor],
-    table_of: Sequence[int],
-    inner: Sequence[int],
+    tables: Tensor | None,
+    table_size: Sequence[int],
+    table_inner: Sequence[int],
     surrogate: str,
     surrogate_values: Sequence[float],
     hard_reset: bool,
@@ -101,18 +101,18 @@ def _fake_backward(
     return (
         x.new_empty(steps, lanes),
         x.new_empty(len(initial), lanes, dtype=wide),
-        x.new_empty(len(tables) if table_grads else 0, lanes, dtype=wide),
+        x.new_empty(len(values) if table_grads else 0, lanes, dtype=wide),
     )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    (neuron, x, states, initial, values, tables, table_of, inner, *options) = inputs
+    (neuron, x, states, initial, values, tables, size, inner, *options) = inputs
     *flags, chunk, store_v, keep = options
     if not keep:
         raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
-    ctx.save_for_backward(x, states, output[3], *tables)
+    ctx.save_for_backward(x, states, output[3], tables)
     ctx.set_materialize_grads(False)
-    ctx.call = neuron, initial, values, table_of, inner, flags, chunk, store_v
+    ctx.call = neuron, initial, values, size, inner, flags, chunk, store_v
 
 
 def _backward(
@@ -122,10 +122,10 @@ def _backward(
     grad_states: Tensor | None,
     _: Tensor | None,
 ) -> tuple[Any, ...]:
-    x, states, checkpoints, *tables = ctx.saved_tensors
-    neuron, initial, values, table_of, inner, flags, chunk, store_v = ctx.call
-    table_grads = bool(tables) and _any_needed(ctx.needs_input_grad[5])
-    grad_x, grad_initial, partial = torch.ops.snnkernels.scan_backward(
+    x, states, checkpoints, tables = ctx.saved_tensors
+    neuron, initial, values, size, inner, flags, chunk, store_v = ctx.call
+    table_grads = tables is not None and ctx.needs_input_grad[5]
+    grad_x, grad_initial, sums = torch.ops.snnkernels.scan_backward(
         neuron,
         x,
         states,
@@ -136,31 +136,28 @@ def _backward(
         initial,
         values,
         tables,
-        table_of,
+        size,
         inner,
         *flags,
         chunk,
         table_grads,
     )
-    reduced = [
-        partial[k].view(-1, table.numel(), n).sum((0, 2)) if table_grads else None
-        for k, (table, n) in enumerate(zip(tables, inner, strict=True))
-    ]
     return (
         None,
         grad_x,
         None if states is None else grad_initial,
         None,
         None,
-        reduced,
-        None,
-        None if inner else [],  # torch.library takes an empty list for one of tensors
-        *[None] * (len(flags) + 3),
+        _reduce(sums, size, inner) if table_grads else None,
+        *[None] * (len(flags) + 5),
     )
 
 
-def _any_needed(needed: Any) -> bool:
-    return any(needed) if isinstance(needed, (list, tuple)) else bool(needed)
+def _reduce(sums: Tensor, size: Sequence[int], inner: Sequence[int]) -> Tensor:
+    """Each parameter's sums [L] over the lanes that share a value, in the tables' layout."""
+    return torch.cat(
+        [row.view(-1, n, k).sum((0, 2)) for row, n, k in zip(sums, size, inner, strict=True) if n]
+    )
 
 
 def _lanes(grad: Tensor | None) -> Tensor | None:

@@ -1,5 +1,5 @@
-// Conversions between the 16-bit elements of sequences and vectors of float: round to nearest, ties to
-// even. Integer arithmetic, so that no instruction set and no flush-to-zero mode changes a bit.
+// Conversions between the 16-bit elements of sequences and vectors of float: round to nearest, ties
+// to even. Integer arithmetic, so that no instruction set and no flush-to-zero mode changes a bit.
 #pragma once
 
 #include "vec.h"
@@ -49,14 +49,12 @@ struct Float16 {
     const Bits magnitude = bits & 0x7fffffffu;
     const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
     // Adding 1/2 leaves the result in units of 2^-24 in the low bits.
-    const Bits subnormal =
-        bit_cast<Bits>(bit_cast<Floats::Raw>(magnitude) + 0.5f) - 0x3f000000u;
+    const Bits subnormal = bit_cast<Bits>(bit_cast<Floats::Raw>(magnitude) + 0.5f) - 0x3f000000u;
     const Bits finite = magnitude < 0x38800000u ? subnormal : normal;
     const Bits infinity = Bits{} + 0x7c00u, quiet_nan = Bits{} + 0x7e00u;
     const Bits overflowed = magnitude > 0x7f800000u ? quiet_nan : infinity;
     const Bits sign = (bits >> 16) & 0x8000u;
-    return __builtin_convertvector(
-        sign | (magnitude >= 0x47800000u ? overflowed : finite), Halves);
+    return __builtin_convertvector(sign | (magnitude >= 0x47800000u ? overflowed : finite), Halves);
   }
 };
 

@@ -26,22 +26,28 @@ void primitive(SurrogateId id, const T* params, T* u, int count) {
 template <class Format>
 void widen(const void* elements, float* row, int count) {
   const auto* from = static_cast<const std::uint16_t*>(elements);
-  for (int l = 0; l < count; l += Floats::kSize) {
-    const int left = count - l < Floats::kSize ? count - l : Floats::kSize;
-    Halves h{};
-    std::memcpy(&h, from + l, left * sizeof(std::uint16_t));
+  Halves h{};
+  int l = 0;
+  for (; l + Floats::kSize <= count; l += Floats::kSize) {
+    std::memcpy(&h, from + l, sizeof h);
     Format::widen(h).store(row + l);
   }
+  if (l == count) return;
+  std::memcpy(&h, from + l, (count - l) * sizeof(std::uint16_t));
+  Format::widen(h).store(row + l);
 }
 
 template <class Format>
 void narrow(const float* row, void* elements, int count) {
   auto* to = static_cast<std::uint16_t*>(elements);
-  for (int l = 0; l < count; l += Floats::kSize) {
-    const int left = count - l < Floats::kSize ? count - l : Floats::kSize;
+  int l = 0;
+  for (; l + Floats::kSize <= count; l += Floats::kSize) {
     const Halves h = Format::narrow(Floats::load(row + l));
-    std::memcpy(to + l, &h, left * sizeof(std::uint16_t));
+    std::memcpy(to + l, &h, sizeof h);
   }
+  if (l == count) return;
+  const Halves h = Format::narrow(Floats::load(row + l));
+  std::memcpy(to + l, &h, (count - l) * sizeof(std::uint16_t));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 namespace snn::cpu::SNN_CPU_ISA {
 
 constexpr int kChunk = SNN_CPU_CHUNK;
+constexpr int kAhead = 2;  // rows of x that are prefetched ahead
 
 // The fires that steps and adjoints are called with. A neuron sees vectors of lanes; the surrogate
 // works on whole rows of u in between, so that no neuron is compiled once for every surrogate.
@@ -154,6 +155,9 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
     }
     const int64 row = t * call.lanes + lane;
     const T* x = load_row(call.element, call.x, t * call.x_stride + lane, x_buffer, count);
+    if (t + kAhead < call.steps) {
+      prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
+    }
     T* spikes = output_row(call.element, call.spikes, row, out_buffer, count);
     if (call.spiking) {
       step_block<Neuron, Reset>(
@@ -185,13 +189,19 @@ struct ChunkMemory {
 
 template <class Neuron, class Reset, bool kTables, class T>
 void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                     ChunkMemory<Neuron, T>& chunk, int64 start, int steps, int64 lane,
-                     int count) {
+                     ChunkMemory<Neuron, T>& chunk, int64 start, int steps, int64 lane, int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
     T* u = chunk.slope[k];
     const T* x = load_row(call.element, call.x, offset, chunk.x_buffer[k], count);
     chunk.x[k] = x;
+    if (k + kAhead < steps) {
+      prefetch_row(call.element, call.x, offset + kAhead * call.x_stride, count);
+    }
+    if (call.grad_spikes) {
+      const int64 grad_offset = (start + k) * call.grad_spikes_stride + lane;
+      prefetch_row(call.element, call.grad_spikes, grad_offset, count);
+    }
     if (call.spiking) {
       step_block<Neuron, Reset>(
           call, params, x, chunk.states[k], chunk.states[k + 1], count,
@@ -220,9 +230,8 @@ SNN_INLINE void adjoint_block(const Backward<T>& call,
     } else {
       for (auto& sum : grad_p) sum = V(T(0));
     }
-    const V lane_grad_x =
-        Neuron::template adjoint<Reset>(state, V::load(x + l), p, call.options, fire_at(l),
-                                        V::load(grad_out + l), grad_s, grad_p);
+    const V lane_grad_x = Neuron::template adjoint<Reset>(
+        state, V::load(x + l), p, call.options, fire_at(l), V::load(grad_out + l), grad_s, grad_p);
     lane_grad_x.store(grad_x + l);
     store_lanes<Neuron::kStates>(grad_s, l, grad_states);
     if (kTables) store_lanes<Neuron::kParams>(grad_p, l, grad_params);
@@ -252,8 +261,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
       if (call.grad_v_seq) {
-        const T* grad_v = load_row(call.element, call.grad_v_seq,
-                                   t * call.grad_v_seq_stride + lane, grad_buffer, count);
+        const T* grad_v = load_row(call.element, call.grad_v_seq, t * call.grad_v_seq_stride + lane,
+                                   grad_buffer, count);
         for (int l = 0; l < count; ++l) grad_states[0][l] += grad_v[l];
       }
       const T* grad_out = call.grad_spikes

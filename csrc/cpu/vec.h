@@ -1,6 +1,6 @@
-// A vector of lanes with the operators that the equations use: the compiler's vector extension, as wide
-// as the instruction set of this unit. Explicit, because whether a compiler vectorises the equations
-// by itself depends on its version and mood.
+// A vector of lanes with the operators that the equations use: the compiler's vector extension, as
+// wide as the instruction set of this unit. Explicit, because whether a compiler vectorises the
+// equations by itself depends on its version and mood.
 #pragma once
 
 #include <cmath>
@@ -66,9 +66,7 @@ struct Vec {
   friend SNN_INLINE Mask operator>(Vec a, Vec b) { return a.raw > b.raw; }
   friend SNN_INLINE Mask operator>=(Vec a, Vec b) { return a.raw >= b.raw; }
   friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
-  friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) {
-    return Vec(mask ? yes.raw : no.raw);
-  }
+  friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
 
 // exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf (S. Moshier): 2 ulp.
@@ -109,10 +107,10 @@ SNN_INLINE Vec<double> exp(Vec<double> x) {
   return each(x, [](double e) { return std::exp(e); });
 }
 
-#define SNN_EACH(name)                                     \
-  template <class T>                                       \
-  SNN_INLINE Vec<T> name(Vec<T> x) {                       \
-    return each(x, [](T e) { return snn::name(e); });      \
+#define SNN_EACH(name)                                \
+  template <class T>                                  \
+  SNN_INLINE Vec<T> name(Vec<T> x) {                  \
+    return each(x, [](T e) { return snn::name(e); }); \
   }
 SNN_EACH(log)
 SNN_EACH(atan)

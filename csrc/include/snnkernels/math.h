@@ -1,5 +1,5 @@
-// Elementary functions on scalars, by the C library or CUDA. They are overloads in namespace snn, so
-// that the equations, which call them unqualified, work on a driver's own vector type as well.
+// Elementary functions on scalars, by the C library or CUDA. They are overloads in namespace snn,
+// so that the equations, which call them unqualified, work on a driver's own vector type as well.
 #pragma once
 
 #include "config.h"
@@ -10,25 +10,61 @@
 
 namespace snn {
 
-SNN_HD float exp(float x) { return ::expf(x); }
-SNN_HD double exp(double x) { return ::exp(x); }
-SNN_HD float log(float x) { return ::logf(x); }
-SNN_HD double log(double x) { return ::log(x); }
-SNN_HD float atan(float x) { return ::atanf(x); }
-SNN_HD double atan(double x) { return ::atan(x); }
-SNN_HD float erf(float x) { return ::erff(x); }
-SNN_HD double erf(double x) { return ::erf(x); }
-SNN_HD float erfc(float x) { return ::erfcf(x); }
-SNN_HD double erfc(double x) { return ::erfc(x); }
-SNN_HD float sin(float x) { return ::sinf(x); }
-SNN_HD double sin(double x) { return ::sin(x); }
-SNN_HD float cos(float x) { return ::cosf(x); }
-SNN_HD double cos(double x) { return ::cos(x); }
-SNN_HD float pow(float x, float y) { return ::powf(x, y); }
-SNN_HD double pow(double x, double y) { return ::pow(x, y); }
+SNN_HD float exp(float x) {
+  return ::expf(x);
+}
+SNN_HD double exp(double x) {
+  return ::exp(x);
+}
+SNN_HD float log(float x) {
+  return ::logf(x);
+}
+SNN_HD double log(double x) {
+  return ::log(x);
+}
+SNN_HD float atan(float x) {
+  return ::atanf(x);
+}
+SNN_HD double atan(double x) {
+  return ::atan(x);
+}
+SNN_HD float erf(float x) {
+  return ::erff(x);
+}
+SNN_HD double erf(double x) {
+  return ::erf(x);
+}
+SNN_HD float erfc(float x) {
+  return ::erfcf(x);
+}
+SNN_HD double erfc(double x) {
+  return ::erfc(x);
+}
+SNN_HD float sin(float x) {
+  return ::sinf(x);
+}
+SNN_HD double sin(double x) {
+  return ::sin(x);
+}
+SNN_HD float cos(float x) {
+  return ::cosf(x);
+}
+SNN_HD double cos(double x) {
+  return ::cos(x);
+}
+SNN_HD float pow(float x, float y) {
+  return ::powf(x, y);
+}
+SNN_HD double pow(double x, double y) {
+  return ::pow(x, y);
+}
 
-SNN_HD float select(bool condition, float yes, float no) { return condition ? yes : no; }
-SNN_HD double select(bool condition, double yes, double no) { return condition ? yes : no; }
+SNN_HD float select(bool condition, float yes, float no) {
+  return condition ? yes : no;
+}
+SNN_HD double select(bool condition, double yes, double no) {
+  return condition ? yes : no;
+}
 
 template <class T>
 SNN_HD T abs(T x) {

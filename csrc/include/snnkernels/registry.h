@@ -5,10 +5,10 @@
 #include "surrogates.h"
 
 // X(struct, (states), (parameters before v_threshold and v_reset))
-#define SNN_FOR_EACH_NEURON(X)    \
-  X(IF, (v), ())                  \
-  X(LIF, (v), (tau))              \
-  X(ParametricLIF, (v), (r))      \
+#define SNN_FOR_EACH_NEURON(X) \
+  X(IF, (v), ())               \
+  X(LIF, (v), (tau))           \
+  X(ParametricLIF, (v), (r))   \
   X(CubaLIF, (v, i), (alpha, beta))
 
 // X(struct, (parameters))

@@ -1,8 +1,8 @@
 // A call of the scan as plain data: what the operators hand to a backend's driver.
 //
-// Sequences are [T, L] with stride 1 over the lanes L. Spikes, v_seq and grad_x are contiguous; x and
-// the incoming gradients have any stride over T. States are [S, L] in the arithmetic's type T, and
-// checkpoints [C, S, L]: the states at the start of every chunk but the first.
+// Sequences are [T, L] with stride 1 over the lanes L. Spikes, v_seq and grad_x are contiguous; x
+// and the incoming gradients have any stride over T. States are [S, L] in the arithmetic's type T,
+// and checkpoints [C, S, L]: the states at the start of every chunk but the first.
 #pragma once
 
 #include "launch.h"
@@ -28,8 +28,13 @@ SNN_HD void with_neuron(NeuronId id, F&& f) {
   }
 }
 
-// The element types of sequences; the arithmetic is in double for kFloat64 and in float for the rest.
+// The element types of sequences; the arithmetic is in double for kFloat64 and in float for the
+// rest.
 enum class Element : int { kFloat64, kFloat32, kFloat16, kBFloat16 };
+
+SNN_HD int64 element_size(Element e) {
+  return e == Element::kFloat64 ? 8 : e == Element::kFloat32 ? 4 : 2;
+}
 
 // A parameter: a number, or for lane l the element l / inner % size of a table.
 template <class T>
