@@ -49,6 +49,7 @@ class Manifest:
         target: the CPU's instruction sets or the GPU architectures.
         flags: the flags of the units, each with its object's name.
         cuda: the version of nvcc; empty for a CPU library.
+        cpu: a hash of the CPU it was built on; empty if that is unknown.
     """
 
     device_type: DeviceType
@@ -63,6 +64,7 @@ class Manifest:
     target: str
     flags: tuple[str, ...]
     cuda: str = ""
+    cpu: str = ""
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")

@@ -29,7 +29,7 @@ from .description import (
 )
 from .errors import BuildError, build_error
 from .progress import BuildProgress, verbose
-from .toolchain import Nvcc, find_cxx, find_nvcc, torch_info
+from .toolchain import Nvcc, cpu_identity, find_cxx, find_nvcc, torch_info
 
 Origin = Literal["prebuilt", "cache", "jit"]
 
@@ -119,7 +119,14 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
     if path is not None:
         _load_library(path, device_type)
         return LoadedLibrary(path, "prebuilt", time.perf_counter() - start)
-    plan = plan_build(device_type)
+    try:
+        plan = plan_build(device_type)
+    except BuildError:
+        spare = find_without_tools(device_type)
+        if spare is None:
+            raise
+        _load_library(spare.library, device_type)
+        return LoadedLibrary(spare.library, "cache", time.perf_counter() - start)
     entry, built = ensure(plan, why=problem)
     try:
         _load_library(entry.library, device_type)
@@ -180,10 +187,10 @@ def _why_not_for_this_gpu(manifest: cache.Manifest) -> str:
         return "needs a torch with CUDA"
     if manifest.cuda.split(".")[0] != torch.version.cuda.split(".")[0]:
         return f"was built for CUDA {manifest.cuda}, torch for {torch.version.cuda}"
-    archs = parse_archs(manifest.target)
-    for capability in _capabilities():
-        if not any(arch.runs_on(capability) for arch in archs):
-            return f"has no code for compute capability {capability[0]}.{capability[1]}"
+    capabilities = _capabilities()
+    if not _serves(manifest, capabilities):
+        present = ", ".join(f"{major}.{minor}" for major, minor in capabilities)
+        return f"is for {manifest.target}, the GPUs here are {present}"
     return ""
 
 
@@ -218,7 +225,10 @@ def outlook(device_type: DeviceType) -> Outlook:
             return Outlook("native", f"prebuilt: {path}")
         plan = plan_build(device_type)
     except BuildError as error:
-        return Outlook("torch", str(error))
+        spare = find_without_tools(device_type)
+        if spare is None:
+            return Outlook("torch", str(error))
+        return Outlook("native", f"in the cache, its compiler is gone: {spare.library}")
     entry = find_entry(plan)
     if entry is not None:
         return Outlook("native", f"in the cache: {entry.library}")
@@ -303,11 +313,38 @@ def find_entry(plan: Plan) -> cache.Entry | None:
     if entry is not None or not plan.capabilities:
         return entry
     for other in cache.entries():
-        if other.manifest.family == plan.family:
-            archs = parse_archs(other.manifest.target)
-            if all(any(arch.runs_on(own) for arch in archs) for own in plan.capabilities):
-                return other
+        if other.manifest.family == plan.family and _serves(other.manifest, plan.capabilities):
+            return other
     return None
+
+
+def find_without_tools(device_type: DeviceType) -> cache.Entry | None:
+    """Return an entry that fits this torch and machine, whatever compiled it.
+
+    For a machine whose compiler is gone, or that shares the cache of one that has it.
+    """
+    try:
+        torch = torch_info()
+        sources = sources_digest(csrc_dir(), device_type)
+    except (BuildError, FileNotFoundError):
+        return None
+    cpu = cpu_identity()
+    capabilities = _capabilities() if device_type == "cuda" else ()
+    for entry in cache.entries():
+        made = entry.manifest
+        if (made.device_type, made.sources, made.torch) != (device_type, sources, torch.version):
+            continue
+        if device_type == "cpu" and cpu and made.cpu == cpu:
+            return entry
+        if capabilities and _serves(made, capabilities):
+            return entry
+    return None
+
+
+def _serves(manifest: cache.Manifest, capabilities: Sequence[tuple[int, int]]) -> bool:
+    """Whether a CUDA library has code for every one of the given GPUs."""
+    archs = parse_archs(manifest.target)
+    return all(any(arch.runs_on(own) for arch in archs) for own in capabilities)
 
 
 def check_known(archs: Sequence[Arch], nvcc: Nvcc) -> None:
@@ -447,4 +484,5 @@ def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:
         target=plan.target,
         flags=plan.library.flags,
         cuda=tools.nvcc.version if tools.nvcc else "",
+        cpu=cpu_identity(),
     )

@@ -131,6 +131,17 @@ def torch_info() -> TorchInfo:
     return TorchInfo(version, cuda, Path(torch.__file__).resolve().parent)
 
 
+def cpu_identity() -> str:
+    """Hash what the operating system says of this CPU; empty where it says too little."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    lines = re.findall(r"^(?:model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
+    facts = "\n".join(sorted(set(lines)))
+    return hashlib.sha256(facts.encode()).hexdigest() if facts else ""
+
+
 def find_cxx() -> Compiler:
     """Return the C++ compiler to use: ``$CXX`` if set, else the first usable c++, g++ or clang++.
 

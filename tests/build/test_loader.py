@@ -200,13 +200,21 @@ def test_force_builds_what_is_there(csrc, counting_cxx):
 
 
 class TestLock:
-    def test_two_processes_at_once_build_once(self, counting_cxx, in_process):
-        code = "print(loader.load('cpu').origin)"
+    def test_two_processes_at_once_build_once(self, counting_cxx, in_process, tmp_path):
+        go = tmp_path / "go"
+        code = f"""
+            import time, torch
+            print("ready", flush=True)
+            while not Path({str(go)!r}).exists(): time.sleep(0.01)
+            print(loader.load("cpu").origin)
+        """
         processes = [in_process(code) for _ in range(3)]
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+        go.touch()
         results = [process.communicate(timeout=60) for process in processes]
         assert sorted(out.strip() for out, _ in results) == ["cache", "cache", "jit"]
         assert counting_cxx() == 2
-        waiting = [err for _, err in results if " waits for process " in err]
+        waiting = [err for _, err in results if " waits for " in err]
         assert waiting
         assert all("which is building the CPU kernels" in err for err in waiting)
 
@@ -366,6 +374,41 @@ class TestCacheFolder:
         assert cache.user_dir().name == "snnkernels"
 
 
+class TestWithoutTheCompilerThatBuilt:
+    @pytest.fixture(autouse=True)
+    def _built_then_uninstalled(self, csrc, monkeypatch):
+        ensure_cpu()
+        monkeypatch.setenv("CXX", "no-such-compiler")
+
+    def test_what_it_built_still_loads(self):
+        assert loader.load("cpu").origin == "cache"
+
+    def test_info_says_so(self):
+        assert loader.outlook("cpu").reason.startswith("in the cache, its compiler is gone: ")
+
+    def test_but_not_on_another_cpu(self, monkeypatch):
+        monkeypatch.setattr(loader, "cpu_identity", lambda: "another")
+        with pytest.raises(BuildError, match="no usable C"):
+            loader.load("cpu")
+
+    def test_but_not_on_a_cpu_of_which_nothing_is_known(self, monkeypatch):
+        monkeypatch.setattr(loader, "cpu_identity", lambda: "")
+        with pytest.raises(BuildError, match="no usable C"):
+            loader.load("cpu")
+
+    def test_but_not_for_other_sources(self, csrc):
+        (csrc / "ops.cpp").write_text("int changed;\n")
+        with pytest.raises(BuildError, match="no usable C"):
+            loader.load("cpu")
+
+    def test_but_not_for_another_torch(self, monkeypatch):
+        import torch
+
+        monkeypatch.setattr(torch, "__version__", "2.99.0")
+        with pytest.raises(BuildError, match="no usable C"):
+            loader.load("cpu")
+
+
 class TestPrebuilt:
     @pytest.fixture
     def prebuilt(self, csrc):
@@ -486,6 +529,13 @@ class TestOutlook:
         outlook = loader.outlook("cpu")
         assert outlook.name == "torch"
         assert "no usable C++ compiler" in outlook.reason
+
+
+def test_the_outlook_without_sources_is_the_reference(csrc):
+    (csrc / "ops.cpp").unlink()
+    outlook = loader.outlook("cpu")
+    assert outlook.name == "torch"
+    assert "sources are missing" in outlook.reason
 
 
 def test_a_manifest_of_another_version_is_no_entry(csrc):
