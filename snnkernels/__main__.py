@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .build import BuildError, cache, description, loader, toolchain
+from .build import BuildError, cache, description, loader, plan, toolchain
 from .build.archs import Arch, parse_archs
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _why_skip_cuda(archs: tuple[Arch, ...] | None) -> str:
 
     if torch.version.cuda is None:
         return "this torch has no CUDA"
-    if archs is None and not loader.archs_from_environment() and not torch.cuda.is_available():
+    if archs is None and not plan.archs_from_environment() and not torch.cuda.is_available():
         return "no GPU here and no --arch"
     return ""
 
@@ -103,8 +103,8 @@ def _why_skip_cuda(archs: tuple[Arch, ...] | None) -> str:
 def _build_one(
     device_type: description.DeviceType, archs: tuple[Arch, ...] | None, *, force: bool
 ) -> None:
-    plan = loader.plan_build(device_type, archs=archs if device_type == "cuda" else None)
-    entry, built = loader.ensure(plan, why="asked for", force=force)
+    planned = plan.plan_build(device_type, archs=archs if device_type == "cuda" else None)
+    entry, built = loader.ensure(planned, why="asked for", force=force)
     if device_type == "cuda":
         loader.load("cpu")
     loader.check_loads(entry)

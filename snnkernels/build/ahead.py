@@ -11,7 +11,8 @@ from .archs import Arch, format_archs
 from .compile import Toolchain, build_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
-from .loader import Plan, archs_from_environment, check_known, make_manifest, make_plan
+from .loader import make_manifest
+from .plan import Plan, archs_from_environment, check_known, make_plan
 from .progress import BuildProgress, verbose
 from .toolchain import find_cxx, find_nvcc, torch_info
 

@@ -114,6 +114,16 @@ class Library:
         return tuple(f"{unit.object_name}: {' '.join(unit.flags)}" for unit in self.units)
 
 
+def check_device_type(device_type: str) -> None:
+    """Refuse a device that has no kernels.
+
+    Raises:
+        ValueError: `device_type` is neither "cpu" nor "cuda".
+    """
+    if device_type not in DEVICE_TYPES:
+        raise ValueError(f'device_type: expected "cpu" or "cuda", got {device_type!r}')
+
+
 def library_file_name(device_type: DeviceType) -> str:
     """Return the shared object's file name on this platform."""
     return f"snnkernels_{device_type}" + (".dylib" if sys.platform == "darwin" else ".so")

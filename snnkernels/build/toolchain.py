@@ -131,6 +131,16 @@ def torch_info() -> TorchInfo:
     return TorchInfo(version, cuda, Path(torch.__file__).resolve().parent)
 
 
+def gpu_capabilities() -> tuple[tuple[int, int], ...]:
+    """Return the compute capabilities of the GPUs that this process sees, ascending."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    devices = range(torch.cuda.device_count())
+    return tuple(sorted({torch.cuda.get_device_capability(index) for index in devices}))
+
+
 def cpu_identity() -> str:
     """Hash what the operating system says of this CPU; empty where it says too little."""
     try:

@@ -74,7 +74,7 @@ def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str
     def start(code: str) -> subprocess.Popen[str]:
         prelude = f"""
             from pathlib import Path
-            from snnkernels.build import cache, description, loader
+            from snnkernels.build import cache, description, loader, plan
             description.PACKAGE_DIR = Path({str(csrc.parent / "snnkernels")!r})
             loader.PREBUILT_DIR = description.PACKAGE_DIR / "_lib"
         """

@@ -2,6 +2,7 @@ import pytest
 
 from snnkernels.__main__ import main
 from snnkernels.build import loader
+from snnkernels.build.plan import plan_build
 
 
 def refused(capsys, *arguments):
@@ -26,7 +27,7 @@ def test_info_says_all_it_promises_and_builds_nothing(csrc, tmp_path, capsys, mo
 
 def test_info_lists_what_is_built(csrc, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    entry, _ = loader.ensure(loader.plan_build("cpu"))
+    entry, _ = loader.ensure(plan_build("cpu"))
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert f"CPU {entry.manifest.key[:8]}" in out

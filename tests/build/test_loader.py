@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels.build import cache, loader
+from snnkernels.build import cache, loader, plan, toolchain
 from snnkernels.build.archs import Arch
 from snnkernels.build.errors import BuildError
+from snnkernels.build.plan import plan_build
 
 from .conftest import write_program
 
 
 def ensure_cpu(**options):
-    return loader.ensure(loader.plan_build("cpu"), **options)
+    return loader.ensure(plan_build("cpu"), **options)
 
 
 def leftovers(folder):
@@ -81,7 +82,7 @@ class TestKey:
 
     @pytest.fixture
     def key(self, csrc):
-        return lambda: loader.plan_build("cpu").key
+        return lambda: plan_build("cpu").key
 
     def test_with_a_header(self, csrc, key):
         before = key()
@@ -223,8 +224,9 @@ class TestLock:
             """
             import time
             root = cache.writable_dir()
-            plan = loader.plan_build("cpu")
-            with cache.locked(root, plan.name, plan.what), cache.workspace(root, plan.name):
+            planned = plan.plan_build("cpu")
+            name = planned.name
+            with cache.locked(root, name, planned.what), cache.workspace(root, name):
                 print("locked", flush=True)
                 time.sleep(60)
             """
@@ -239,7 +241,7 @@ class TestLock:
         assert leftovers(entry.folder.parent) == []
 
     def test_a_lock_file_left_behind_locks_nothing(self, csrc, tmp_path):
-        name = loader.plan_build("cpu").name
+        name = plan_build("cpu").name
         locks = tmp_path / "cache" / "locks"
         locks.mkdir(parents=True)
         (locks / f"{name}.lock").touch()
@@ -250,8 +252,8 @@ class TestLock:
         owner = in_process(
             """
             import time
-            plan = loader.plan_build("cpu")
-            with cache.locked(cache.writable_dir(), plan.name, plan.what):
+            planned = plan.plan_build("cpu")
+            with cache.locked(cache.writable_dir(), planned.name, planned.what):
                 print("locked", flush=True)
                 time.sleep(60)
             """
@@ -444,67 +446,67 @@ class TestCudaPlans:
 
         root = tmp_path / "cuda"
         nvcc = Nvcc("PATH", "nvcc", "13.0", root, (root,), root, ("75", "80", "90", "120"))
-        monkeypatch.setattr(loader, "find_nvcc", lambda cuda: nvcc)
+        monkeypatch.setattr(plan, "find_nvcc", lambda cuda: nvcc)
         monkeypatch.setattr(torch.version, "cuda", "13.0")
 
     @pytest.fixture
     def gpus(self, monkeypatch):
-        return lambda *found: monkeypatch.setattr(loader, "_capabilities", lambda: found)
+        return lambda *found: monkeypatch.setattr(toolchain, "gpu_capabilities", lambda: found)
 
     def test_the_gpus_here_choose_the_architectures(self, gpus):
         gpus((8, 0), (9, 0))
-        assert loader.plan_build("cuda").target == "8.0;9.0"
+        assert plan_build("cuda").target == "8.0;9.0"
 
     def test_a_gpu_newer_than_nvcc_gets_the_newest_as_ptx(self, gpus):
         gpus((13, 0))
-        assert loader.plan_build("cuda").target == "12.0+PTX"
+        assert plan_build("cuda").target == "12.0+PTX"
 
     @pytest.mark.parametrize("name", ["SNNKERNELS_CUDA_ARCH", "TORCH_CUDA_ARCH_LIST"])
     def test_the_environment_chooses_before_the_gpus(self, gpus, name, monkeypatch):
         gpus((8, 0))
         monkeypatch.setenv(name, "9.0+PTX")
-        assert loader.plan_build("cuda").target == "9.0+PTX"
+        assert plan_build("cuda").target == "9.0+PTX"
 
     def test_an_argument_chooses_before_the_environment(self, gpus, monkeypatch):
         gpus()
         monkeypatch.setenv("SNNKERNELS_CUDA_ARCH", "9.0")
-        assert loader.plan_build("cuda", archs=[Arch(8, 0)]).target == "8.0"
+        assert plan_build("cuda", archs=[Arch(8, 0)]).target == "8.0"
 
     def test_no_gpu_and_no_list_is_an_error_that_says_how_to_give_one(self, gpus):
         gpus()
         with pytest.raises(BuildError, match=r"(?s)no GPU architecture.*SNNKERNELS_CUDA_ARCH=9\.0"):
-            loader.plan_build("cuda")
+            plan_build("cuda")
 
     def test_an_unreadable_list_names_its_variable(self, gpus, monkeypatch):
         monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "Hopper")
         with pytest.raises(BuildError, match="TORCH_CUDA_ARCH_LIST=Hopper"):
-            loader.plan_build("cuda")
+            plan_build("cuda")
 
     def test_an_architecture_that_nvcc_does_not_know_is_named_with_those_it_does(self):
         with pytest.raises(BuildError, match=r"(?s)architecture 7\.0\n.*7\.5, 8\.0, 9\.0, 12\.0"):
-            loader.plan_build("cuda", archs=[Arch(7, 0)])
+            plan_build("cuda", archs=[Arch(7, 0)])
 
     def test_a_build_made_ahead_for_more_architectures_serves_the_gpu_here(self, gpus, tmp_path):
-        ahead = loader.plan_build("cuda", archs=[Arch(8, 0), Arch(9, 0)])
+        ahead = plan_build("cuda", archs=[Arch(8, 0), Arch(9, 0)])
         self.put_in_cache(ahead, tmp_path)
         gpus((9, 0))
-        assert loader.find_entry(loader.plan_build("cuda")).manifest.key == ahead.key
+        assert loader.find_entry(plan_build("cuda")).manifest.key == ahead.key
         gpus((12, 0))
-        assert loader.find_entry(loader.plan_build("cuda")) is None
+        assert loader.find_entry(plan_build("cuda")) is None
 
     def test_a_build_of_other_sources_does_not(self, gpus, csrc, tmp_path):
-        self.put_in_cache(loader.plan_build("cuda", archs=[Arch(9, 0)]), tmp_path)
+        self.put_in_cache(plan_build("cuda", archs=[Arch(9, 0)]), tmp_path)
         gpus((9, 0))
-        assert loader.find_entry(loader.plan_build("cuda")) is not None
+        assert loader.find_entry(plan_build("cuda")) is not None
         (csrc / "cuda" / "twice.cu").write_text("")
-        assert loader.find_entry(loader.plan_build("cuda")) is None
+        assert loader.find_entry(plan_build("cuda")) is None
 
-    def put_in_cache(self, plan, tmp_path):
-        folder = tmp_path / "cache" / plan.name
+    def put_in_cache(self, planned, tmp_path):
+        folder = tmp_path / "cache" / planned.name
         folder.mkdir(parents=True)
-        library = folder / plan.library.file_name
+        library = folder / planned.library.file_name
         library.write_bytes(b"")
-        loader.make_manifest(plan, library, 1.0).write(folder / cache.MANIFEST)
+        loader.make_manifest(planned, library, 1.0).write(folder / cache.MANIFEST)
 
 
 class TestOutlook:
