@@ -247,7 +247,8 @@ def find_nvcc(torch_cuda: str | None) -> Nvcc:
         found="; ".join(f"{probe.path} ({probe.origin}): {probe.problem}" for probe in probes)
         or f"no nvcc (looked at {places})",
         expected=f"nvcc {major}.x, because torch was built for CUDA {torch_cuda}",
-        remedy=f"install the CUDA {major} toolkit, or set CUDA_HOME to one",
+        remedy=f"pip install 'cuda-toolkit[nvcc,crt,nvvm,cccl]=={torch_cuda}.*', or set CUDA_HOME "
+        f"to a CUDA {major} toolkit",
     )
 
 

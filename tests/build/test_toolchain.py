@@ -102,7 +102,7 @@ def test_without_nvcc_the_error_says_where_it_looked(only_path):
     message = str(caught.value)
     assert "found:      no nvcc" in message
     assert "expected:   nvcc 13.x, because torch was built for CUDA 13.0" in message
-    assert "set CUDA_HOME" in message
+    assert "pip install 'cuda-toolkit[nvcc,crt,nvvm,cccl]==13.0.*', or set CUDA_HOME" in message
 
 
 def test_an_nvcc_of_another_major_version_than_torchs_is_refused(only_path):
