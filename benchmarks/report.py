@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
@@ -14,10 +14,11 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement as Measured
 from rich.table import Table
 
 from benchmarks import environment
-from benchmarks.runner import CaseResult, Measurement
+from benchmarks.runner import CaseResult
 from benchmarks.startup import Startup
 from benchmarks.targets import Target
 from benchmarks.timing import Summary
@@ -25,6 +26,7 @@ from benchmarks.timing import Summary
 SCHEMA = 1
 TITLES = {"training": "training: forward + backward", "inference": "inference: forward"}
 MEGABYTE = 1e6
+UNBOUNDED = 10_000
 
 
 @dataclass
@@ -61,11 +63,13 @@ def write_json(report: Report, path: Path) -> None:
 def show(report: Report, console: Console) -> None:
     """Print the tables, start-up times and targets."""
     console.print(environment.summary(report.environment), style="bold")
-    for table in tables(report.results):
+    for table in tables(report.results, console):
         console.print()
         console.print(table)
     if report.results:
         console.print(LEGEND, style="dim")
+    for line in skipped_lines(report.results):
+        console.print(line, markup=False)
     for line in startup_lines(report.startup):
         console.print(line)
     measured = [target for target in report.targets if target.met is not None]
@@ -87,31 +91,74 @@ LEGEND = (
 )
 
 
-def tables(results: Sequence[CaseResult]) -> Iterator[Table]:
-    """One table for each device and mode."""
+@dataclass(frozen=True)
+class Column:
+    """A heading and what stands below it for a contender in a case."""
+
+    heading: str
+    cell: Callable[[CaseResult, str], str]
+
+
+def tables(results: Sequence[CaseResult], console: Console) -> Iterator[Table]:
+    """One table for each device and mode, or two, time and memory, if one would be too wide."""
     ordered = sorted(results, key=lambda r: (r.case.device, r.case.mode != "training"))
     for (device, mode), group in groupby(ordered, key=lambda r: (r.case.device, r.case.mode)):
         rows = list(group)
-        yield _table(f"{device} · {TITLES[mode]}", rows, training=mode == "training")
+        title = f"{device} · {TITLES[mode]}"
+        time, memory = _time_columns(rows), _memory_columns(mode)
+        whole = _table(title, rows, [*time, *memory])
+        if _width(whole, console) <= console.width:
+            yield whole
+        else:
+            yield _table(f"{title} · time", rows, time)
+            yield _table(f"{title} · memory", rows, memory)
 
 
-def _table(title: str, results: Sequence[CaseResult], *, training: bool) -> Table:
-    compiled = any(m.compile_seconds is not None for r in results for m in r.measurements.values())
+def _width(table: Table, console: Console) -> int:
+    """Columns of the terminal that a table wants."""
+    unbounded = console.options.update(max_width=UNBOUNDED)
+    return Measured.get(console, unbounded, table).maximum
+
+
+def skipped_lines(results: Sequence[CaseResult]) -> Iterator[str]:
+    """Which contender did not run in which case, and why."""
+    for result in results:
+        for name, measured in result.measurements.items():
+            if measured.skipped:
+                yield f"{name} left out of {result.case}: {measured.skipped}"
+
+
+def _time_columns(results: Sequence[CaseResult]) -> list[Column]:
+    columns = [
+        Column("ms", lambda r, name: _milliseconds(r.measurements[name].time)),
+        Column("reference ms", _reference_milliseconds),
+        Column("ratio", _figure("ratio", "{:.1f}x")),
+        Column("of copy", _figure("share_of_copy", "{:.0%}")),
+        Column("of clone", _figure("share_of_clone", "{:.0%}")),
+    ]
+    if any(m.compile_seconds is not None for r in results for m in r.measurements.values()):
+        columns.append(Column("compile s", _compile_seconds))
+    return columns
+
+
+def _memory_columns(mode: str) -> list[Column]:
+    columns = [Column("extra MB", _beside_reference(_extra))]
+    if mode == "training":
+        columns.append(Column("saved/x", _beside_reference(_figure("saved_per_input", "{:.2f}"))))
+    return columns
+
+
+def _table(title: str, results: Sequence[CaseResult], columns: Sequence[Column]) -> Table:
     table = _plain_table(title)
-    table.add_column("case", no_wrap=True)
     several = len({name for r in results for name in r.contestants()}) > 1
-    if several:
-        table.add_column("contender", no_wrap=True)
-    headings = ["ms", "reference ms", "ratio", "of copy", "of clone", "extra MB"]
-    headings += ["saved/x"] if training else []
-    headings += ["compile s"] if compiled else []
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ["case", "contender"] if several else ["case"]:
+        table.add_column(heading, no_wrap=heading != "case")
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for result in results:
         for name in result.contestants():
-            cells = _cells(result, name, training)
-            cells += [_compile_seconds(result.measurements[name])] if compiled else []
             named = [name] if several else []
+            cells = [column.cell(result, name) for column in columns]
             table.add_row(escape(result.case.layer), *named, *cells)
     return table
 
@@ -120,30 +167,32 @@ def _plain_table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
-def _cells(result: CaseResult, name: str, training: bool) -> list[str]:
-    measured = result.measurements[name]
-    figures = result.figures(name)
-    if measured.time is None or figures is None:
-        return [f"[yellow]{escape(str(measured.skipped))}[/]"]
-    reference = result.reference() if measured.role != "reference" else None
-    cells = [
-        _milliseconds(measured.time),
-        _milliseconds(reference.time) if reference else "",
-        "" if figures.ratio is None else f"{figures.ratio:.1f}x",
-        _percent(figures.share_of_copy),
-        _percent(figures.share_of_clone),
-        _pair(_extra(measured), _extra(reference)),
-    ]
-    if training:
-        theirs = _saved(result) if reference else None
-        cells.append(_pair(_times(figures.saved_per_input), _times(theirs)))
-    return cells
+def _figure(attribute: str, form: str) -> Callable[[CaseResult, str], str]:
+    """The cell of one of the derived figures, empty where there is none."""
+
+    def cell(result: CaseResult, name: str) -> str:
+        value = getattr(result.figures(name), attribute, None)
+        return "" if value is None else form.format(value)
+
+    return cell
 
 
-def _saved(result: CaseResult) -> float | None:
-    names = result.named("reference")
-    figures = result.figures(names[0]) if names else None
-    return figures.saved_per_input if figures else None
+def _beside_reference(cell: Callable[[CaseResult, str], str]) -> Callable[[CaseResult, str], str]:
+    """A cell with the contender's value and, behind a colon, the reference's."""
+
+    def both(result: CaseResult, name: str) -> str:
+        others = [other for other in result.named("reference") if other != name]
+        found = [text for text in (cell(result, each) for each in (name, *others)) if text]
+        return " : ".join(found) if cell(result, name) else ""
+
+    return both
+
+
+def _reference_milliseconds(result: CaseResult, name: str) -> str:
+    measured, reference = result.measurements[name], result.reference()
+    if reference is None or measured.time is None or measured.role == "reference":
+        return ""
+    return _milliseconds(reference.time)
 
 
 def _milliseconds(summary: Summary | None) -> str:
@@ -162,26 +211,14 @@ def _digits(value: float, digits: int = 3) -> str:
     return f"{value:.{max(digits - before_point, 0)}f}"
 
 
-def _extra(measured: Measurement | None) -> str:
-    if measured is None or measured.memory is None:
-        return ""
-    return _digits(measured.memory.peak_extra / MEGABYTE, 2)
+def _extra(result: CaseResult, name: str) -> str:
+    memory = result.measurements[name].memory
+    return "" if memory is None else _digits(memory.peak_extra / MEGABYTE, 2)
 
 
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _pair(ours: str, theirs: str) -> str:
-    return f"{ours} : {theirs}" if ours and theirs else ours
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
-
-
-def _compile_seconds(measured: Measurement) -> str:
-    return "" if measured.compile_seconds is None else f"{measured.compile_seconds:.1f}"
+def _compile_seconds(result: CaseResult, name: str) -> str:
+    seconds = result.measurements[name].compile_seconds
+    return "" if seconds is None else f"{seconds:.1f}"
 
 
 def one_line(result: CaseResult) -> str:

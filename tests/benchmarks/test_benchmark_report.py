@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import environment, report
 from benchmarks.memory import Memory
-from benchmarks.report import Report, tables
+from benchmarks.report import Report, skipped_lines, tables
 from benchmarks.runner import CaseResult, Measurement
 from benchmarks.timing import summarize
 
@@ -33,9 +33,9 @@ def result(case, **others: Measurement) -> CaseResult:
     )
 
 
-def printed(results: list[CaseResult]) -> str:
-    console = Console(width=150, record=True, file=io.StringIO())
-    for table in tables(results):
+def printed(results: list[CaseResult], width: int = 150) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for table in tables(results, console):
         console.print(table)
     return console.export_text()
 
@@ -65,6 +65,24 @@ def test_a_second_contender_gets_a_row_of_its_own_with_its_compile_time(tiny_cas
     assert [row[4] for row in rows] == ["native", "compile"]
     assert rows[1][-1] == "28.0"
     assert "10.0x" in rows[1]
+
+
+def test_in_a_narrow_terminal_time_and_memory_are_two_tables_and_no_figure_is_cut(tiny_case):
+    compiled = Measurement(role="other", time=summarize([[2e-3]]), compile_seconds=28.04)
+    text = printed([result(tiny_case(), compile=compiled)], width=90)
+    assert "training: forward + backward · time" in text
+    assert "training: forward + backward · memory" in text
+    assert "…" not in text
+    for figure in ("20.0 (0)", "40.0x", "28.0", "1.5 : 30", "0.06 : 3.00"):
+        assert figure in text
+
+
+def test_a_contender_that_was_left_out_is_named_with_its_reason(tiny_case):
+    out = result(tiny_case(), compile=Measurement(role="other", skipped="T=4 is over 2"))
+    assert row_of(printed([out]), "compile")[-1] == "compile"
+    assert list(skipped_lines([out])) == [
+        "compile left out of cpu training lif ATan float32 [4,2,8]: T=4 is over 2"
+    ]
 
 
 def test_there_is_a_table_for_each_device_and_mode_training_first(tiny_case):
