@@ -1,11 +1,11 @@
 # Sourced by the other scripts: $python is a Python with snnkernels, torch and the test tools.
 #
-# VENV      the virtual environment to make or to use      (default: .venv)
+# VENV      the virtual environment to use, or to make   (default: the active one, else .venv)
 # PYTHON    the Python to make it with                     (default: python3)
 # TORCH     the torch to install in it                     (default: torch, the newest)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-venv=${VENV:-.venv}
+venv=${VENV:-${VIRTUAL_ENV:-.venv}}
 python=$venv/bin/python
 if [ ! -x "$python" ]; then
   "${PYTHON:-python3}" -m venv "$venv"
