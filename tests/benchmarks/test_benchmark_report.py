@@ -67,13 +67,17 @@ def test_a_second_contender_gets_a_row_of_its_own_with_its_compile_time(tiny_cas
     assert "10.0x" in rows[1]
 
 
-def test_in_a_narrow_terminal_time_and_memory_are_two_tables_and_no_figure_is_cut(tiny_case):
-    compiled = Measurement(role="other", time=summarize([[2e-3]]), compile_seconds=28.04)
-    text = printed([result(tiny_case(), compile=compiled)], width=90)
+@pytest.mark.parametrize(("width", "compiled"), [(80, False), (105, True)])
+def test_in_a_narrow_terminal_time_and_memory_are_two_tables_and_no_figure_is_cut(
+    tiny_case, width: int, compiled: bool
+):
+    compiler = Measurement(role="other", time=summarize([[2e-3]]), compile_seconds=28.04)
+    others = {"compile": compiler} if compiled else {}
+    text = printed([result(tiny_case(), **others)], width)
     assert "training: forward + backward · time" in text
     assert "training: forward + backward · memory" in text
     assert "…" not in text
-    for figure in ("20.0 (0)", "40.0x", "28.0", "1.5 : 30", "0.06 : 3.00"):
+    for figure in ["20.0 (0)", "40.0x", "1.5 : 30", "0.06 : 3.00"] + ["28.0"] * compiled:
         assert figure in text
 
 
