@@ -98,11 +98,16 @@ def _ratios(axis: Axes, rows: Sequence[tuple[CaseResult, str]]) -> None:
 def _shares(axis: Axes, rows: Sequence[tuple[CaseResult, str]]) -> None:
     values = [100 * (figures.share_of_copy or 0.0) for figures in _all_figures(rows)]
     clones = [100 * (figures.share_of_clone or 0.0) for figures in _all_figures(rows)]
-    ends = [max(pair) for pair in zip(values, clones, strict=True)]
+    limit = 1.2 * max(100.0, *values)
+    seen = [clone if clone < limit else 0.0 for clone in clones]
+    ends = [max(pair) for pair in zip(values, seen, strict=True)]
     _bars(axis, rows, values, [f"{value:.0f} %" for value in values], ends)
-    for index, share in enumerate(clones):
-        if share:
-            axis.plot(share, index, "|", color="black", markersize=9)
+    for index, clone in enumerate(clones):
+        if clone:
+            inside = clone < limit
+            place, marker = (clone, "|") if inside else (0.99 * limit, ">")
+            axis.plot(place, index, marker, color="black", markersize=9 if inside else 4)
+    axis.set_xlim(0, limit)
     axis.plot([], [], "|", color="black", label="against a copy into fresh memory")
     axis.axvline(100, color="black", linewidth=0.8, linestyle="--", label="copy, 100 %")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)

@@ -206,7 +206,7 @@ def _digits(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     if value < 1e-3:
-        return f"{value:.4f}"
+        return "<0.001"
     before_point = math.floor(math.log10(value)) + 1
     return f"{value:.{max(digits - before_point, 0)}f}"
 

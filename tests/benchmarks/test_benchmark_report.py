@@ -99,7 +99,7 @@ def test_there_is_a_table_for_each_device_and_mode_training_first(tiny_case):
     ("value", "digits", "text"),
     [
         (0.0, 3, "0"),
-        (0.00004, 3, "0.0000"),
+        (0.00004, 3, "<0.001"),
         (0.33912, 3, "0.339"),
         (10.35, 2, "10"),
         (9.96, 2, "10.0"),
