@@ -186,7 +186,7 @@ ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
   Tensor spikes = torch::stable::new_empty(x, {steps, lanes});
   Tensor v_seq = torch::stable::new_empty(x, {store_v ? steps : 0, lanes});
   Tensor final_states = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
-  Tensor checkpoints = torch::stable::new_empty(x, {saved, count, lanes}, scalar_type<T>());
+  Tensor checkpoints = torch::stable::new_empty(x, {saved * count * lanes}, scalar_type<T>());
   call.spikes = spikes.mutable_data_ptr();
   call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
   call.final_states = static_cast<T*>(final_states.mutable_data_ptr());
@@ -206,7 +206,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
   const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
-  check_array<T>("checkpoints", checkpoints, {checkpoint_count(steps, chunk), count, lanes});
+  check_array<T>("checkpoints", checkpoints, {checkpoint_count(steps, chunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, {count, lanes});

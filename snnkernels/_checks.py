@@ -44,7 +44,8 @@ def number(
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {describe(value)}")
     result = float(value)  # type: ignore[arg-type]
-    if math.isfinite(result) and minimum <= result <= maximum and result > above:
+    finite = -math.inf < result < math.inf
+    if finite and minimum <= result <= maximum and result > above:
         return result
     limits = ["finite"]
     if above > -math.inf:

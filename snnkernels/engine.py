@@ -201,18 +201,45 @@ def _run_native(
     )
 
 
+def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether dimensions, from slowest to fastest, lie side by side without gap or overlap."""
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _slowest_first(strides: Sequence[int]) -> list[int]:
+    order: list[int] = []
+    for d, stride in enumerate(strides):
+        place = len(order)
+        while place > 0 and strides[order[place - 1]] < stride:
+            place -= 1
+        order.insert(place, d)
+    return order
+
+
 class Lanes:
     """How the dimensions [B, ...] of one step map to lanes side by side in memory.
 
     ``order`` lists the step's dimensions from the slowest to the fastest in memory, so that a
-    channels_last step becomes lanes by a view. Only a step that is not dense is copied, once.
+    channels_last step becomes lanes by a view. A step that is not dense is copied, once, in the
+    dimensions' own order.
     """
 
     def __init__(self, x_seq: Tensor) -> None:
-        strides = x_seq.stride()[1:]
+        shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
         rank = len(strides)
-        self.order = sorted(range(rank), key=lambda d: (-strides[d], d))
-        self.in_order = self.order == list(range(rank))
+        self.order = list(range(rank))
+        self.in_order = _is_dense(shape, strides)
+        if not self.in_order:
+            order = _slowest_first(strides)
+            if _is_dense([shape[d] for d in order], [strides[d] for d in order]):
+                self.order = order
+            else:
+                self.in_order = True
         self.shape = [x_seq.shape[1 + d] for d in self.order]
         self.inverse = [self.order.index(d) for d in range(rank)]
 
@@ -266,7 +293,7 @@ def _initial(
         else torch.full((x.shape[1],), s, dtype=_checks.compute_dtype(x.dtype), device=x.device)
         for s in states
     ]
-    return numbers, rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+    return numbers, rows[0].contiguous().unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
 
 
 def _tables(

@@ -10,7 +10,6 @@ Every neuron function raises TypeError or ValueError, naming the argument, befor
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -32,9 +31,7 @@ __all__ = [
 ]
 
 
-@functools.cache
-def _default_surrogate() -> surrogate.Sigmoid:
-    return surrogate.Sigmoid()
+_SIGMOID = surrogate.Sigmoid()
 
 
 def _run(
@@ -55,7 +52,7 @@ def _run(
         x_seq,
         (initial_v(v, v_reset, x_seq), *[0.0 if s is None else s for s in others]),
         {**params, "v_threshold": v_threshold},
-        _default_surrogate() if surrogate_function is None else surrogate_function,
+        _SIGMOID if surrogate_function is None else surrogate_function,
         v_reset=v_reset,
         backend_name=backend,
         store_v_seq=return_v_seq,

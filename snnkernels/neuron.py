@@ -10,7 +10,6 @@ A neuron of your own subclasses :class:`BaseNode` and overrides ``neuronal_charg
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -58,6 +57,15 @@ class BaseNode(nn.Module):
 
     kernel: ClassVar[str | None] = None
     """The neuron's name in ``reference.NEURONS``; None if it has no kernel."""
+
+    _kernel_fits: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A kernel fits a class that names one and overrides none of the equations."""
+        super().__init_subclass__(**kwargs)
+        cls._kernel_fits = cls.kernel is not None and all(
+            getattr(cls, name) is getattr(BaseNode, name) for name in _EQUATIONS
+        )
 
     def __init__(
         self,
@@ -215,7 +223,7 @@ class BaseNode(nn.Module):
         multi = self.step_mode == "m"
         leading, rank = ("[T, B, ...]", 2) if multi else ("[B, ...]", 1)
         _checks.sequence("x_seq" if multi else "x", x, leading=leading, minimum_rank=rank)
-        run = self._run_equations if _overrides_equations(type(self)) else self._run_kernel
+        run = self._run_kernel if self._kernel_fits else self._run_equations
         out = run(x if multi else x.unsqueeze(0))
         return out if multi else out.squeeze(0)
 
@@ -320,14 +328,6 @@ def _as_tensor(state: float | Tensor | None, v_reset: Parameter | None, x: Tenso
         return torch.full_like(x, state)
     assert isinstance(v_reset, Tensor)
     return _checks.broadcast("v_reset", v_reset, x.shape).to(x).expand(x.shape)
-
-
-@functools.cache
-def _overrides_equations(cls: type[BaseNode]) -> bool:
-    """Whether a class takes its equations from outside this module, so that no kernel fits it."""
-    return cls.kernel is None or any(
-        getattr(cls, name) is not getattr(BaseNode, name) for name in _EQUATIONS
-    )
 
 
 class IFNode(BaseNode):

@@ -40,7 +40,11 @@ def chunk_length(device_type: str) -> int:
 
 
 def checkpoint_count(steps: int, chunk: int) -> int:
-    """Saved states: one at the start of each chunk but the first, whose start is the input state."""
+    """Saved states: one at the start of each chunk but the first, whose start is the input state.
+
+    The operators keep them end to end in one dimension, [C * S * L], because torch.compile compiles
+    anew where a size turns from 0 to 1 to more, and C does so as T grows.
+    """
     return max((steps + chunk - 1) // chunk - 1, 0)
 
 
@@ -70,7 +74,7 @@ def _fake_forward(
         x.new_empty(steps, lanes),
         x.new_empty(steps if store_v else 0, lanes),
         x.new_empty(len(initial), lanes, dtype=wide),
-        x.new_empty(count, len(initial), lanes, dtype=wide),
+        x.new_empty(count * len(initial) * lanes, dtype=wide),
     )
 
 

@@ -7,7 +7,8 @@ import re
 from .build import description
 
 def _header(name: str) -> str:
-    return (description.csrc_dir() / "include" / "snnkernels" / name).read_text()
+    lines = (description.csrc_dir() / "include" / "snnkernels" / name).read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("//"))
 
 
 def _chunks() -> dict[str, int]:

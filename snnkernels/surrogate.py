@@ -322,7 +322,7 @@ class NonzeroSignLogAbs(SurrogateFunction):
 
     @staticmethod
     def primitive(x: Tensor, alpha: float) -> Tensor:
-        return torch.where(x < 0, -1.0, 1.0).to(x) * torch.log((alpha * x).abs() + 1)
+        return (1 - 2 * (x < 0).to(x)) * torch.log((alpha * x).abs() + 1)
 
 
 class PiecewiseLeakyReLU(SurrogateFunction):
@@ -339,7 +339,7 @@ class PiecewiseLeakyReLU(SurrogateFunction):
 
     @staticmethod
     def gradient(x: Tensor, w: float, c: float) -> Tensor:
-        return torch.where(x.abs() > w, c, 1 / (2 * w)).to(x)
+        return torch.where(x.abs() > w, torch.full_like(x, c), torch.full_like(x, 1 / (2 * w)))
 
     @staticmethod
     def primitive(x: Tensor, w: float, c: float) -> Tensor:
@@ -362,7 +362,7 @@ class LeakyKReLU(SurrogateFunction):
 
     @staticmethod
     def gradient(x: Tensor, leak: float, k: float) -> Tensor:
-        return torch.where(x >= 0, k, leak).to(x)
+        return torch.where(x >= 0, torch.full_like(x, k), torch.full_like(x, leak))
 
     @staticmethod
     def primitive(x: Tensor, leak: float, k: float) -> Tensor:

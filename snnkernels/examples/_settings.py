@@ -108,8 +108,9 @@ def _choice(*choices: str) -> Convert:
 
 
 def _device(text: str) -> str:
+    """A device that holds values: unlike an unusable one, "meta" fails only when it is read."""
     try:
-        torch.empty(0, device=text)
+        torch.zeros(1, device=text).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(
@@ -127,7 +128,7 @@ def _path(text: str) -> str:
 OPTIONS = (
     Option("--device", _device, "device to train on, e.g. cpu or cuda:0", asked=True, fixed=False),
     Option("--dataset-dir", _path, "folder of the MNIST files", asked=True, fixed=False),
-    Option("--batch-size", _integer(1), "images per batch", asked=True, unset="128, digits 16"),
+    Option("--batch-size", _integer(1), "images per batch", asked=True, unset="128 (digits: 16)"),
     Option("--learning-rate", _real(0, exclusive=True), "learning rate of Adam", asked=True),
     Option("-T", _integer(1), "steps that each image is shown for", asked=True),
     Option("--tau", _real(1), "membrane time constant of the LIF neurons, in steps", asked=True),

@@ -1,0 +1,159 @@
+"""torch.compile and opcheck: no graph break, dynamic T and B, well-formed operators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._inductor import config as inductor_config
+
+from snnkernels import functional, neuron, ops, surrogate
+
+from .cases import CASES, assert_same_bits, randn
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    """Without what earlier versions of the operators left in the compiler's caches on disk."""
+    torch._dynamo.reset()
+    with inductor_config.patch(force_disable_caches=True):
+        yield
+
+
+def arguments(tables: bool, states: bool, *, store_v: bool = True, dtype=torch.float32):
+    x = randn(37, 12, dtype=dtype).requires_grad_()
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return (
+        "CubaLIF",
+        x,
+        randn(2, 12, dtype=wide, seed=2).requires_grad_() if states else None,
+        [0.0, 0.0],
+        [0.5, 0.7, 1.0, 0.0],
+        torch.full((4 + 3,), 0.8, dtype=wide, requires_grad=True) if tables else None,
+        [4, 0, 3, 0] if tables else [0, 0, 0, 0],
+        [3, 1, 1, 1] if tables else [1, 1, 1, 1],
+        "ATan",
+        [2.0],
+        True,
+        False,
+        True,
+        True,
+        ops.chunk_length("cpu"),
+        store_v,
+        True,
+    )
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["numbers", "states"])
+@pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
+def test_opcheck_passes_for_the_forward_operator(tables, states):
+    functional.lif(randn(2, 2, 2), backend="native")
+    torch.library.opcheck(torch.ops.snnkernels.scan_forward.default, arguments(tables, states))
+
+
+@pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
+def test_opcheck_passes_for_the_backward_operator(tables):
+    functional.lif(randn(2, 2, 2), backend="native")
+    forward = [
+        a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(tables, states=True)
+    ]
+    spikes, v_seq, states, checkpoints = torch.ops.snnkernels.scan_forward(*forward)
+    backward = (
+        *forward[:3],
+        checkpoints,
+        torch.randn_like(spikes),
+        torch.randn_like(v_seq),
+        torch.randn_like(states),
+        *forward[3:-2],
+        tables,
+    )
+    torch.library.opcheck(torch.ops.snnkernels.scan_backward.default, backward)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_compiled_function_has_no_graph_break_and_the_same_results(case):
+    def call(x, v):
+        return case.function(x, v, return_v_seq=True, **case.settings)
+
+    x, v = randn(20, 3, 8), randn(3, 8, seed=1)
+    results = []
+    for function in (call, torch.compile(call, fullgraph=True)):
+        leaves = [x.clone().requires_grad_(), v.clone().requires_grad_()]
+        outputs = function(*leaves)
+        loss = sum(out.sum() for out in outputs)
+        results.append([*outputs, *torch.autograd.grad(loss, leaves)])
+    for compiled, eager in zip(results[1], results[0], strict=True):
+        assert_same_bits(compiled.detach(), eager.detach())
+
+
+def test_a_compiled_network_has_no_graph_break_and_carries_its_state():
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Linear(6, 8),
+            neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan()),
+            nn.Linear(8, 4),
+            neuron.ParametricLIFNode(step_mode="m"),
+        )
+
+    eager, compiled = build(), build()
+    step = torch.compile(compiled, fullgraph=True)
+    for seed in range(3):
+        x = randn(18, 5, 6, seed=seed) * 2
+        expected, actual = eager(x), step(x)
+        torch.testing.assert_close(actual, expected)
+        expected.sum().backward()
+        actual.sum().backward()
+        functional.detach_net(eager)
+        functional.detach_net(compiled)
+        torch.testing.assert_close(compiled[1].v, eager[1].v)
+    for a, e in zip(compiled.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, e.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_and_batch_may_be_dynamic_without_recompiling():
+    counter = CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(fullgraph=True, dynamic=True, backend=counter)
+    def call(x):
+        spikes, v = functional.lif(x, tau=torch.full((8,), 2.0))
+        return spikes.sum() + v.sum()
+
+    counts = []
+    for steps, batch in [(20, 3), (33, 5), (64, 2), (50, 7)]:
+        x = randn(steps, batch, 8)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        call(a).backward()
+        spikes, v = functional.lif(b, tau=torch.full((8,), 2.0))
+        (spikes.sum() + v.sum()).backward()
+        torch.testing.assert_close(a.grad, b.grad)
+        counts.append(counter.frame_count)
+    assert counts == [counts[0]] * 4
+
+
+def test_channels_last_survives_compilation():
+    @torch.compile(fullgraph=True)
+    def call(x):
+        return functional.lif(x)[0]
+
+    x = (
+        randn(12, 3, 4, 5)
+        .contiguous(memory_format=torch.channels_last)
+        .view(4, 3, 3, 4, 5)
+    )
+    assert call(x)[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_inference_compiles_under_no_grad():
+    with torch.no_grad():
+        x = randn(20, 3, 8)
+        assert_same_bits(torch.compile(functional.lif, fullgraph=True)(x)[0], functional.lif(x)[0])
+
+
+def test_the_operators_need_checkpoints_where_a_gradient_is_wanted():
+    functional.lif(randn(2, 2, 2), backend="native")
+    with pytest.raises(RuntimeError, match="keep=True"):
+        torch.ops.snnkernels.scan_forward(*arguments(False, False)[:-1], False)

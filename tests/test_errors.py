@@ -1,0 +1,187 @@
+"""Bad input: each error names the argument, what was got and what was expected."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from snnkernels import functional, neuron, surrogate
+
+X = torch.zeros(4, 3, 5)
+
+
+def lif(**settings):
+    return lambda: functional.lif(settings.pop("x", X), **settings)
+
+
+BAD_CALLS = {
+    "integer_input": (lif(x=torch.zeros(4, 3, dtype=torch.int64)), TypeError, "x_seq", "int64"),
+    "boolean_input": (lif(x=torch.zeros(4, 3) > 0), TypeError, "x_seq", "bool"),
+    "complex_input": (lif(x=torch.zeros(4, 3) * 1j), TypeError, "x_seq", "complex64"),
+    "not_a_tensor": (lif(x=[1.0, 2.0]), TypeError, "x_seq", "[1.0, 2.0] (list)"),
+    "sparse_input": (lif(x=torch.zeros(4, 3).to_sparse()), TypeError, "x_seq", "sparse"),
+    "wrong_rank": (lif(x=torch.zeros(4)), ValueError, "x_seq", "(4,)"),
+    "tau_below_one": (lif(tau=0.5), ValueError, "tau", "0.5"),
+    "tau_not_finite": (lif(tau=float("inf")), ValueError, "tau", "inf"),
+    "tau_a_string": (lif(tau="2"), TypeError, "tau", "'2' (str)"),
+    "tau_does_not_broadcast": (lif(tau=torch.ones(4)), ValueError, "tau", "(4,)"),
+    "threshold_has_too_many_dimensions": (
+        lif(v_threshold=torch.ones(2, 3, 5)),
+        ValueError,
+        "v_threshold",
+        "(2, 3, 5)",
+    ),
+    "reset_does_not_broadcast": (lif(v_reset=torch.ones(3, 4)), ValueError, "v_reset", "(3, 4)"),
+    "reset_of_integers": (
+        lif(v_reset=torch.zeros(5, dtype=torch.int32)),
+        TypeError,
+        "v_reset",
+        "int32",
+    ),
+    "parameter_too_wide": (lif(tau=torch.tensor(2.0).double()), TypeError, "tau", "float64"),
+    "parameter_on_another_device": (
+        lif(tau=torch.ones(5, device="meta")),
+        ValueError,
+        "tau",
+        "meta",
+    ),
+    "state_of_another_shape": (lif(v=torch.zeros(3, 6)), ValueError, "v has shape", "(3, 6)"),
+    "state_a_string": (lif(v="0"), TypeError, "v must be", "'0' (str)"),
+    "state_on_another_device": (lif(v=torch.zeros(3, 5, device="meta")), ValueError, "v", "meta"),
+    "state_too_wide": (lif(v=torch.zeros(3, 5).double()), TypeError, "v", "float64"),
+    "surrogate_class": (
+        lif(surrogate_function=surrogate.ATan),
+        TypeError,
+        "surrogate_function",
+        "ATan",
+    ),
+    "surrogate_name": (lif(surrogate_function="atan"), TypeError, "surrogate_function", "'atan'"),
+    "detach_reset_a_number": (lif(detach_reset=1), TypeError, "detach_reset", "1 (int)"),
+    "decay_input_a_string": (lif(decay_input="no"), TypeError, "decay_input", "'no' (str)"),
+    "unknown_backend": (lif(backend="cuda"), ValueError, "backend", "'cuda'"),
+    "native_on_a_device_without_kernels": (
+        lif(x=torch.zeros(4, 3, device="meta"), backend="native"),
+        ValueError,
+        "native",
+        "meta",
+    ),
+    "alpha_above_one": (lambda: functional.cuba_lif(X, alpha=1.5), ValueError, "alpha", "1.5"),
+    "beta_below_zero": (lambda: functional.cuba_lif(X, beta=-0.1), ValueError, "beta", "-0.1"),
+    "current_of_another_shape": (
+        lambda: functional.cuba_lif(X, 0.0, torch.zeros(2)),
+        ValueError,
+        "i has shape",
+        "(2,)",
+    ),
+    "w_a_string": (lambda: functional.parametric_lif(X, w="0"), TypeError, "w", "'0' (str)"),
+    "node_tau_below_one": (lambda: neuron.LIFNode(tau=0.9), ValueError, "tau", "0.9"),
+    "node_init_tau_one": (
+        lambda: neuron.ParametricLIFNode(init_tau=1.0),
+        ValueError,
+        "init_tau",
+        "1.0",
+    ),
+    "node_step_mode": (lambda: neuron.LIFNode(step_mode="x"), ValueError, "step_mode", "'x'"),
+    "node_backend": (lambda: neuron.LIFNode(backend="gpu"), ValueError, "backend", "'gpu'"),
+    "node_surrogate": (
+        lambda: neuron.LIFNode(surrogate_function=surrogate.Sigmoid),
+        TypeError,
+        "surrogate_function",
+        "Sigmoid",
+    ),
+    "node_monitor": (lambda: neuron.LIFNode(monitor_state=1), TypeError, "monitor_state", "1"),
+    "node_rank": (lambda: neuron.LIFNode(step_mode="m")(torch.zeros(3)), ValueError, "x_seq", "(3,)"),
+    "node_scalar": (lambda: neuron.LIFNode()(torch.tensor(1.0)), ValueError, "x must", "()"),
+    "node_tau_set_later": (
+        lambda: set_and_call(neuron.LIFNode(), tau=0.2),
+        ValueError,
+        "tau",
+        "0.2",
+    ),
+    "net_not_a_module": (lambda: functional.reset_net([1]), TypeError, "net", "[1] (list)"),
+    "net_step_mode": (
+        lambda: functional.set_step_mode(neuron.LIFNode(), "t"),
+        ValueError,
+        "step_mode",
+        "'t'",
+    ),
+}
+
+
+def set_and_call(node, **attributes):
+    for name, value in attributes.items():
+        setattr(node, name, value)
+    node(X)
+
+
+@pytest.mark.parametrize(("call", "kind", "name", "got"), BAD_CALLS.values(), ids=BAD_CALLS)
+def test_bad_input_is_refused_naming_the_argument_and_what_was_got(call, kind, name, got):
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert name in message and got in message, message
+    assert re.search(r"must|expected|shape|kernels|input's device", message), message
+
+
+def test_a_changed_shape_with_carried_state_says_to_reset():
+    node = neuron.LIFNode(step_mode="m")
+    node(torch.zeros(4, 3, 5))
+    with pytest.raises(ValueError, match=r"\(3, 5\).*\(2, 5\).*reset") as caught:
+        node(torch.zeros(4, 2, 5))
+    assert "reset_net" in str(caught.value)
+    assert node.v.shape == (3, 5)
+    node.reset()
+    assert node(torch.zeros(4, 2, 5)).shape == (4, 2, 5)
+
+
+def test_a_refused_call_leaves_the_state_as_it_was():
+    node = neuron.LIFNode()
+    node(torch.ones(3))
+    before = node.v.clone()
+    with pytest.raises(TypeError):
+        node(torch.ones(3, dtype=torch.int32))
+    assert torch.equal(node.v, before)
+
+
+def test_the_operators_check_what_a_direct_caller_hands_them():
+    functional.lif(X, backend="native")
+    good = {
+        "neuron": "LIF",
+        "x": torch.zeros(4, 15),
+        "states": None,
+        "initial": [0.0],
+        "values": [2.0, 1.0, 0.0],
+        "tables": None,
+        "table_size": [0, 0, 0],
+        "table_inner": [1, 1, 1],
+        "surrogate": "ATan",
+        "surrogate_values": [2.0],
+        "hard_reset": True,
+        "detach_reset": False,
+        "decay_input": True,
+        "spiking": True,
+        "chunk": 16,
+        "store_v": False,
+        "keep": False,
+    }
+    call = torch.ops.snnkernels.scan_forward
+    call(**good)
+    for change, message in [
+        ({"neuron": "LIFE"}, "no kernel is called 'LIFE'"),
+        ({"surrogate": "Tan"}, "no kernel is called 'Tan'"),
+        ({"x": torch.zeros(4, 15, dtype=torch.int32)}, "x: expected float64"),
+        ({"x": torch.zeros(4, 3, 5)}, r"x: expected \[T, L\]"),
+        ({"x": torch.zeros(15, 4).t()}, "x: expected stride 1 over the lanes"),
+        ({"initial": [0.0, 0.0]}, "initial: expected 1 numbers, got 2"),
+        ({"values": [2.0]}, "values"),
+        ({"states": torch.zeros(1, 14)}, "states: expected size 15"),
+        ({"states": torch.zeros(1, 15).double()}, "states: expected float32"),
+        ({"chunk": 5}, "chunk: this library was built for 16, got 5"),
+        ({"tables": torch.ones(4), "table_size": [4, 0, 0]}, "do not divide 15 lanes"),
+        ({"tables": torch.ones(4), "table_size": [5, 0, 0]}, "tables: expected size 5"),
+        ({"table_size": [5, 0, 0]}, "tables: expected a tensor"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            call(**{**good, **change})

@@ -1,0 +1,171 @@
+"""Memory layouts and sizes: no copy where the lanes are dense, the input's layout in the output."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from snnkernels import functional, surrogate
+
+from .cases import CASES, DTYPES, assert_same_bits, randn, run
+
+LIF = CASES[1]
+
+
+class Copies(TorchDispatchMode):
+    """Counts the copies of tensors of at least ``size`` elements."""
+
+    NAMES = ("aten::clone", "aten::copy_", "aten::_to_copy", "aten::contiguous")
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.seen = size, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name().split(".")[0] in self.NAMES and args[0].numel() >= self.size:
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def five_dimensional() -> torch.Tensor:
+    return randn(20, 3, 6, 4, 5)
+
+
+DENSE = {
+    "contiguous": lambda: five_dimensional(),
+    "channels_last": lambda: (
+        five_dimensional()
+        .view(60, 6, 4, 5)
+        .contiguous(memory_format=torch.channels_last)
+        .view(20, 3, 6, 4, 5)
+    ),
+    "every_other_step": lambda: five_dimensional()[::2],
+    "step_permuted": lambda: five_dimensional().permute(0, 3, 1, 4, 2),
+    "offset": lambda: randn(20 * 360 + 1)[1:].view(20, 3, 6, 4, 5),
+    "constant_over_time": lambda: five_dimensional()[:1].expand(20, -1, -1, -1, -1),
+}
+OTHER = {
+    "time_innermost": lambda: randn(3, 6, 40, 20).permute(3, 0, 1, 2),
+    "batch_before_time": lambda: randn(3, 20, 6, 40).transpose(0, 1),
+    "every_other_neuron": lambda: randn(20, 3, 6, 80)[..., ::2],
+    "expanded_channel": lambda: randn(20, 3, 1, 40).expand(20, 3, 6, 40),
+}
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("make", DENSE.values(), ids=DENSE)
+def test_dense_lanes_are_used_without_a_copy_and_keep_their_layout(make, backward):
+    x = make().requires_grad_()
+    grad = torch.randn_like(x)
+    with Copies(x[0].numel()) as copies:
+        out, v = functional.lif(x, backend="native")
+        if backward:
+            (grad_x,) = torch.autograd.grad(out, x, grad)
+    assert copies.seen == []
+    assert out[0].stride() == x[0].stride() and v.stride() == x[0].stride()
+    if backward:
+        assert grad_x[0].stride() == x[0].stride()
+    assert_same_bits(out.detach(), run(LIF, x.contiguous(), "torch", tau=2.0, v_threshold=1.0)[0][0])
+
+
+@pytest.mark.parametrize("make", OTHER.values(), ids=OTHER)
+def test_other_strides_are_copied_once(make):
+    x = make().requires_grad_()
+    with Copies(x.numel()) as copies:
+        out, _ = functional.lif(x, backend="native")
+        torch.autograd.grad(out, x, torch.randn(out.shape))
+    assert len(copies.seen) == 1
+    expected, _ = functional.lif(x, backend="torch")
+    assert_same_bits(out.detach(), expected.detach())
+
+
+INCOMING = {
+    "dense": lambda out: torch.randn_like(out),
+    "expanded_scalar": lambda out: torch.ones(()).expand_as(out),
+    "constant_over_time": lambda out: torch.randn_like(out[:1]).expand_as(out),
+    "transposed": lambda out: torch.randn(*reversed(out.shape)).permute(*reversed(range(out.dim()))),
+    "strided": lambda out: torch.randn(*out.shape[:-1], 2 * out.shape[-1])[..., ::2],
+}
+
+
+@pytest.mark.parametrize("make", INCOMING.values(), ids=INCOMING)
+def test_incoming_gradients_may_have_any_strides(make):
+    gradients = []
+    for backend in ("native", "torch"):
+        torch.manual_seed(3)
+        x = randn(20, 3, 7).requires_grad_()
+        out, _ = functional.lif(x, backend=backend, surrogate_function=surrogate.ATan())
+        gradients += torch.autograd.grad(out, x, make(out))
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(0, 3, 4), (5, 0, 4), (5, 3, 0), (1, 1, 1), (17, 1, 1), (3, 7), (16, 2, 127), (33, 1, 257)],
+    ids=str,
+)
+def test_any_size_works_forward_and_backward(shape, dtype):
+    for case in CASES:
+        outputs, gradients = run(case, randn(*shape, dtype=dtype), "native")
+        expected, expected_gradients = run(case, randn(*shape, dtype=dtype), "torch")
+        for actual, out in zip(outputs, expected, strict=True):
+            assert_same_bits(actual, out)
+        assert gradients[0].shape == expected_gradients[0].shape
+
+
+@pytest.mark.parametrize("offset", [1, 3, 7])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_misaligned_storage_gives_the_same_bits(dtype, offset):
+    aligned = randn(19, 4, 33, dtype=dtype)
+    storage = torch.empty(aligned.numel() + offset, dtype=dtype)
+    misaligned = storage[offset:].view(aligned.shape)
+    misaligned.copy_(aligned)
+    x = misaligned.requires_grad_()
+    out, _ = functional.lif(x, backend="native")
+    assert_same_bits(out.detach(), functional.lif(aligned, backend="native")[0])
+
+
+def test_gradients_of_unused_outputs_are_not_needed():
+    x = randn(20, 3, 7).requires_grad_()
+    _, v, v_seq = functional.lif(x, backend="native", return_v_seq=True)
+    expected_x = randn(20, 3, 7).requires_grad_()
+    _, expected_v, expected_seq = functional.lif(expected_x, backend="torch", return_v_seq=True)
+    (from_v,) = torch.autograd.grad(v.sum(), x, retain_graph=True)
+    (from_seq,) = torch.autograd.grad(v_seq.sum(), x)
+    (expected,) = torch.autograd.grad(expected_v.sum(), expected_x, retain_graph=True)
+    torch.testing.assert_close(from_v, expected)
+    (expected,) = torch.autograd.grad(expected_seq.sum(), expected_x)
+    torch.testing.assert_close(from_seq, expected)
+
+
+@pytest.mark.parametrize("steps", [4, 16, 64, 128])
+def test_little_is_saved_for_backward_beside_the_input(steps):
+    x = randn(steps, 8, 64).requires_grad_()
+    saved = []
+
+    def pack(tensor):
+        if tensor.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
+            saved.append(tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        functional.lif(x, backend="native")
+    assert sum(saved) <= x.numel() * 4 / 8
+
+
+def test_inference_saves_and_writes_nothing_for_backward():
+    x = randn(64, 8, 64)
+    seen = []
+
+    class Allocations(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if "scan_forward" in func.name():
+                seen.extend(t.numel() for t in out)
+            return out
+
+    with Allocations(), torch.no_grad():
+        functional.lif(x, backend="native")
+    assert seen == [x.numel(), 0, 8 * 64, 0]

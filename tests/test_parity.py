@@ -1,0 +1,228 @@
+"""The native kernels against the plain-PyTorch reference: the same bits, the same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from .cases import (
+    CASES,
+    DTYPES,
+    RESETS,
+    SURROGATES,
+    Case,
+    assert_gradients_close,
+    assert_same_bits,
+    randn,
+    run,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnkernels import functional, surrogate
+
+EXACT = [torch.float64, torch.float32]
+
+
+def compare(case: Case, x: torch.Tensor, **overrides: object) -> None:
+    outputs, gradients = run(case, x, "native", **overrides)
+    expected, expected_gradients = run(case, x, "torch", **overrides)
+    for actual, out in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, out)
+    assert_gradients_close(gradients, expected_gradients)
+    assert 0 < outputs[0].double().mean() < 1 or x.numel() < 100
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("detach_reset", [False, True], ids=["attached", "detached"])
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_outputs_have_the_references_bits_and_gradients_agree(case, v_reset, detach_reset, dtype):
+    x = randn(37, 3, 43, dtype=dtype) * 1.5
+    compare(
+        case,
+        x,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate_function=surrogate.ATan(),
+    )
+
+
+@pytest.mark.parametrize("dtype", EXACT, ids=str)
+@pytest.mark.parametrize("surrogate_function", SURROGATES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_surrogate_gives_the_references_gradient(case, surrogate_function, dtype):
+    compare(case, randn(19, 2, 21, dtype=dtype), surrogate_function=surrogate_function)
+
+
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("detach_reset", [False, True], ids=["attached", "detached"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_carried_states_enter_and_receive_gradients(case, detach_reset, v_reset):
+    states = {"v": randn(3, 17, seed=5)}
+    if case.name == "cuba":
+        states["i"] = randn(3, 17, seed=6)
+    compare(case, randn(20, 3, 17), v_reset=v_reset, detach_reset=detach_reset, **states)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_calls_with_carried_state_equal_one_long_call(case):
+    x = randn(40, 4, 9)
+    whole, _ = run(case, x, "native", gradients=False)
+    names = ["v", "i"] if case.name == "cuba" else ["v"]
+    state: dict[str, torch.Tensor] = {}
+    parts = []
+    for piece in x.split([13, 27]):
+        out, _ = run(case, piece, "native", gradients=False, **state)
+        parts.append(out[0])
+        state = dict(zip(names, out[1:], strict=False))
+    assert_same_bits(torch.cat(parts), whole[0])
+    assert_same_bits(state["v"], whole[1])
+
+
+SHAPES_OF_PARAMETERS = {
+    "scalar": (),
+    "one_element": (1,),
+    "per_channel": (6,),
+    "per_channel_aligned": (6, 1, 1),
+    "per_neuron": (6, 4, 5),
+    "per_row": (1, 4, 1),
+    "scattered": (6, 1, 5),
+    "per_example": (3, 1, 1, 1),
+    "per_lane": (3, 6, 4, 5),
+}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("shape", SHAPES_OF_PARAMETERS.values(), ids=SHAPES_OF_PARAMETERS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_tensor_parameters_of_every_shape_get_gradients(case, shape, layout):
+    x = randn(18 * 3, 6, 4, 5).to(memory_format=layout).view(18, 3, 6, 4, 5)
+    base = {"v_reset": -0.1, "v_threshold": 0.8, **case.settings}
+    tensors = {
+        name: base[name] + 0.1 * torch.rand(shape, generator=torch.Generator().manual_seed(k))
+        for k, name in enumerate(case.learnable)
+    }
+    compare(case, x, **tensors)
+
+
+def test_a_mix_of_numbers_and_tables_keeps_them_apart():
+    x = randn(18, 3, 6)
+    case = Case("lif", functional.lif)
+    compare(case, x, tau=torch.rand(6) + 1.5, v_threshold=0.7, v_reset=-torch.rand(3, 6))
+    compare(case, x, tau=2.5, v_threshold=torch.rand(6) + 0.5, v_reset=0.0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_nan_and_infinity_pass_through_as_in_the_reference(case):
+    x = randn(25, 2, 30)
+    x[3, 0, 4], x[5, 1, 2], x[7, 0, 0] = float("nan"), float("inf"), -float("inf")
+    for v_reset in RESETS.values():
+        outputs, _ = run(case, x, "native", gradients=False, v_reset=v_reset)
+        expected, _ = run(case, x, "torch", gradients=False, v_reset=v_reset)
+        assert expected[1].isnan().any()
+        for actual, out in zip(outputs, expected, strict=True):
+            assert_same_bits(actual, out)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    case=st.sampled_from(CASES),
+    steps=st.integers(0, 50),
+    batch=st.integers(0, 4),
+    features=st.integers(0, 70),
+    v_reset=st.sampled_from([0.0, -0.3, None]),
+    detach_reset=st.booleans(),
+    surrogate_function=st.sampled_from(SURROGATES),
+    dtype=st.sampled_from(EXACT),
+    seed=st.integers(0, 1000),
+)
+def test_any_size_and_setting_agrees(
+    case, steps, batch, features, v_reset, detach_reset, surrogate_function, dtype, seed
+):
+    x = randn(steps, batch, features, dtype=dtype, seed=seed)
+    outputs, gradients = run(
+        case,
+        x,
+        "native",
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate_function=surrogate_function,
+    )
+    expected, expected_gradients = run(
+        case,
+        x,
+        "torch",
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate_function=surrogate_function,
+    )
+    for actual, out in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, out)
+    assert_gradients_close(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_same_call_gives_the_same_bits_on_any_number_of_threads(case):
+    x = randn(33, 5, 300)
+    parameter = {case.learnable[0]: torch.full((300,), 1.3)}
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3, 1):
+            torch.set_num_threads(count)
+            outputs, gradients = run(case, x, "native", **parameter)
+            results.append(outputs + gradients[:1])
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_half_precision_gradients_beat_the_reference_run_in_that_dtype(case, dtype):
+    """Against float64, on inputs whose spikes agree, since a flipped spike is no rounding error."""
+    x = randn(16, 8, 64, dtype=dtype)
+    exact = run(case, x.double(), "torch", surrogate_function=surrogate.Sigmoid(spiking=False))
+    ours = run(case, x, "native", surrogate_function=surrogate.Sigmoid(spiking=False))
+    naive = _run_in_dtype(case, x)
+    for k, (e, o, n) in enumerate(zip(exact[0][:2], ours[0][:2], naive[0], strict=True)):
+        assert _error(o, e) <= 2 * _error(n, e), f"output {k}"
+    assert _error(ours[1][0], exact[1][0]) <= 2 * _error(naive[1], exact[1][0])
+
+
+def _error(actual: torch.Tensor, exact: torch.Tensor) -> float:
+    return ((actual.double() - exact).norm() / exact.norm()).item()
+
+
+def _run_in_dtype(case: Case, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The reference with state and arithmetic in x's own dtype."""
+    from snnkernels import reference
+
+    name = {"if": "IF", "lif": "LIF", "plif": "ParametricLIF", "cuba": "CubaLIF"}[
+        case.name.split("_")[0]
+    ]
+    neuron = reference.NEURONS[name]
+    values = {"v_threshold": 1.0, "v_reset": 0.0, **case.settings}
+    decay_input = values.pop("decay_input", True)
+    if "w" in values:
+        values["r"] = torch.tensor(values.pop("w")).sigmoid().item()
+    params = {key: torch.tensor(value, dtype=x.dtype) for key, value in values.items()}
+    x = x.clone().requires_grad_()
+    states = [torch.zeros_like(x[0]) for _ in neuron.states]
+    spikes, v_seq, after = reference.multi_step(
+        neuron,
+        x,
+        states,
+        params,
+        surrogate.Sigmoid(spiking=False),
+        decay_input=decay_input,
+    )
+    outputs = [spikes, *after, v_seq]
+    loss = sum(
+        (out.double() * randn(*out.shape, dtype=torch.float64, seed=seed)).sum()
+        for seed, out in enumerate(outputs, start=10)
+    )
+    (grad,) = torch.autograd.grad(loss, [x])
+    return [spikes.detach(), after[0].detach()], grad

@@ -1,0 +1,225 @@
+"""The surrogates: registry, gradient against primitive, kernel against module."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from snnkernels import FallbackWarning, functional, neuron, reference, registry, surrogate
+
+from .cases import SURROGATES, generator
+
+WITH_PRIMITIVE = [s for s in SURROGATES if s.has_primitive]
+KINKS = {
+    "PiecewiseQuadratic": (-1.0, 0.0, 1.0),
+    "Rect": (-0.5, 0.5),
+    "PiecewiseLeakyReLU": (-1.0, 1.0),
+    "LeakyKReLU": (0.0,),
+    "LogTailedReLU": (0.0, 1.0),
+}
+
+
+def name_of(instance: object) -> str:
+    return type(instance).__name__
+
+
+def away_from_kinks(instance: surrogate.SurrogateFunction) -> torch.Tensor:
+    x = torch.linspace(-3.01, 3.02, 601, dtype=torch.float64)
+    for kink in (0.0, *KINKS.get(name_of(instance), ())):
+        x = x[(x - kink).abs() > 1e-3]
+    return x
+
+
+def test_the_registry_names_the_modules_and_their_parameters():
+    assert registry.surrogates() == {
+        name: cls.parameter_names for cls, name in surrogate.BUILT_IN.items()
+    }
+    assert len(surrogate.BUILT_IN) == 18
+
+
+def test_the_registry_names_the_reference_neurons_their_states_and_parameters():
+    assert registry.neurons() == {
+        name: (entry.states, entry.params) for name, entry in reference.NEURONS.items()
+    }
+
+
+@pytest.mark.parametrize("instance", WITH_PRIMITIVE, ids=name_of)
+def test_the_gradient_is_the_slope_of_the_primitive(instance):
+    x = away_from_kinks(instance)
+    step = 1e-6
+    slope = (
+        instance.primitive(x + step, *instance.values)
+        - instance.primitive(x - step, *instance.values)
+    ) / (2 * step)
+    torch.testing.assert_close(
+        instance.gradient(x, *instance.values), slope, rtol=1e-6, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
+def test_a_surrogate_alone_steps_forward_and_follows_its_gradient_backward(instance):
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
+    spikes = instance(x)
+    assert torch.equal(spikes, (x >= 0).double())
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    torch.testing.assert_close(grad, instance.gradient(x.detach(), *instance.values))
+
+
+@pytest.mark.parametrize("parameters", ["default", "other"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
+def test_the_kernels_gradient_is_the_modules(instance, dtype, parameters):
+    """One step of an IF neuron from v = 0 with threshold 0 and soft reset hands it x itself."""
+    if parameters == "other":
+        instance = type(instance)(*[_other(v) for v in instance.values])
+    x = torch.cat([torch.linspace(-30, 30, 1003), torch.tensor([0.0, -0.0])])
+    x = x.to(dtype).view(1, 1, -1).requires_grad_()
+    spikes, _ = functional.if_(
+        x, v_threshold=0.0, v_reset=None, surrogate_function=instance, backend="native"
+    )
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    exact = instance.gradient(x.detach().double(), *instance.values).to(dtype)
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    atol = tolerance * exact.abs().max().item()
+    torch.testing.assert_close(grad, exact, rtol=tolerance, atol=atol)
+
+
+def _other(value: float) -> float:
+    return value + 1 if isinstance(value, int) else 1.7 * value + 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("instance", WITH_PRIMITIVE, ids=name_of)
+def test_without_spiking_the_kernel_emits_the_primitive(instance, dtype):
+    smooth = type(instance)(*instance.values, spiking=False)
+    x = torch.linspace(-8, 8, 801).to(dtype).view(1, 1, -1)
+    out, _ = functional.if_(
+        x, v_threshold=0.0, v_reset=None, surrogate_function=smooth, backend="native"
+    )
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-6
+    torch.testing.assert_close(out, smooth(x), rtol=tolerance, atol=tolerance)
+
+
+def test_what_has_no_primitive_says_so():
+    with pytest.raises(ValueError, match="FakeNumericalGradient has no primitive"):
+        surrogate.FakeNumericalGradient(spiking=False)
+    with pytest.raises(ValueError, match="no primitive"):
+        surrogate.FakeNumericalGradient().set_spiking_mode(False)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
+def test_parameters_out_of_range_are_refused_by_name(instance, bad):
+    for name in instance.parameter_names:
+        expected = TypeError if name == "n" else ValueError
+        with pytest.raises(expected, match=name):
+            type(instance)(**{name: bad})
+
+
+@pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
+def test_parameters_of_the_wrong_kind_are_refused_by_name(instance):
+    name = instance.parameter_names[0]
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        type(instance)(**{name: "2"})
+
+
+def test_spiking_must_be_a_boolean():
+    with pytest.raises(TypeError, match="spiking must be True or False, got 1"):
+        surrogate.Sigmoid(spiking=1)
+
+
+def test_defaults_are_those_of_spikingjelly():
+    defaults = {
+        name: [
+            p.default
+            for p in inspect.signature(cls).parameters.values()
+            if p.name not in ("spiking", "self")
+        ]
+        for cls, name in surrogate.BUILT_IN.items()
+    }
+    assert defaults == {
+        "Sigmoid": [4.0],
+        "ATan": [2.0],
+        "Erf": [2.0],
+        "PiecewiseQuadratic": [1.0],
+        "PiecewiseExp": [1.0],
+        "SoftSign": [2.0],
+        "SuperSpike": [1.0],
+        "FastSigmoid": [25.0],
+        "Rect": [1.0],
+        "Gaussian": [0.5],
+        "NonzeroSignLogAbs": [1.0],
+        "PiecewiseLeakyReLU": [1.0, 0.01],
+        "LeakyKReLU": [0.0, 1.0],
+        "LogTailedReLU": [0.0],
+        "S2NN": [4.0, 1.0],
+        "QPseudoSpike": [2.0],
+        "FakeNumericalGradient": [0.3],
+        "SquarewaveFourierSeries": [2, 8.0],
+    }
+
+
+@pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
+def test_surrogates_survive_pickling(instance):
+    copy = pickle.loads(pickle.dumps(instance))
+    assert copy.values == instance.values and type(copy) is type(instance)
+
+
+class TutorialSurrogate(torch.autograd.Function):
+    """The tutorial's way to write one: sigmoid's gradient, by hand."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(4 * x)
+        return grad_output * 4 * s * (1 - s)
+
+
+class MySurrogate(nn.Module):
+    def forward(self, x):
+        return TutorialSurrogate.apply(x)
+
+
+class OtherSurrogate(MySurrogate):
+    pass
+
+
+def test_a_users_own_surrogate_runs_on_the_reference_with_one_warning():
+    x = torch.randn(6, 2, 5, generator=generator(), requires_grad=True)
+    node = neuron.LIFNode(step_mode="m", surrogate_function=MySurrogate())
+    with pytest.warns(FallbackWarning, match="surrogate MySurrogate has no kernel") as caught:
+        out = node(x)
+        functional.reset_net(node)
+        node(x)
+    assert len(caught) == 1
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    expected = neuron.LIFNode(step_mode="m", backend="torch")(x)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), x)
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(grad, expected_grad)
+
+
+def test_a_users_own_surrogate_is_refused_where_native_is_asked_for_by_name():
+    with pytest.raises(ValueError, match="native.*no kernel for the surrogate OtherSurrogate"):
+        functional.lif(torch.randn(3, 2), surrogate_function=OtherSurrogate(), backend="native")
+
+
+def test_a_subclass_of_a_built_in_surrogate_is_a_users_own():
+    class Steeper(surrogate.ATan):
+        @staticmethod
+        def gradient(x, alpha):
+            return 10 * surrogate.ATan.gradient(x, alpha)
+
+    x = torch.zeros(1, 1, 3, requires_grad=True)
+    out, _ = functional.if_(x, v_threshold=0.0, surrogate_function=Steeper(), backend="torch")
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(grad, torch.full_like(x, 10.0))
