@@ -8,6 +8,13 @@
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 128
 
-// Bytes per access and threads per block of the CUDA kernels.
-#define SNN_CUDA_VECTOR_BYTES 8
+// Adjacent lanes that a thread of the CUDA kernels owns where the layout allows it; one in float64.
+#define SNN_CUDA_LANES 2
+
+// Threads per block of the CUDA kernels: fewer, down to one warp, where lanes are few.
 #define SNN_CUDA_THREADS 128
+#define SNN_CUDA_WARP 32
+
+// Blocks of the backward kernels that fit a multiprocessor at least, a cap of 128 registers: left
+// to itself the compiler aims at more blocks, and spills.
+#define SNN_CUDA_BLOCKS 4

@@ -17,6 +17,7 @@ enum class NeuronId : int {
 };
 
 // Calls f with a value of the neuron's struct.
+SNN_PASSES_ON
 template <class F>
 SNN_HD void with_neuron(NeuronId id, F&& f) {
   switch (id) {

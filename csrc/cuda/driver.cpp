@@ -1,0 +1,78 @@
+// The CUDA driver: the operators on the current stream of the tensors' device.
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <limits>
+#include <type_traits>
+
+#include "../call.h"
+#include "kernels.h"
+
+namespace snn::cuda {
+
+namespace {
+
+template <class Call>
+cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream) {
+  if constexpr (std::is_same_v<Call, Forward<double>> || std::is_same_v<Call, Backward<double>>) {
+    return enqueue_float64(call, grid, stream);
+  } else {
+    switch (call.element) {
+      case Element::kFloat16:
+        return enqueue_float16(call, grid, stream);
+      case Element::kBFloat16:
+        return enqueue_bfloat16(call, grid, stream);
+      default:
+        return enqueue_float32(call, grid, stream);
+    }
+  }
+}
+
+template <class T>
+const char* operator_name(const Forward<T>&) {
+  return "snnkernels::scan_forward";
+}
+template <class T>
+const char* operator_name(const Backward<T>&) {
+  return "snnkernels::scan_backward";
+}
+
+template <class Call>
+void check(cudaError_t error, const char* action, const Call& call) {
+  STD_TORCH_CHECK(error == cudaSuccess, operator_name(call), ": could not ", action, ": ",
+                  cudaGetErrorString(error), " (", cudaGetErrorName(error), "); T = ", call.steps,
+                  ", lanes = ", call.lanes);
+}
+
+cudaStream_t current_stream(int device) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+struct Driver {
+  static constexpr int kChunk = SNN_CUDA_CHUNK;
+
+  template <class Call>
+  static void launch(const Call& call, const Tensor& like) {
+    const int device = like.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    int multiprocessors = 0;
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+          "read the device's properties", call);
+    const Grid grid = plan_grid(call, multiprocessors);
+    STD_TORCH_CHECK(grid.blocks <= std::numeric_limits<int>::max(), operator_name(call),
+                    ": expected fewer lanes, got ", call.lanes);
+    check(enqueue(call, grid, current_stream(device)), "launch its kernel", call);
+  }
+};
+
+}  // namespace
+
+}  // namespace snn::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
+  using Operators = snn::Operators<snn::cuda::Driver>;
+  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
+  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+}

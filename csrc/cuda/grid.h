@@ -1,0 +1,70 @@
+// How a call is laid out on a GPU: lanes to a thread, threads to a block, blocks. Host code without
+// CUDA, so that it is tested without it.
+#pragma once
+
+#include <cstdint>
+
+#include "snnkernels/scan.h"
+
+namespace snn::cuda {
+
+struct Grid {
+  int width;  // lanes to a thread
+  int threads;
+  int64 blocks;
+};
+
+// The lanes to a thread where the layout allows it.
+constexpr int full_width(int64 element_bytes) {
+  return element_bytes == 8 ? 1 : SNN_CUDA_LANES;
+}
+
+inline bool is_aligned(const void* pointer, int64 bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % static_cast<std::uintptr_t>(bytes) == 0;
+}
+
+// Whether every row of a sequence begins where a vector may. Null is fine: it is not accessed.
+inline bool has_aligned_rows(const void* base, int64 stride, int64 steps, int width, int64 bytes) {
+  return is_aligned(base, width * bytes) && (steps <= 1 || stride % width == 0);
+}
+
+template <class T>
+bool is_vectorizable(const Scan<T>& call, int width) {
+  return call.spiking && call.lanes % width == 0 && is_aligned(call.states, width * sizeof(T)) &&
+         has_aligned_rows(call.x, call.x_stride, call.steps, width, element_size(call.element));
+}
+
+template <class T>
+bool is_vectorizable(const Forward<T>& call, int width) {
+  const int64 bytes = element_size(call.element), wide = sizeof(T);
+  return is_vectorizable<T>(static_cast<const Scan<T>&>(call), width) &&
+         is_aligned(call.spikes, width * bytes) && is_aligned(call.v_seq, width * bytes) &&
+         is_aligned(call.final_states, width * wide) && is_aligned(call.checkpoints, width * wide);
+}
+
+template <class T>
+bool is_vectorizable(const Backward<T>& call, int width) {
+  const int64 bytes = element_size(call.element), wide = sizeof(T);
+  bool aligned =
+      is_vectorizable<T>(static_cast<const Scan<T>&>(call), width) &&
+      has_aligned_rows(call.grad_spikes, call.grad_spikes_stride, call.steps, width, bytes) &&
+      has_aligned_rows(call.grad_v_seq, call.grad_v_seq_stride, call.steps, width, bytes) &&
+      is_aligned(call.checkpoints, width * wide) && is_aligned(call.grad_states, width * wide) &&
+      is_aligned(call.grad_x, width * bytes) && is_aligned(call.grad_initial, width * wide);
+  for (const T* sums : call.grad_params) aligned = aligned && is_aligned(sums, width * wide);
+  return aligned;
+}
+
+// Vectors where the call allows them; smaller blocks where lanes are few, so that none of the GPU's
+// multiprocessors idles while another runs several warps.
+template <class Call>
+Grid plan_grid(const Call& call, int multiprocessors) {
+  const int full = full_width(element_size(call.element));
+  const int width = is_vectorizable(call, full) ? full : 1;
+  const int64 workers = (call.lanes + width - 1) / width;
+  int threads = SNN_CUDA_THREADS;
+  while (threads > SNN_CUDA_WARP && workers <= int64{threads} / 2 * multiprocessors) threads /= 2;
+  return Grid{width, threads, (workers + threads - 1) / threads};
+}
+
+}  // namespace snn::cuda
