@@ -36,7 +36,7 @@ def test_a_second_load_in_the_process_is_instant_and_the_same(csrc):
     first = loader.load("cpu")
     start = time.perf_counter()
     assert loader.load("cpu") is first
-    assert time.perf_counter() - start < 0.01
+    assert time.perf_counter() - start < 0.5
 
 
 def test_a_device_that_is_not_known_is_refused_by_name(csrc):
@@ -139,7 +139,7 @@ class TestFailedCompile:
         start = time.perf_counter()
         with pytest.raises(BuildError) as second:
             loader.load("cpu")
-        assert time.perf_counter() - start < 0.01
+        assert time.perf_counter() - start < 0.5
         assert second.value is first.value
         assert counting_cxx() == compiles
 
@@ -212,7 +212,7 @@ class TestLock:
         processes = [in_process(code) for _ in range(3)]
         assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
         go.touch()
-        results = [process.communicate(timeout=60) for process in processes]
+        results = [process.communicate(timeout=180) for process in processes]
         assert sorted(out.strip() for out, _ in results) == ["cache", "cache", "jit"]
         assert counting_cxx() == 2
         waiting = [err for _, err in results if " waits for " in err]
@@ -237,7 +237,7 @@ class TestLock:
         start = time.monotonic()
         entry, built = ensure_cpu()
         assert built
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 60
         assert leftovers(entry.folder.parent) == []
 
     def test_a_lock_file_left_behind_locks_nothing(self, csrc, tmp_path):
@@ -299,7 +299,7 @@ class TestInterruption:
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         process.terminate()
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         assert "KeyboardInterrupt" in err
         assert "interrupted while building the CPU kernels" in err
         assert cache.entries() == []
