@@ -92,8 +92,10 @@ def _storage_key(tensor: torch.Tensor) -> int:
 
 
 def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
-    options = {"profile_memory": True, "acc_events": True}  # without the latter torch 2.11 warns
-    with profile(activities=[ProfilerActivity.CPU], **options) as recorded:
+    # torch 2.11 warns unless events are to be accumulated.
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as recorded:
         outcome = call()
     kineto = recorded.profiler
     assert kineto is not None and kineto.kineto_results is not None
