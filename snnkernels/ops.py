@@ -19,19 +19,23 @@ from . import _checks, registry
 FORWARD = "snnkernels::scan_forward"
 BACKWARD = "snnkernels::scan_backward"
 
-_registered = False
+_registrations: torch.library.Library | None = None
 
 
 def register() -> None:
-    """Attach fakes and autograd to the loaded operators; call after every load, acts once."""
-    global _registered
-    if _registered:
+    """Attach fakes and autograd to the loaded operators; call after every load, acts once.
+
+    Autograd goes in as a kernel rather than through ``torch.library.register_autograd``, whose general
+    form costs a call more time than the whole scan of a small layer.
+    """
+    global _registrations
+    if _registrations is not None:
         return
     torch.library.register_fake(FORWARD, _fake_forward)
     torch.library.register_fake(BACKWARD, _fake_backward)
-    torch.library.register_autograd(FORWARD, _backward, setup_context=_setup_context)
-    torch.library.register_autograd(BACKWARD, _refuse_double_backward)
-    _registered = True
+    _registrations = torch.library.Library("snnkernels", "IMPL")
+    _registrations.impl("scan_forward", _autograd_forward, "Autograd", with_keyset=True)
+    _registrations.impl("scan_backward", _autograd_backward, "Autograd", with_keyset=True)
 
 
 def chunk_length(device_type: str) -> int:
@@ -109,14 +113,59 @@ def _fake_backward(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    (neuron, x, states, initial, values, tables, size, inner, *options) = inputs
-    *flags, chunk, store_v, keep = options
-    if not keep:
+def _below_autograd(operator: Any, keys: Any, args: tuple[Any, ...]) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator.redispatch(keys & torch._C._after_autograd_keyset, *args)
+
+
+def _autograd_forward(keys: Any, *args: Any) -> tuple[Tensor, ...]:
+    _, x, states, _, _, tables, *_, keep = args
+    if keep:
+        return _Scan.apply(keys, *args)
+    if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
         raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
-    ctx.save_for_backward(x, states, output[3], tables)
-    ctx.set_materialize_grads(False)
-    ctx.call = neuron, initial, values, size, inner, flags, chunk, store_v
+    return _below_autograd(torch.ops.snnkernels.scan_forward.default, keys, args)
+
+
+def _autograd_backward(keys: Any, *args: Any) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled() and _any_requires_grad(*args):
+        return _NotTwice.apply(keys, *args)
+    return _below_autograd(torch.ops.snnkernels.scan_backward.default, keys, args)
+
+
+def _any_requires_grad(*args: Any) -> bool:
+    return any(isinstance(a, Tensor) and a.requires_grad for a in args)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, keys: Any, *args: Any) -> tuple[Tensor, ...]:
+        output = _below_autograd(torch.ops.snnkernels.scan_forward.default, keys, args)
+        (neuron, x, states, initial, values, tables, size, inner, *options) = args
+        *flags, chunk, store_v, _ = options
+        ctx.save_for_backward(x, states, output[3], tables)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[3])
+        ctx.call = neuron, initial, values, size, inner, flags, chunk, store_v
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        return _backward(ctx, *grads)
+
+
+class _NotTwice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, keys: Any, *args: Any) -> tuple[Tensor, ...]:
+        return _below_autograd(torch.ops.snnkernels.scan_backward.default, keys, args)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> None:
+        raise NotImplementedError(
+            "snnkernels: the backward of scan_backward is not implemented, so create_graph=True "
+            "cannot be followed by a second backward through a native neuron. "
+            "Use backend='torch' for that"
+        )
 
 
 def _backward(
@@ -128,7 +177,7 @@ def _backward(
 ) -> tuple[Any, ...]:
     x, states, checkpoints, tables = ctx.saved_tensors
     neuron, initial, values, size, inner, flags, chunk, store_v = ctx.call
-    table_grads = tables is not None and ctx.needs_input_grad[5]
+    table_grads = tables is not None and ctx.needs_input_grad[6]
     grad_x, grad_initial, sums = torch.ops.snnkernels.scan_backward(
         neuron,
         x,
@@ -147,6 +196,7 @@ def _backward(
         table_grads,
     )
     return (
+        None,
         None,
         grad_x,
         None if states is None else grad_initial,
@@ -169,10 +219,3 @@ def _lanes(grad: Tensor | None) -> Tensor | None:
     if grad is None or grad.stride(1) == 1 or grad.shape[1] == 1:
         return grad
     return grad.contiguous()
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor | None) -> None:
-    raise NotImplementedError(
-        "snnkernels: the backward of scan_backward is not implemented, so create_graph=True cannot "
-        "be followed by a second backward through a native neuron. Use backend='torch' for that"
-    )
