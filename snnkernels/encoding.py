@@ -11,8 +11,8 @@ __all__ = ["PoissonEncoder"]
 
 _STEP_MODES = ("s", "m")
 
-# The dtype that the random numbers are drawn in. bfloat16 knows only 256 numbers in [0, 1) at an even
-# spacing, float16 2048: too coarse to draw from, so those two are drawn in float32.
+# The dtype that the random numbers are drawn in. bfloat16 knows only 256 evenly spaced numbers in
+# [0, 1), float16 2048: too coarse to draw from, so those two are drawn in float32.
 _DRAW_DTYPE = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
@@ -31,14 +31,14 @@ class PoissonEncoder(nn.Module):
     above 1 as 1, and NaN never fires. No gradient flows through the encoder.
 
     The random numbers come from torch's default generator of the device, so ``torch.manual_seed``
-    makes them repeatable. For one seed and shape the spikes are the same whether the steps are drawn
-    one by one (``step_mode="s"``), from a sequence (``"m"``) or by :meth:`encode`, whatever the memory
-    format, and the same for float16, bfloat16 and float32 intensities of equal value.
+    makes them repeatable. For one seed and shape the spikes are the same whether the steps are
+    drawn one by one (``step_mode="s"``), from a sequence (``"m"``) or by :meth:`encode`, whatever
+    the memory format, and the same for float16, bfloat16 and float32 intensities of equal value.
 
     Args:
-        step_mode: ``"s"``: a call takes the intensities ``[B, ...]`` and returns one step of spikes.
-            ``"m"``: a call takes a sequence ``[T, B, ...]`` of intensities, one per step, and returns
-            the spikes of every step. To encode the same ``[B, ...]`` for T steps, call
+        step_mode: ``"s"``: a call takes the intensities ``[B, ...]`` and returns one step of
+            spikes. ``"m"``: a call takes a sequence ``[T, B, ...]`` of intensities, one per step,
+            and returns the spikes of every step. To encode the same ``[B, ...]`` for T steps, call
             :meth:`encode`; it works in either mode.
 
     Raises:
@@ -88,7 +88,7 @@ class PoissonEncoder(nn.Module):
         return _fire(x, tuple(x.shape))
 
     def encode(self, x: Tensor, T: int) -> Tensor:
-        """``T`` steps of spikes of the same intensities, in one tensor; the step mode plays no part.
+        """``T`` steps of spikes of the same intensities, in either step mode.
 
         Args:
             x: intensities in [0, 1], ``[B, ...]``.
