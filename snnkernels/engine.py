@@ -151,8 +151,9 @@ def _run_reference(
         surrogate_function,
         decay_input=decay_input,
         detach_reset=detach_reset,
+        store_v_seq=store_v_seq,
     )
-    return spikes.to(x_seq.dtype), v_seq.to(x_seq.dtype) if store_v_seq else None, after
+    return spikes.to(x_seq.dtype), None if v_seq is None else v_seq.to(x_seq.dtype), after
 
 
 def _run_native(
@@ -175,7 +176,7 @@ def _run_native(
         or (state_lanes is not None and state_lanes.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
-    spikes, v_seq, final, _ = torch.ops.snnkernels.scan_forward(
+    spikes, v_seq, final, _ = ops.scan_forward(
         neuron,
         x,
         state_lanes,

@@ -34,8 +34,15 @@ def register() -> None:
     torch.library.register_fake(FORWARD, _fake_forward)
     torch.library.register_fake(BACKWARD, _fake_backward)
     _registrations = torch.library.Library("snnkernels", "IMPL")
-    _registrations.impl("scan_forward", _autograd_forward, "Autograd", with_keyset=True)
-    _registrations.impl("scan_backward", _autograd_backward, "Autograd", with_keyset=True)
+    _registrations.impl("scan_forward", _differentiable_forward, "Autograd")
+    _registrations.impl("scan_backward", _differentiable_backward, "Autograd")
+
+
+def scan_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``torch.ops.snnkernels.scan_forward``, without the dispatcher's detour through Python."""
+    if torch.compiler.is_compiling():
+        return torch.ops.snnkernels.scan_forward(*args)
+    return _differentiable_forward(*args)
 
 
 def chunk_length(device_type: str) -> int:
@@ -113,24 +120,30 @@ def _fake_backward(
     )
 
 
-def _below_autograd(operator: Any, keys: Any, args: tuple[Any, ...]) -> Any:
+def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
     with torch._C._AutoDispatchBelowAutograd():
-        return operator.redispatch(keys & torch._C._after_autograd_keyset, *args)
+        return operator(*args)
 
 
-def _autograd_forward(keys: Any, *args: Any) -> tuple[Tensor, ...]:
+def _differentiable_forward(*args: Any) -> Any:
     _, x, states, _, _, tables, *_, keep = args
     if keep:
-        return _Scan.apply(keys, *args)
+        return _Scan.apply(*args)
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
         raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
-    return _below_autograd(torch.ops.snnkernels.scan_forward.default, keys, args)
+    return _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
 
 
-def _autograd_backward(keys: Any, *args: Any) -> tuple[Tensor, ...]:
+def _differentiable_backward(*args: Any) -> Any:
     if torch.is_grad_enabled() and _any_requires_grad(*args):
-        return _NotTwice.apply(keys, *args)
-    return _below_autograd(torch.ops.snnkernels.scan_backward.default, keys, args)
+        return _NotTwice.apply(*args)
+    return _below_autograd(torch.ops.snnkernels.scan_backward.default, args)
+
+
+def _scan_backward(*args: Any) -> Any:
+    if torch.compiler.is_compiling():
+        return torch.ops.snnkernels.scan_backward(*args)
+    return _differentiable_backward(*args)
 
 
 def _any_requires_grad(*args: Any) -> bool:
@@ -139,8 +152,8 @@ def _any_requires_grad(*args: Any) -> bool:
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, keys: Any, *args: Any) -> tuple[Tensor, ...]:
-        output = _below_autograd(torch.ops.snnkernels.scan_forward.default, keys, args)
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        output = _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
         (neuron, x, states, initial, values, tables, size, inner, *options) = args
         *flags, chunk, store_v, _ = options
         ctx.save_for_backward(x, states, output[3], tables)
@@ -156,8 +169,8 @@ class _Scan(torch.autograd.Function):
 
 class _NotTwice(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, keys: Any, *args: Any) -> tuple[Tensor, ...]:
-        return _below_autograd(torch.ops.snnkernels.scan_backward.default, keys, args)
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        return _below_autograd(torch.ops.snnkernels.scan_backward.default, args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> None:
@@ -177,8 +190,8 @@ def _backward(
 ) -> tuple[Any, ...]:
     x, states, checkpoints, tables = ctx.saved_tensors
     neuron, initial, values, size, inner, flags, chunk, store_v = ctx.call
-    table_grads = tables is not None and ctx.needs_input_grad[6]
-    grad_x, grad_initial, sums = torch.ops.snnkernels.scan_backward(
+    table_grads = tables is not None and ctx.needs_input_grad[5]
+    grad_x, grad_initial, sums = _scan_backward(
         neuron,
         x,
         states,
@@ -196,7 +209,6 @@ def _backward(
         table_grads,
     )
     return (
-        None,
         None,
         grad_x,
         None if states is None else grad_initial,

@@ -122,12 +122,13 @@ def multi_step(
     *,
     decay_input: bool = True,
     detach_reset: bool = False,
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    store_v_seq: bool = False,
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     """All T steps in a loop.
 
     Returns:
-        The outputs [T, B, ...], the membrane potential after each step [T, B, ...] and the states
-        after the last.
+        The outputs [T, B, ...], the membrane potential after each step [T, B, ...] (None unless
+        ``store_v_seq``) and the states after the last step.
     """
     spikes, potentials = [], []
     states = tuple(states)
@@ -142,7 +143,11 @@ def multi_step(
             detach_reset=detach_reset,
         )
         spikes.append(spike)
-        potentials.append(states[0])
-    if not spikes:
-        return x_seq.clone(), x_seq.clone(), states
-    return torch.stack(spikes), torch.stack(potentials), states
+        if store_v_seq:
+            potentials.append(states[0])
+    v_seq = _stack(potentials, x_seq) if store_v_seq else None
+    return _stack(spikes, x_seq), v_seq, states
+
+
+def _stack(steps: list[Tensor], x_seq: Tensor) -> Tensor:
+    return torch.stack(steps) if steps else x_seq.clone()

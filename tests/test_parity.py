@@ -218,6 +218,7 @@ def _run_in_dtype(case: Case, x: torch.Tensor) -> tuple[list[torch.Tensor], torc
         params,
         surrogate.Sigmoid(spiking=False),
         decay_input=decay_input,
+        store_v_seq=True,
     )
     outputs = [spikes, *after, v_seq]
     loss = sum(

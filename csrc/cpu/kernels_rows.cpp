@@ -6,19 +6,19 @@ namespace snn::cpu::SNN_CPU_ISA {
 namespace {
 
 template <class T>
-void gradient(SurrogateId id, const T* params, T* u, int count) {
+void gradient(SurrogateId id, const T* params, const T* u, T* out, int count) {
   with_surrogate(id, [&](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::gradient(Vec<T>::load(u + l), params).store(u + l);
+      decltype(surrogate)::gradient(Vec<T>::load(u + l), params).store(out + l);
     }
   });
 }
 
 template <class T>
-void primitive(SurrogateId id, const T* params, T* u, int count) {
+void primitive(SurrogateId id, const T* params, const T* u, T* out, int count) {
   with_surrogate(id, [&](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::primitive(Vec<T>::load(u + l), params).store(u + l);
+      decltype(surrogate)::primitive(Vec<T>::load(u + l), params).store(out + l);
     }
   });
 }
@@ -52,17 +52,21 @@ void narrow(const float* row, void* elements, int count) {
 
 }  // namespace
 
-void surrogate_gradient(SurrogateId id, const float* params, float* u, int count) {
-  gradient(id, params, u, count);
+void surrogate_gradient(SurrogateId id, const float* params, const float* u, float* out,
+                        int count) {
+  gradient(id, params, u, out, count);
 }
-void surrogate_gradient(SurrogateId id, const double* params, double* u, int count) {
-  gradient(id, params, u, count);
+void surrogate_gradient(SurrogateId id, const double* params, const double* u, double* out,
+                        int count) {
+  gradient(id, params, u, out, count);
 }
-void surrogate_primitive(SurrogateId id, const float* params, float* u, int count) {
-  primitive(id, params, u, count);
+void surrogate_primitive(SurrogateId id, const float* params, const float* u, float* out,
+                         int count) {
+  primitive(id, params, u, out, count);
 }
-void surrogate_primitive(SurrogateId id, const double* params, double* u, int count) {
-  primitive(id, params, u, count);
+void surrogate_primitive(SurrogateId id, const double* params, const double* u, double* out,
+                         int count) {
+  primitive(id, params, u, out, count);
 }
 
 void convert_row(Element e, const void* elements, float* row, int count) {

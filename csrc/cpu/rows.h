@@ -13,11 +13,14 @@ constexpr int kLanes = SNN_CPU_LANES;
 template <class T>
 using Row = T[kLanes];
 
-// In place: u to the surrogate's gradient, or to its primitive.
-void surrogate_gradient(SurrogateId id, const float* params, float* u, int count);
-void surrogate_gradient(SurrogateId id, const double* params, double* u, int count);
-void surrogate_primitive(SurrogateId id, const float* params, float* u, int count);
-void surrogate_primitive(SurrogateId id, const double* params, double* u, int count);
+// Of a row u: the surrogate's gradient, or its primitive.
+void surrogate_gradient(SurrogateId id, const float* params, const float* u, float* out, int count);
+void surrogate_gradient(SurrogateId id, const double* params, const double* u, double* out,
+                        int count);
+void surrogate_primitive(SurrogateId id, const float* params, const float* u, float* out,
+                         int count);
+void surrogate_primitive(SurrogateId id, const double* params, const double* u, double* out,
+                         int count);
 
 // Whether values can be computed in place: the elements are values, and fill whole vectors.
 template <class T>

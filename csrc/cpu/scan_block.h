@@ -30,19 +30,36 @@ struct NoteAndSpike {
   }
 };
 
-// Spikes, with the gradient that the surrogate made of u.
+// The output known beforehand.
 template <class T>
-struct SpikeWithSlope {
+struct Output {
+  const T* output;
+  SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
+};
+
+// What adjoints are called with: u as noted, and the gradient that the surrogate made of it.
+template <class T>
+struct NotedSpike {
+  const T* noted;
   const T* slope;
+  template <class Compute>
+  SNN_INLINE Vec<T> u(Compute) const {
+    return Vec<T>::load(noted);
+  }
   SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
-// The primitive and its gradient, both made of u beforehand.
+// The same with the primitive in place of the spike.
 template <class T>
-struct Primitive {
-  const T* output;
+struct NotedPrimitive {
+  const T* noted;
   const T* slope;
+  const T* output;
+  template <class Compute>
+  SNN_INLINE Vec<T> u(Compute) const {
+    return Vec<T>::load(noted);
+  }
   SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
@@ -71,12 +88,25 @@ struct BlockParams {
       }
     }
   }
+};
+
+// A block's parameters inside a loop over its lanes: numbers stay in registers.
+template <class Neuron, class T, bool kTables>
+class LoopParams {
+ public:
+  SNN_INLINE explicit LoopParams(const BlockParams<Neuron, T, kTables>& block) : rows_(block.rows) {
+    for (int i = 0; i < Neuron::kParams; ++i) numbers_[i] = Vec<T>(block.numbers[i]);
+  }
 
   SNN_INLINE void at(int l, Vec<T>* p) const {
     for (int i = 0; i < Neuron::kParams; ++i) {
-      p[i] = kTables ? Vec<T>::load(rows[i] + l) : Vec<T>(numbers[i]);
+      p[i] = kTables ? Vec<T>::load(rows_[i] + l) : numbers_[i];
     }
   }
+
+ private:
+  const Row<T>* rows_;
+  Vec<T> numbers_[Neuron::kParams];
 };
 
 // Rows of a block from or to an array [N, L].
@@ -113,12 +143,14 @@ template <class Neuron, class Reset, class T, bool kTables, class FireAt, class 
 SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kTables>& params,
                            const T* x, const Row<T>* before, Row<T>* after, int count,
                            FireAt fire_at, Out out) {
+  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const Options options = call.options;
   for (int l = 0; l < count; l += Vec<T>::kSize) {
     Vec<T> state[Neuron::kStates], p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
-    params.at(l, p);
+    loop_params.at(l, p);
     const Vec<T> lane_x = Vec<T>::load(x + l);
-    out(l, Neuron::template step<Reset>(state, lane_x, p, call.options, fire_at(l)));
+    out(l, Neuron::template step<Reset>(state, lane_x, p, options, fire_at(l)));
     store_lanes<Neuron::kStates>(state, l, after);
   }
 }
@@ -134,11 +166,9 @@ void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kTab
   step_block<Neuron, Reset>(
       call, params, x, before, unused, count, [&](int l) { return NoteAndSpike<T>{u + l}; },
       nothing);
-  std::memcpy(output, u, sizeof(Row<T>));
-  surrogate_primitive(call.surrogate, call.surrogate_params, output, count);
+  surrogate_primitive(call.surrogate, call.surrogate_params, u, output, count);
   step_block<Neuron, Reset>(
-      call, params, x, before, after, count,
-      [&](int l) { return Primitive<T>{output + l, output + l}; }, nothing);
+      call, params, x, before, after, count, [&](int l) { return Output<T>{output + l}; }, nothing);
 }
 
 template <class Neuron, class Reset, bool kTables, class T>
@@ -181,7 +211,7 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
 template <class Neuron, class T>
 struct ChunkMemory {
   alignas(64) Row<T> states[kChunk + 1][Neuron::kStates];
-  alignas(64) Row<T> slope[kChunk];   // u, then the surrogate's gradient
+  alignas(64) Row<T> u[kChunk];
   alignas(64) Row<T> output[kChunk];  // the primitive, where that is the output
   alignas(64) Row<T> x_buffer[kChunk];
   const T* x[kChunk];
@@ -192,7 +222,7 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTabl
                      ChunkMemory<Neuron, T>& chunk, int64 start, int steps, int64 lane, int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
-    T* u = chunk.slope[k];
+    T* u = chunk.u[k];
     const T* x = load_row(call.element, call.x, offset, chunk.x_buffer[k], count);
     chunk.x[k] = x;
     if (k + kAhead < steps) {
@@ -210,7 +240,6 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTabl
       step_block_primitive<Neuron, Reset>(call, params, x, chunk.states[k], chunk.states[k + 1],
                                           count, u, chunk.output[k]);
     }
-    surrogate_gradient(call.surrogate, call.surrogate_params, u, count);
   }
 }
 
@@ -220,11 +249,13 @@ SNN_INLINE void adjoint_block(const Backward<T>& call,
                               const Row<T>* before, const T* grad_out, Row<T>* grad_states,
                               Row<T>* grad_params, T* grad_x, int count, FireAt fire_at) {
   using V = Vec<T>;
+  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const Options options = call.options;
   for (int l = 0; l < count; l += V::kSize) {
     V state[Neuron::kStates], p[Neuron::kParams], grad_s[Neuron::kStates], grad_p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
     load_lanes<Neuron::kStates>(grad_states, l, grad_s);
-    params.at(l, p);
+    loop_params.at(l, p);
     if (kTables) {
       load_lanes<Neuron::kParams>(grad_params, l, grad_p);
     } else {
@@ -243,7 +274,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
   ChunkMemory<Neuron, T> chunk;
   alignas(64) Row<T> grad_states[kStates], grad_params[kTables ? Neuron::kParams : 1] = {};
-  alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer;
+  alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer, slope;
   const BlockParams<Neuron, T, kTables> params(call, lane, count);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
@@ -271,15 +302,16 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                               : zeros;
       const int64 row = t * call.lanes + lane;
       T* grad_x = output_row(call.element, call.grad_x, row, grad_x_buffer, count);
-      const T *slope = chunk.slope[k], *output = chunk.output[k];
+      const T *u = chunk.u[k], *output = chunk.output[k];
+      surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
       const auto adjoint = [&](auto fire_at) {
         adjoint_block<Neuron, Reset>(call, params, chunk.x[k], chunk.states[k], grad_out,
                                      grad_states, grad_params, grad_x, count, fire_at);
       };
       if (call.spiking) {
-        adjoint([&](int l) { return SpikeWithSlope<T>{slope + l}; });
+        adjoint([&](int l) { return NotedSpike<T>{u + l, slope + l}; });
       } else {
-        adjoint([&](int l) { return Primitive<T>{output + l, slope + l}; });
+        adjoint([&](int l) { return NotedPrimitive<T>{u + l, slope + l, output + l}; });
       }
       store_row(call.element, call.grad_x, row, grad_x, count);
     }

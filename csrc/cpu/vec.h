@@ -69,14 +69,18 @@ struct Vec {
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
 
-// exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf (S. Moshier): 2 ulp.
-SNN_INLINE Vec<float> exp(Vec<float> x) {
+// exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf (S. Moshier): 2 ulp. x
+// is within the range of float's exponents; NaN stays NaN.
+struct ExpParts {
+  Vec<float> factor;  // exp(r)
+  Vec<float>::Mask n;
+};
+
+SNN_INLINE ExpParts exp_parts(Vec<float> x) {
   using V = Vec<float>;
-  using Int = V::Mask;
-  const V lower(-87.33654f), upper(88.72283f), magic(12582912.0f);  // 1.5 * 2^23 rounds to integers
-  const V clipped = select(x < lower, lower, select(x > upper, upper, x));
-  const V n = (clipped * V(1.44269504088896341f) + magic) - magic;
-  V r = clipped - n * V(0.693359375f);
+  const V magic(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const V n = (x * V(1.44269504088896341f) + magic) - magic;
+  V r = x - n * V(0.693359375f);
   r = r - n * V(-2.12194440e-4f);
   V p(1.9875691500e-4f);
   p = p * r + V(1.3981999507e-3f);
@@ -84,16 +88,31 @@ SNN_INLINE Vec<float> exp(Vec<float> x) {
   p = p * r + V(4.1665795894e-2f);
   p = p * r + V(1.6666665459e-1f);
   p = p * r + V(5.0000001201e-1f);
-  p = p * r * r + r + V(1.0f);
-  // 2^n as two factors, because 2^128 is no float.
-  const Int whole = __builtin_convertvector(n.raw, Int), half = whole >> 1;
-  const Int bits_a = (half + 127) << 23, bits_b = (whole - half + 127) << 23;
-  V a, b;
-  std::memcpy(&a.raw, &bits_a, sizeof bits_a);
-  std::memcpy(&b.raw, &bits_b, sizeof bits_b);
-  const V y = p * a * b;
-  const V finite = select(x > upper, V(__builtin_inff()), select(x < lower, V(0.0f), y));
-  return select(x != x, x, finite);
+  return {p * r * r + r + V(1.0f), __builtin_convertvector(n.raw, V::Mask)};
+}
+
+SNN_INLINE Vec<float> power_of_two(Vec<float>::Mask n) {
+  const Vec<float>::Mask bits = (n + 127) << 23;
+  Vec<float> power;
+  std::memcpy(&power.raw, &bits, sizeof bits);
+  return power;
+}
+
+constexpr float kExpLower = -87.33654f, kExpUpper = 88.72283f;
+
+SNN_INLINE Vec<float> exp(Vec<float> x) {
+  using V = Vec<float>;
+  const V lower(kExpLower), upper(kExpUpper);
+  const ExpParts parts = exp_parts(select(x < lower, lower, select(x > upper, upper, x)));
+  const V::Mask half = parts.n >> 1;  // two factors, because 2^128 is no float
+  const V y = parts.factor * power_of_two(half) * power_of_two(parts.n - half);
+  return select(x > upper, V(__builtin_inff()), select(x < lower, V(0.0f), y));
+}
+
+SNN_INLINE Vec<float> exp_nonpositive(Vec<float> x) {
+  const Vec<float> lower(kExpLower);
+  const ExpParts parts = exp_parts(select(x < lower, lower, x));
+  return select(x < lower, Vec<float>(0.0f), parts.factor * power_of_two(parts.n));
 }
 
 template <class T, class F>

@@ -35,6 +35,10 @@ struct Fire {
     return surrogate_primitive(call.surrogate, u, call.surrogate_params[0],
                                call.surrogate_params[1]);
   }
+  template <class Compute>
+  SNN_HD T u(Compute compute) const {
+    return compute();
+  }
   SNN_HD T gradient(T u) const {
     return surrogate_gradient(call.surrogate, u, call.surrogate_params[0],
                               call.surrogate_params[1]);

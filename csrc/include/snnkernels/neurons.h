@@ -91,11 +91,13 @@ struct ChargeFireReset {
   static SNN_HD T adjoint(const T* before, T x, const T* p, const Options& options,
                           const Fire& fire, T grad_out, T* grad_state, T* grad_p) {
     const T rest = Reset::rest(p[kReset]);
-    T state[kStates];
-    SNN_UNROLL
-    for (int i = 0; i < kStates; ++i) state[i] = before[i];
-    const T h = Charge::charge(state, x, p, rest, options);
-    const T u = h - p[kThreshold];
+    const T u = fire.u([&] {
+      T state[kStates];
+      SNN_UNROLL
+      for (int i = 0; i < kStates; ++i) state[i] = before[i];
+      return Charge::charge(state, x, p, rest, options) - p[kThreshold];
+    });
+    const T h = u + p[kThreshold];
     const T spike = fire.spike(u);
 
     const T grad_v = grad_state[0];

@@ -44,7 +44,7 @@ struct Erf {
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
     const T y = a * x;
-    return a * T(0.56418958354775628695) * exp(-(y * y));
+    return a * T(0.56418958354775628695) * exp_nonpositive(-(y * y));
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -72,12 +72,12 @@ struct PiecewiseExp {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
-    return a / T(2) * exp(-a * abs(x));
+    return a / T(2) * exp_nonpositive(-a * abs(x));
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
     const T a = T(p[0]);
-    const T tail = exp(-a * abs(x)) / T(2);
+    const T tail = exp_nonpositive(-a * abs(x)) / T(2);
     return select(x < T(0), tail, T(1) - tail);
   }
 };
@@ -139,7 +139,7 @@ struct Gaussian {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T y = x / T(p[0]);
-    return exp(-(y * y) / T(2)) * T(0.39894228040143267794) / T(p[0]);
+    return exp_nonpositive(-(y * y) / T(2)) * T(0.39894228040143267794) / T(p[0]);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
