@@ -1,0 +1,127 @@
+"""Run by test_shim.py under `shim.plugin`: sizes and layouts at the edges of the CUDA kernels."""
+
+import pytest
+import torch
+
+from snnkernels import functional, registry, surrogate
+
+from ..cases import (
+    CASES,
+    DTYPES,
+    RESETS,
+    Case,
+    assert_same_bits,
+    randn,
+    run,
+)
+from .near import assert_gradients_near
+from .shim.plugin import last_grid
+
+K = registry.CHUNK["cuda"]
+SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (1, 2), (2 * K, 64), (4, 6)]
+PARAMETERS = {"numbers": None, "scalar": (), "per_lane": (-1,)}
+
+
+def compare(case: Case, x: torch.Tensor, *, exact: bool = True, **overrides: object) -> int:
+    """Compare with the reference; return the lanes to a thread that the forward kernel took."""
+    expected = run(case, x, "torch", **overrides)
+    run(case, x, "native", gradients=False, **overrides)
+    width = last_grid()[0]
+    outputs, gradients = run(case, x, "native", **overrides)
+    assert last_grid()[0] == width
+    for actual, out in zip(outputs, expected[0], strict=True):
+        if exact:
+            assert_same_bits(actual, out)
+        else:
+            torch.testing.assert_close(actual, out)
+    assert_gradients_near(gradients, expected[1])
+    return width
+
+
+def parameters(
+    case: Case, shape: tuple[int, ...] | None, lanes: int, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    if shape is None:
+        return {}
+    base = {"v_reset": -0.1, "v_threshold": 0.8, **case.settings}
+    full = [lanes if size == -1 else size for size in shape]
+    return {name: base[name] + 0.1 * torch.rand(full, dtype=dtype) for name in case.learnable}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", PARAMETERS.values(), ids=PARAMETERS)
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_size_agrees_with_and_without_states(case, v_reset, shape, dtype):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for steps, lanes in SIZES:
+        x = randn(steps, 1, lanes, dtype=dtype) * 1.5
+        settings = {"v_reset": v_reset, **parameters(case, shape, lanes, wide)}
+        if v_reset is None:
+            settings["v_reset"] = None
+        states = {"v": randn(1, lanes, dtype=wide, seed=1)}
+        if case.name == "cuba":
+            states["i"] = randn(1, lanes, dtype=wide, seed=2)
+        full = 1 if dtype == torch.float64 or lanes % 2 else 2
+        assert compare(case, x, **settings) == full
+        assert compare(case, x, **settings, **states) == full
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_primitive_is_emitted_by_the_kernels_of_one_lane(case, v_reset, dtype):
+    smooth = surrogate.Sigmoid(spiking=False)
+    x = randn(2 * K + 3, 2, 17, dtype=dtype)
+    width = compare(case, x, exact=False, v_reset=v_reset, surrogate_function=smooth)
+    assert width == 1
+
+
+def test_lanes_in_pairs_need_every_row_to_begin_at_a_pair():
+    lif = Case("lif", functional.lif, {"tau": 2.0})
+    storage = randn(1 + 5 * 20)
+    aligned = randn(5, 2, 10)
+    assert compare(lif, aligned) == 2
+    assert width_of(storage[1:].view(5, 2, 10)) == 1
+    assert width_of(storage[:100].view(5, 20)[:, :10].unsqueeze(1)) == 2
+    assert width_of(randn(5, 1, 11)[:, :, :10]) == 1
+    assert width_of(randn(1, 1, 11)[:, :, :10]) == 2
+    assert width_of(aligned, v=randn(21)[1:].view(2, 10)) == 1
+
+
+def width_of(x: torch.Tensor, **states: torch.Tensor) -> int:
+    spikes = functional.lif(x, backend="native", **states)[0]
+    width = last_grid()[0]
+    assert_same_bits(spikes, functional.lif(x, backend="torch", **states)[0])
+    return width
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("stride", [40, 41])
+def test_gradients_come_in_any_layout(offset, stride):
+    x = randn(2 * K + 1, 1, 40).requires_grad_()
+    storage = randn(offset + stride * x.shape[0])
+    grad = storage[offset:].view(x.shape[0], stride)[:, :40].unsqueeze(1)
+    spikes, _, v_seq = functional.lif(x, backend="native", return_v_seq=True)
+    native = torch.autograd.grad([spikes, v_seq], x, [grad, grad])
+    assert last_grid()[0] == (1 if offset or stride % 2 else 2)
+    spikes, _, v_seq = functional.lif(x, backend="torch", return_v_seq=True)
+    assert_gradients_near(list(native), list(torch.autograd.grad([spikes, v_seq], x, [grad, grad])))
+
+
+def test_no_step_and_no_lane_are_fine():
+    v = randn(1, 6).requires_grad_()
+    _, after, v_seq = functional.lif(randn(0, 1, 6), v, backend="native", return_v_seq=True)
+    assert v_seq.shape == (0, 1, 6)
+    assert_same_bits(after, v)
+    (grad,) = torch.autograd.grad(after.sum(), v)
+    assert_same_bits(grad, torch.ones(1, 6))
+    assert functional.lif(randn(4, 1, 0), backend="native")[0].shape == (4, 1, 0)
+
+
+def test_blocks_shrink_until_every_multiprocessor_has_one():
+    for lanes, threads in [(2, 32), (2 * 4 * 32, 32), (2 * 4 * 64, 64), (2 * 4 * 128, 128)]:
+        functional.if_(randn(1, 1, lanes), backend="native")
+        width, chosen, blocks = last_grid()
+        assert (width, chosen) == (2, threads)
+        assert blocks == max(1, lanes // (width * threads))

@@ -1,0 +1,264 @@
+"""The kernels on a GPU, against the reference."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from snnkernels import functional, neuron, registry, surrogate
+
+from ..cases import CASES, RESETS, SURROGATES, Case, assert_same_bits, randn
+from .near import assert_gradients_near
+
+pytestmark = pytest.mark.gpu
+REPOSITORY = Path(__file__).resolve().parents[2]
+K = registry.CHUNK["cuda"]
+SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (4, 64)]
+DIVIDES_OR_ADDS = [torch.float64, torch.float32]
+
+
+def run(
+    case: Case, x: Tensor, backend: str, device: str, **overrides: object
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs and gradients, on the CPU; the leaves are made on `device`."""
+    x = x.to(device).detach().requires_grad_()
+    leaves, settings = [x], {**case.settings, **overrides}
+    for name, value in settings.items():
+        if isinstance(value, Tensor):
+            settings[name] = value.to(device).detach().requires_grad_()
+            leaves.append(settings[name])
+    outputs = case.function(x, backend=backend, return_v_seq=True, **settings)
+    loss = sum(
+        (out.double() * randn(*out.shape, dtype=torch.float64, seed=seed).to(device)).sum()
+        for seed, out in enumerate(outputs, start=10)
+    )
+    gradients = torch.autograd.grad(loss, leaves)
+    return [o.detach().cpu() for o in outputs], [g.cpu() for g in gradients]
+
+
+def compare(case: Case, x: Tensor, **overrides: object) -> None:
+    outputs, gradients = run(case, x, "native", "cuda", **overrides)
+    expected, expected_gradients = run(case, x, "torch", "cpu", **overrides)
+    for actual, out in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, out)
+    assert_gradients_near(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_outputs_have_the_bits_of_the_reference_on_the_cpu(case, v_reset, dtype):
+    for steps, lanes in SIZES:
+        compare(
+            case,
+            randn(steps, 1, lanes, dtype=dtype) * 1.5,
+            v_reset=v_reset,
+            surrogate_function=surrogate.ATan(),
+        )
+
+
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_outputs_have_the_bits_of_the_reference_on_the_gpu(case, v_reset):
+    x = randn(2 * K + 3, 4, 100)
+    ours = run(case, x, "native", "cuda", v_reset=v_reset)[0]
+    reference = run(case, x, "torch", "cuda", v_reset=v_reset)[0]
+    for actual, expected in zip(ours, reference, strict=True):
+        assert_same_bits(actual, expected)
+
+
+@pytest.mark.parametrize("surrogate_function", SURROGATES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("dtype", DIVIDES_OR_ADDS, ids=str)
+def test_every_surrogate_gives_the_references_gradient(surrogate_function, dtype):
+    compare(CASES[1], randn(K + 1, 2, 20, dtype=dtype), surrogate_function=surrogate_function)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (6, 1, 1), (6, 4, 5), (3, 6, 4, 5)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_tensor_parameters_get_gradients(case, shape):
+    base = {"v_reset": -0.1, "v_threshold": 0.8, **case.settings}
+    tensors = {name: base[name] + 0.1 * torch.rand(shape) for name in case.learnable}
+    compare(case, randn(K + 3, 3, 6, 4, 5), **tensors)
+
+
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_primitive_passes_gradcheck(case, v_reset):
+    def smooth(x: Tensor) -> Tensor:
+        settings = {**case.settings, "v_reset": v_reset}
+        sigmoid = surrogate.Sigmoid(spiking=False)
+        return case.function(x, backend="native", surrogate_function=sigmoid, **settings)[0]
+
+    x = randn(K + 2, 1, 3, dtype=torch.float64).cuda().requires_grad_()
+    assert torch.autograd.gradcheck(smooth, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_near_float64(dtype):
+    x = randn(K + 3, 8, 64, dtype=dtype)
+    sigmoid = surrogate.Sigmoid(spiking=False)
+    ours = run(CASES[1], x, "native", "cuda", surrogate_function=sigmoid)
+    exact = run(CASES[1], x.double(), "torch", "cpu", surrogate_function=sigmoid)
+    resolution = torch.finfo(dtype).eps
+    for actual, expected in zip(ours[0] + ours[1], exact[0] + exact[1], strict=True):
+        error = (actual.double() - expected).norm() / expected.norm()
+        assert error < 2 * resolution
+
+
+def test_the_same_call_gives_the_same_bits():
+    x = randn(3 * K, 16, 333)
+    first, second = (run(CASES[1], x, "native", "cuda", tau=torch.tensor(2.5)) for _ in range(2))
+    for a, b in zip(first[0] + first[1], second[0] + second[1], strict=True):
+        assert_same_bits(a, b)
+
+
+def test_misaligned_storage_gives_the_same_bits():
+    storage = randn(1 + 20 * 64).cuda()
+    misaligned = storage[1:].view(20, 2, 32)
+    assert_same_bits(native(misaligned), native(misaligned.clone()))
+    wide = randn(20, 2, 33).cuda()
+    assert_same_bits(native(wide[:, :, :32]), native(wide[:, :, :32].contiguous()))
+
+
+def native(x: Tensor, **settings: object) -> Tensor:
+    return functional.lif(x, backend="native", **settings)[0]
+
+
+def test_channels_last_is_kept():
+    x = randn(9 * 2, 6, 4, 5).cuda().to(memory_format=torch.channels_last).view(9, 2, 6, 4, 5)
+    spikes = native(x)
+    assert spikes.stride() == x.stride()
+    assert_same_bits(spikes.contiguous(), native(x.contiguous()))
+
+
+def test_no_step_and_no_lane_are_fine():
+    v = randn(2, 3).cuda().requires_grad_()
+    spikes, after = functional.lif(torch.empty(0, 2, 3, device="cuda"), v, backend="native")
+    assert spikes.shape == (0, 2, 3)
+    assert_same_bits(after, v)
+    (grad,) = torch.autograd.grad(after.sum(), v)
+    assert_same_bits(grad, torch.ones_like(v))
+    assert native(torch.empty(5, 0, 3, device="cuda")).shape == (5, 0, 3)
+
+
+def test_kernels_run_on_the_current_stream():
+    x = randn(64, 64, 1024).cuda()
+    expected = native(x)
+    stream = torch.cuda.Stream()
+    late = torch.zeros_like(x)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)
+        late.copy_(x)
+        spikes = native(late)
+    stream.synchronize()
+    assert_same_bits(spikes, expected)
+
+
+def test_a_captured_graph_replays_forward_and_backward():
+    x = randn(2 * K + 1, 4, 100).cuda().requires_grad_()
+    weight = randn(2 * K + 1, 4, 100, seed=1).cuda()
+
+    def step() -> tuple[Tensor, Tensor]:
+        spikes = native(x)
+        return spikes, torch.autograd.grad((spikes * weight).sum(), x)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        spikes, grad = step()
+    with torch.no_grad():
+        x.copy_(randn(2 * K + 1, 4, 100, seed=7))
+    graph.replay()
+    torch.cuda.synchronize()
+    expected = step()
+    assert_same_bits(spikes, expected[0])
+    assert_same_bits(grad, expected[1])
+
+
+def test_torch_compile_gives_the_same_bits_without_a_graph_break():
+    def network(x: Tensor) -> Tensor:
+        return native(x * 2.0, tau=3.0) + 1.0
+
+    x = randn(12, 4, 50).cuda().requires_grad_()
+    compiled = torch.compile(network, fullgraph=True)
+    assert_same_bits(compiled(x), network(x))
+    ours = torch.autograd.grad(compiled(x).sum(), x)
+    assert_gradients_near(list(ours), list(torch.autograd.grad(network(x).sum(), x)))
+
+
+def test_autocast_keeps_the_element_type_of_the_layer_before():
+    network = torch.nn.Sequential(
+        torch.nn.Linear(32, 64), neuron.LIFNode(step_mode="m", backend="native")
+    ).cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        spikes = network(randn(10, 4, 32).cuda())
+    assert spikes.dtype == torch.bfloat16
+    spikes.float().sum().backward()
+    assert network[0].weight.grad.isfinite().all()
+
+
+@pytest.mark.skipif("torch.cuda.device_count() < 2", reason="needs a second GPU")
+def test_a_second_device_is_used_while_the_first_is_current():
+    x = randn(20, 3, 50)
+    with torch.cuda.device(0):
+        spikes = native(x.to("cuda:1"))
+    assert spikes.device == torch.device("cuda:1")
+    assert_same_bits(spikes.cpu(), native(x.to("cuda:0")).cpu())
+
+
+def test_more_elements_than_32_bits_count_are_all_computed():
+    steps, lanes = 3, 2**31 // 3 + 1000
+    needed = 2 * 2 * steps * lanes + 3 * 4 * lanes
+    free = torch.cuda.mem_get_info()[0]
+    if free < needed * 1.2:
+        pytest.skip(f"needs {needed * 1.2 / 2**30:.0f} GiB of GPU memory, {free / 2**30:.0f} free")
+    x = torch.zeros(steps, 1, lanes, dtype=torch.bfloat16, device="cuda")
+    x[:, :, ::1000] = 3.0
+    x[:, :, -1] = 3.0
+    with torch.no_grad():
+        spikes = native(x)
+    assert x.numel() > 2**31
+    assert int((spikes != 0).sum(dtype=torch.int64)) == int((x != 0).sum(dtype=torch.int64))
+    assert bool((spikes[:, :, -1] == 1).all())
+    assert bool((spikes[-1] == x[-1].clamp(max=1)).all())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("compute-sanitizer") is None, reason="needs compute-sanitizer on PATH"
+)
+def test_compute_sanitizer_finds_no_bad_access():
+    script = """
+        import torch
+        from snnkernels import functional
+        for lanes in (1, 3, 64, 129):
+            for steps in (1, 7, 8, 19):
+                for dtype in (torch.float32, torch.float64, torch.float16):
+                    x = torch.randn(steps, 1, lanes, device="cuda", dtype=dtype)
+                    x.requires_grad_()
+                    tau = torch.full((lanes,), 2.0, device="cuda", requires_grad=True)
+                    functional.lif(x, tau=tau, backend="native")[0].sum().backward()
+        torch.cuda.synchronize()
+    """
+    command = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=3", sys.executable, "-c"]
+    done = subprocess.run(
+        [*command, textwrap.dedent(script)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

@@ -1,0 +1,126 @@
+"""What nvcc makes of the kernels, without a GPU: no warnings, spills or contracted arithmetic."""
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from snnkernels.build import description
+from snnkernels.build.archs import parse_archs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc on PATH"),
+]
+CSRC = description.csrc_dir()
+EXACT = re.compile(r"ChargeFireReset<snn::(?:IF|LIF|ParametricLIF|CubaLIF)Charge>.*float")
+
+
+def call(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def demangled(text: str) -> str:
+    return subprocess.run(["c++filt"], input=text, capture_output=True, text=True).stdout
+
+
+def cuobjdump() -> str | None:
+    """The disassembler of the toolkit, or the one that Triton brings."""
+    found = shutil.which("cuobjdump")
+    triton = find_spec("triton")
+    if found or triton is None or triton.origin is None:
+        return found
+    program = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    return str(program) if program.exists() else None
+
+
+@pytest.fixture(scope="session")
+def archs() -> tuple[str, str]:
+    """The oldest and the newest architecture that this nvcc knows."""
+    known = re.findall(r"compute_(\d+)", call("nvcc", "--list-gpu-arch"))
+    numbers = sorted(map(int, known))
+    return str(numbers[0]), str(numbers[-1])
+
+
+@pytest.fixture(scope="session")
+def compiled(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Every unit compiled with warnings as errors: by name, what ptxas says of its kernels."""
+    folder = tmp_path_factory.mktemp("nvcc")
+    library = description.cuda_library(CSRC, archs=parse_archs(";".join(archs)), werror=True)
+    units = [unit for unit in library.units if unit.is_cuda]
+
+    def compile_unit(unit: description.Unit) -> str:
+        target = str(folder / unit.object_name)
+        include = f"-I{library.include_dir}"
+        return call(
+            "nvcc", *unit.flags, include, "-Xptxas=-v", "-c", str(unit.source), "-o", target
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(compile_unit, units))
+    return {unit.source.stem: demangled(text) for unit, text in zip(units, reports, strict=True)}
+
+
+def kernel_reports(text: str) -> list[tuple[str, str, str]]:
+    """Of each kernel: name, architecture, report."""
+    parts = re.split(r"Compiling entry function '(.*)' for '(sm_\w+)'", text)
+    return list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
+
+
+def test_every_unit_compiles_without_warnings_for_the_oldest_and_newest_gpu(compiled, archs):
+    assert len(compiled) == len(list((CSRC / "cuda").glob("*.cu")))
+    for name, text in compiled.items():
+        assert "warning" not in text, name
+        assert {arch for _, arch, _ in kernel_reports(text)} == {f"sm_{a}" for a in archs}
+
+
+def test_no_float32_kernel_spills_registers(compiled):
+    reports = kernel_reports(compiled["kernels_float32"])
+    assert len(reports) == 2 * 34
+    for kernel, arch, report in reports:
+        spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
+        assert spilled and not any(spilled), f"{kernel} for {arch}: {report}"
+
+
+def functions(listing: str, pattern: str) -> list[tuple[str, str]]:
+    """Name and body of each function of a listing whose functions begin as in the pattern."""
+    parts = re.split(pattern, demangled(listing))
+    return [(f, body) for f, body in zip(parts[1::2], parts[2::2], strict=True) if EXACT.search(f)]
+
+
+def test_forward_steps_reach_ptxas_without_fused_multiply_adds(archs, tmp_path):
+    ptx = tmp_path / "kernels.ptx"
+    library = description.cuda_library(CSRC, archs=parse_archs(archs[0]))
+    unit = next(u for u in library.units if u.source.stem == "kernels_float32")
+    flags = [flag for flag in unit.flags if not flag.startswith("-gencode")]
+    include = f"-I{library.include_dir}"
+    target = f"-arch=compute_{archs[0]}"
+    call("nvcc", *flags, target, include, "-ptx", str(unit.source), "-o", str(ptx))
+    found = functions(ptx.read_text(), r"\.entry (.*)\(")
+    forward = [(name, body) for name, body in found if "forward_kernel<" in name]
+    assert len(forward) == 16
+    for name, body in forward:
+        assert not re.search(r"\bfma\.", body), name
+        assert "add.f32" in body or "add.rn.f32" in body, name
+
+
+@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump")
+def test_forward_kernels_that_do_not_divide_have_no_fused_multiply_adds(archs, tmp_path):
+    """A correctly rounded division is made of them, so the LIF's own kernels are left out."""
+    library = description.cuda_library(CSRC, archs=parse_archs(archs[0]))
+    unit = next(u for u in library.units if u.source.stem == "kernels_float32")
+    target = tmp_path / unit.object_name
+    include = f"-I{library.include_dir}"
+    call("nvcc", *unit.flags, include, "-c", str(unit.source), "-o", str(target))
+    found = functions(call(str(cuobjdump()), "-sass", str(target)), r"Function : (.*)\n")
+    forward = [f for f in found if "forward_kernel<" in f[0] and "<snn::LIFCharge>" not in f[0]]
+    assert len(forward) == 12
+    for name, body in forward:
+        assert "FADD" in body, name
+        assert not re.search(r"\b[FD]FMA\b", body), name

@@ -1,0 +1,44 @@
+"""The CUDA kernels' very bodies on the CPU, under AddressSanitizer and UBSan."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def preloaded() -> str:
+    """What must come first into a process: the sanitizer, and the exceptions that it watches."""
+    paths = []
+    for name in ("libasan.so", "libstdc++.so"):
+        query = ["c++", f"-print-file-name={name}"]
+        path = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+        if not Path(path).is_absolute():
+            pytest.skip(f"c++ has no {name}")
+        paths.append(path)
+    return " ".join(paths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["tests/cuda/shim_cases.py", "tests/test_parity.py"])
+def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, shim_library):
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tests.cuda.shim.plugin", file]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "LD_PRELOAD": preloaded(),
+            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "SNNKERNELS_SHIM": str(shim_library),
+            "SNNKERNELS_CACHE_DIR": str(shim_library.parent),
+            "CI": "1",
+        },
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
