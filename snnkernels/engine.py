@@ -161,11 +161,12 @@ def _run_native(
     x_seq: Tensor,
     states: Sequence[State],
     params: dict[str, Parameter],
-    surrogate_function: surrogate.SurrogateFunction,
+    surrogate_function: nn.Module,
     decay_input: bool,
     detach_reset: bool,
     store_v_seq: bool,
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    assert isinstance(surrogate_function, surrogate.SurrogateFunction)
     lanes = Lanes(x_seq)
     x = lanes.flatten_sequence(x_seq)
     initial, state_lanes = _initial(states, lanes, x)
@@ -281,10 +282,8 @@ class Lanes:
         return ordered.expand(self.shape).reshape(-1), 1
 
 
-def _initial(
-    states: Sequence[State], lanes: Lanes, x: Tensor
-) -> tuple[list[float], Tensor | None]:
-    """The states before the first step: numbers, and all of them as one [S, L] if any is a tensor."""
+def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:
+    """The states before the first step: numbers, and as one [S, L] if any of them is a tensor."""
     numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
     if not any(isinstance(s, Tensor) for s in states):
         return numbers, None
@@ -300,7 +299,7 @@ def _initial(
 def _tables(
     params: Sequence[Parameter], lanes: Lanes
 ) -> tuple[list[float], Tensor | None, list[int], list[int]]:
-    """Parameters in the operators' form: numbers, tables end to end, their sizes (0: none), inner."""
+    """Parameters as the operators take them: numbers, tables end to end, sizes (0: none), inner."""
     values = [0.0 if isinstance(p, Tensor) else p for p in params]
     tables: list[Tensor] = []
     size = [0] * len(params)

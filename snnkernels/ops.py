@@ -1,8 +1,8 @@
 """The two operators of the native library as PyTorch sees them: shapes, autograd, calling form.
 
 ``snnkernels::scan_forward`` and ``snnkernels::scan_backward`` are registered in C++
-(``csrc/ops.cpp``) and work on flattened lanes: x is [T, L] with L = B * N * ..., of any stride over T
-and stride 1 over L. This module adds what ``torch.library`` wants from Python, the shapes of the
+(``csrc/ops.cpp``) and work on flattened lanes: x is [T, L] with L = B * N * ..., of any stride over
+T and stride 1 over L. This module adds what ``torch.library`` wants from Python, the shapes of the
 outputs and the autograd formula, once the library is loaded.
 """
 
@@ -25,8 +25,8 @@ _registrations: torch.library.Library | None = None
 def register() -> None:
     """Attach fakes and autograd to the loaded operators; call after every load, acts once.
 
-    Autograd goes in as a kernel rather than through ``torch.library.register_autograd``, whose general
-    form costs a call more time than the whole scan of a small layer.
+    Autograd goes in as a kernel rather than through ``torch.library.register_autograd``, whose
+    general form costs a call more time than the whole scan of a small layer.
     """
     global _registrations
     if _registrations is not None:
