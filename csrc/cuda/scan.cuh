@@ -19,7 +19,8 @@ __host__ __device__ __noinline__ T surrogate_gradient(SurrogateId id, T u, T p0,
 }
 
 template <class T>
-__host__ __device__ __noinline__ T surrogate_primitive(SurrogateId id, T u, T p0, T p1) {
+__host__ __device__ __noinline__ T emit(bool spiking, SurrogateId id, T u, T p0, T p1) {
+  if (spiking) return u >= T(0) ? T(1) : T(0);
   const T p[kSurrogateParams] = {p0, p1};
   return with_surrogate(id, [&](auto surrogate) { return decltype(surrogate)::primitive(u, p); });
 }
@@ -31,17 +32,34 @@ struct Fire {
   const Scan<T>& call;
 
   SNN_HD T spike(T u) const {
-    if (V > 1 || call.spiking) return u >= T(0) ? T(1) : T(0);
-    return surrogate_primitive(call.surrogate, u, call.surrogate_params[0],
-                               call.surrogate_params[1]);
-  }
-  template <class Compute>
-  SNN_HD T u(Compute compute) const {
-    return compute();
+    if (V > 1) return u >= T(0) ? T(1) : T(0);
+    return emit(call.spiking, call.surrogate, u, call.surrogate_params[0],
+                call.surrogate_params[1]);
   }
   SNN_HD T gradient(T u) const {
     return surrogate_gradient(call.surrogate, u, call.surrogate_params[0],
                               call.surrogate_params[1]);
+  }
+};
+
+// Fire, noting u for the walk back.
+template <class T, int V>
+struct NotingFire : Fire<T, V> {
+  T& noted;
+
+  SNN_HD T spike(T u) const {
+    noted = u;
+    return Fire<T, V>::spike(u);
+  }
+};
+
+template <class T, int V>
+struct NotedFire : Fire<T, V> {
+  T noted;
+
+  template <class Compute>
+  SNN_HD T u(const Compute&) const {
+    return noted;
   }
 };
 
@@ -59,7 +77,7 @@ SNN_HD T parameter_at(const Parameter<T>& p, int64 lane) {
   return p.table ? table_at(p.table, p.size, p.inner, lane) : p.value;
 }
 
-// The parameters of a thread's lanes: each lane its own where any is a table, else numbers for all.
+// The parameters of a thread's lanes: each lane its own, or numbers for all.
 template <class Neuron, class T, int V, bool kTables>
 struct Params {
   static constexpr int kRows = kTables ? V : 1;
@@ -127,10 +145,10 @@ SNN_HD void load_chunk(const E* from, int64 stride, int count, Pack<E, V>* chunk
   }
 }
 
-template <class Neuron, class Reset, class E, int V, bool kTables, class T>
+template <class Neuron, class Reset, class E, int V, class T>
 SNN_HD void forward_lanes(const Forward<T>& call, int64 lane) {
   constexpr int S = Neuron::kStates;
-  const Params<Neuron, T, V, kTables> params(call, lane);
+  const Params<Neuron, T, V, true> params(call, lane);
   const Fire<T, V> fire{call};
   T state[V][S];
   initial_states<S, V>(call, lane, state);
@@ -169,7 +187,6 @@ template <class Neuron, class Reset, class E, int V, bool kTables, class T>
 SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
   constexpr int S = Neuron::kStates, P = Neuron::kParams;
   const Params<Neuron, T, V, kTables> params(call, lane);
-  const Fire<T, V> fire{call};
   T grad_state[V][S] = {}, grad_params[V][P] = {};
   if (call.grad_states) load_states<S, V>(call.grad_states, call.lanes, lane, grad_state);
 
@@ -177,7 +194,7 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
     start = (end - 1) / kChunk * kChunk;
     const int count = static_cast<int>(end - start);
     Pack<E, V> x[kChunk], grad_spikes[kChunk] = {};
-    T before[kChunk][V][S];
+    T state[kChunk + 1][V][S], u[kChunk][V];
     load_chunk<V>(static_cast<const E*>(call.x) + start * call.x_stride + lane, call.x_stride,
                   count, x);
     if (call.grad_spikes) {
@@ -186,22 +203,22 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
                     grad_spikes);
     }
     if (start == 0) {
-      initial_states<S, V>(call, lane, before[0]);
+      initial_states<S, V>(call, lane, state[0]);
     } else {
       load_states<S, V>(call.checkpoints + checkpoint_offset<S>(start, call.lanes), call.lanes,
-                        lane, before[0]);
+                        lane, state[0]);
     }
 
-    // All K states, even behind the end: without a branch here, the compiler sees what the walk
-    // back has in common with these steps and keeps it in registers.
     SNN_UNROLL
-    for (int k = 0; k + 1 < kChunk; ++k) {
+    for (int k = 0; k < kChunk; ++k) {
+      if (k >= count) break;
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         SNN_UNROLL
-        for (int i = 0; i < S; ++i) before[k + 1][l][i] = before[k][l][i];
+        for (int i = 0; i < S; ++i) state[k + 1][l][i] = state[k][l][i];
         const T in = Convert<E>::widen(x[k].lanes[l]);
-        Neuron::template step<Reset>(before[k + 1][l], in, params.at(l), call.options, fire);
+        const NotingFire<T, V> fire{{call}, u[k][l]};
+        Neuron::template step<Reset>(state[k + 1][l], in, params.at(l), call.options, fire);
       }
     }
 
@@ -219,8 +236,9 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(x[k].lanes[l]);
         const T grad_out = Convert<E>::widen(grad_spikes[k].lanes[l]);
+        const NotedFire<T, V> fire{{call}, u[k][l]};
         out.lanes[l] = Convert<E>::narrow(
-            Neuron::template adjoint<Reset>(before[k][l], in, params.at(l), call.options, fire,
+            Neuron::template adjoint<Reset>(state[k][l], in, params.at(l), call.options, fire,
                                             grad_out, grad_state[l], grad_params[l]));
       }
       store<V>(static_cast<E*>(call.grad_x) + (start + k) * call.lanes + lane, out);
@@ -245,11 +263,11 @@ __device__ __forceinline__ int64 first_lane() {
   return (static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
 }
 
-template <class Neuron, class Reset, class E, int V, bool kTables, class T>
+template <class Neuron, class Reset, class E, int V, class T>
 __global__ void __launch_bounds__(SNN_CUDA_THREADS)
     forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<V>();
-  if (lane < call.lanes) forward_lanes<Neuron, Reset, E, V, kTables>(call, lane);
+  if (lane < call.lanes) forward_lanes<Neuron, Reset, E, V>(call, lane);
 }
 
 template <class Neuron, class Reset, class E, int V, bool kTables, class T>
@@ -265,9 +283,9 @@ SNN_HD void forward_lane(const Forward<T>& call, int64 lane) {
   with_neuron(call.neuron, [&](auto neuron) {
     using Neuron = decltype(neuron);
     if (call.hard_reset) {
-      forward_lanes<Neuron, HardReset, E, 1, true>(call, lane);
+      forward_lanes<Neuron, HardReset, E, 1>(call, lane);
     } else {
-      forward_lanes<Neuron, SoftReset, E, 1, true>(call, lane);
+      forward_lanes<Neuron, SoftReset, E, 1>(call, lane);
     }
   });
 }
@@ -292,7 +310,7 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS)
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
     general_backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) backward_lane<E>(call, lane);
