@@ -136,8 +136,7 @@ def broadcast(name: str, value: Tensor, shape: torch.Size) -> Tensor:
     else:
         aligned = value
     fits = aligned.dim() <= len(shape) and all(
-        a == 1 or a == b
-        for a, b in zip(reversed(aligned.shape), reversed(shape), strict=False)
+        a == 1 or a == b for a, b in zip(reversed(aligned.shape), reversed(shape), strict=False)
     )
     if not fits:
         channel = f", one value per channel ({shape[1]},)" if len(shape) > 1 else ""

@@ -1,19 +1,23 @@
 """Which backend runs a call, and why.
 
 ``native`` is the compiled library (prebuilt, cached or built at first use), ``torch`` the reference
-in plain PyTorch. ``auto`` takes native where it can be had and otherwise falls back to torch with one
-warning that gives the reason.
+in plain PyTorch. ``auto`` takes native where it can be had and otherwise falls back to torch with
+one warning that gives the reason.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import _checks
 
+if TYPE_CHECKING:
+    from .build.description import DeviceType
+
 BACKENDS = ("auto", "native", "torch")
-NATIVE_DEVICES = ("cpu", "cuda")
+NATIVE_DEVICES: tuple[DeviceType, ...] = ("cpu", "cuda")
 
 
 class FallbackWarning(UserWarning):
@@ -53,7 +57,7 @@ def resolve(backend: str, device_type: str) -> Choice:
     return _native(device_type, fall_back=backend == "auto")
 
 
-def _native(device_type: str, *, fall_back: bool) -> Choice:
+def _native(device_type: DeviceType, *, fall_back: bool) -> Choice:
     from . import build, ops
 
     try:
@@ -97,10 +101,10 @@ def explain() -> dict[str, Choice]:
 
     from . import build
 
-    choices = {}
+    choices: dict[str, Choice] = {}
     for device_type in NATIVE_DEVICES:
         if device_type == "cuda" and not torch.cuda.is_available():
             choices[device_type] = Choice("none", "PyTorch sees no CUDA device")
         else:
-            choices[device_type] = build.outlook(device_type)
+            choices[device_type] = Choice(*build.outlook(device_type))
     return choices

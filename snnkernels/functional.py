@@ -1,9 +1,9 @@
 """Neurons as stateless functions, and what is done to all neurons of a network at once.
 
 Shapes: ``x_seq`` is [T, B, ...] in float64, float32, float16 or bfloat16; outputs have its shape,
-dtype and memory layout; a state is [B, ...] in float32 (float64 for float64 input). A parameter is a
-number, a scalar tensor, a tensor with one value per channel ([C] against [T, B, C, ...]) or one that
-broadcasts over [B, ...]; tensors may require gradients.
+dtype and memory layout; a state is [B, ...] in float32 (float64 for float64 input). A parameter is
+a number, a scalar tensor, a tensor with one value per channel ([C] against [T, B, C, ...]) or one
+that broadcasts over [B, ...]; tensors may require gradients.
 
 Every neuron function raises TypeError or ValueError, naming the argument, before anything runs.
 """

@@ -60,6 +60,12 @@ class BaseNode(nn.Module):
 
     _kernel_fits: ClassVar[bool] = False
 
+    v: Tensor | Any
+    v_seq: Tensor | None
+    v_threshold: Parameter
+    v_reset: Parameter | None
+    surrogate_function: nn.Module
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A kernel fits a class that names one and overrides none of the equations."""
         super().__init_subclass__(**kwargs)
@@ -136,7 +142,7 @@ class BaseNode(nn.Module):
         for name, value in self._initial_memories.items():
             setattr(self, name, value)
         self.v = self._rest()
-        self.v_seq: Tensor | None = None
+        self.v_seq = None
         self.monitor: dict[str, list[Any]] = {"v": [], "h": [], "s": []}
 
     def _rest(self) -> float | None:
@@ -343,11 +349,14 @@ class LIFNode(BaseNode):
         tau: membrane time constant in steps, a number >= 1 or a tensor.
         decay_input: False for H = V - (V - Vr) / tau + X.
 
-    The other arguments are those of :class:`BaseNode`. Source: SpikingJelly's clock_driven tutorial.
+    The other arguments are those of :class:`BaseNode`. Source: SpikingJelly's clock_driven
+    tutorial.
     """
 
     kernel = "LIF"
     _shown = ("tau", "decay_input")
+
+    tau: Parameter
 
     def __init__(
         self,
@@ -439,13 +448,16 @@ class CubaLIFNode(BaseNode):
         alpha: decay of the current per step, a number in [0, 1] or a tensor.
         beta: decay of the membrane potential per step, a number in [0, 1] or a tensor.
 
-    The other arguments are those of :class:`BaseNode`. ``i`` is the current, a number until the first
-    call, then a tensor [B, ...]. Source: the current-based neuron of Davies et al., "Loihi", IEEE
-    Micro 2018, as in snnTorch's Synaptic.
+    The other arguments are those of :class:`BaseNode`. ``i`` is the current, a number until the
+    first call, then a tensor [B, ...]. Source: the current-based neuron of Davies et al., "Loihi",
+    IEEE Micro 2018, as in snnTorch's Synaptic.
     """
 
     kernel = "CubaLIF"
     _shown = ("alpha", "beta")
+
+    alpha: Parameter
+    beta: Parameter
 
     def __init__(
         self,
@@ -479,7 +491,7 @@ class CubaLIFNode(BaseNode):
         return {"alpha": self.alpha, "beta": self.beta, "v_threshold": self.v_threshold}
 
 
-class _MultiStep(BaseNode):
+class _MultiStep(nn.Module):
     """Mixin: the same neuron with ``step_mode="m"`` unless told otherwise."""
 
     def __init__(self, *args: Any, step_mode: str = "m", **kwargs: Any) -> None:

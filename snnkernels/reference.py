@@ -77,9 +77,9 @@ def reset(
 class Neuron:
     """What distinguishes one neuron from another: its states, its parameters, its charge.
 
-    ``charge(states, x, params, decay_input)`` gives H and the states behind the first one; the first
-    is the membrane potential, which the reset sets. ``params`` lists, in the kernels' order, the
-    parameters before ``v_threshold`` and ``v_reset``, which every neuron has last.
+    ``charge(states, x, params, decay_input)`` gives H and the states behind the first one; the
+    first is the membrane potential, which the reset sets. ``params`` lists, in the kernels' order,
+    the parameters before ``v_threshold`` and ``v_reset``, which every neuron has last.
     """
 
     states: tuple[str, ...]

@@ -6,6 +6,7 @@ import re
 
 from .build import description
 
+
 def _header(name: str) -> str:
     lines = (description.csrc_dir() / "include" / "snnkernels" / name).read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("//"))

@@ -1,8 +1,8 @@
 """Surrogate gradients: a Heaviside step forward, a smooth gradient backward.
 
 Each class is a module that works on any floating-point tensor: ``surrogate.ATan(alpha=2.0)(x)`` is
-1 where ``x >= 0`` and 0 elsewhere, and its gradient is ``gradient(x)``. With ``spiking=False`` it is
-the primitive of that gradient instead, a smooth function.
+1 where ``x >= 0`` and 0 elsewhere, and its gradient is ``gradient(x)``. With ``spiking=False`` it
+is the primitive of that gradient instead, a smooth function.
 
 The formulas here are plain PyTorch and serve as the reference for the kernels, which hold their own
 (``csrc/include/snnkernels/surrogates.h``) under the same names.
@@ -56,7 +56,7 @@ class SurrogateFunction(nn.Module):
     Args:
         spiking: True for the Heaviside step with a surrogate gradient, False for the primitive.
 
-    Both static methods take the tensor and then the parameters, in the order of ``parameter_names``.
+    Both static methods take the tensor and then the parameters, as ``parameter_names`` has them.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
@@ -94,11 +94,11 @@ class SurrogateFunction(nn.Module):
         self.spiking = spiking
 
     @staticmethod
-    def gradient(x: Tensor, *parameters: float) -> Tensor:
+    def gradient(x: Tensor, *parameters: Any, **named: Any) -> Tensor:
         raise NotImplementedError("a surrogate needs gradient(x, *parameters)")
 
     @staticmethod
-    def primitive(x: Tensor, *parameters: float) -> Tensor:
+    def primitive(x: Tensor, *parameters: Any, **named: Any) -> Tensor:
         raise NotImplementedError("this surrogate has no primitive")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +149,10 @@ class Sigmoid(SurrogateFunction):
 
 
 class ATan(SurrogateFunction):
-    """g(x) = arctan(pi/2 alpha x) / pi + 1/2, g'(x) = alpha/2 / (1 + (pi/2 alpha x)^2); alpha > 0."""
+    """g(x) = arctan(pi/2 alpha x) / pi + 1/2, g'(x) = alpha/2 / (1 + (pi/2 alpha x)^2).
+
+    ``alpha`` > 0.
+    """
 
     parameter_names = ("alpha",)
 
@@ -223,7 +226,10 @@ class PiecewiseExp(SurrogateFunction):
 
 
 class SoftSign(SurrogateFunction):
-    """g(x) = (alpha x / (1 + |alpha x|) + 1) / 2, g'(x) = alpha / (2 (1 + |alpha x|)^2); alpha > 0."""
+    """g(x) = (alpha x / (1 + |alpha x|) + 1) / 2, g'(x) = alpha / (2 (1 + |alpha x|)^2).
+
+    ``alpha`` > 0.
+    """
 
     parameter_names = ("alpha",)
 
@@ -275,7 +281,10 @@ class FastSigmoid(SurrogateFunction):
 
 
 class Rect(SurrogateFunction):
-    """The boxcar: g'(x) = alpha where |x| < 1/(2 alpha), else 0; g(x) = clip(alpha x + 1/2, 0, 1)."""
+    """The boxcar: g'(x) = alpha where |x| < 1/(2 alpha), else 0; alpha > 0.
+
+    g(x) = clip(alpha x + 1/2, 0, 1).
+    """
 
     parameter_names = ("alpha",)
 
@@ -370,7 +379,10 @@ class LeakyKReLU(SurrogateFunction):
 
 
 class LogTailedReLU(SurrogateFunction):
-    """g(x) = alpha x for x <= 0, x up to 1, ln(x) + 1 above; g' its slope (Cai 2017); alpha >= 0."""
+    """g(x) = alpha x for x <= 0, x up to 1, ln(x) + 1 above; g' its slope; alpha >= 0.
+
+    Source: Cai et al., 2017.
+    """
 
     parameter_names = ("alpha",)
 
@@ -445,7 +457,7 @@ class FakeNumericalGradient(SurrogateFunction):
 class SquarewaveFourierSeries(SurrogateFunction):
     """The first n - 1 terms of a square wave's Fourier series of period T_period.
 
-    g'(x) = 4/T sum_{i=1}^{n-1} cos(2 pi (2i - 1) x / T). ``n`` is an integer >= 2, ``T_period`` > 0.
+    g'(x) = 4/T sum_{i=1}^{n-1} cos(2 pi (2i - 1) x / T), with an integer n >= 2 and T_period > 0.
     """
 
     parameter_names = ("n", "T_period")

@@ -27,7 +27,9 @@ class Case:
 
 CASES = [
     Case("if", functional.if_, {"v_threshold": 0.9}, ("v_threshold", "v_reset")),
-    Case("lif", functional.lif, {"tau": 2.3, "v_threshold": 0.6}, ("tau", "v_threshold", "v_reset")),
+    Case(
+        "lif", functional.lif, {"tau": 2.3, "v_threshold": 0.6}, ("tau", "v_threshold", "v_reset")
+    ),
     Case(
         "lif_without_input_decay",
         functional.lif,
@@ -64,7 +66,7 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 def run(
     case: Case, x: Tensor, backend: str, *, gradients: bool = True, **overrides: Any
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs and, by a random projection of all of them, gradients of x and of every tensor given."""
+    """Outputs and, by a random projection of them, gradients of x and of every tensor given."""
     settings = {**case.settings, **overrides}
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(gradients)
     leaves = [x]

@@ -139,11 +139,7 @@ def test_channels_last_survives_compilation():
     def call(x):
         return functional.lif(x)[0]
 
-    x = (
-        randn(12, 3, 4, 5)
-        .contiguous(memory_format=torch.channels_last)
-        .view(4, 3, 3, 4, 5)
-    )
+    x = randn(12, 3, 4, 5).contiguous(memory_format=torch.channels_last).view(4, 3, 3, 4, 5)
     assert call(x)[0].is_contiguous(memory_format=torch.channels_last)
 
 

@@ -92,7 +92,12 @@ BAD_CALLS = {
         "Sigmoid",
     ),
     "node_monitor": (lambda: neuron.LIFNode(monitor_state=1), TypeError, "monitor_state", "1"),
-    "node_rank": (lambda: neuron.LIFNode(step_mode="m")(torch.zeros(3)), ValueError, "x_seq", "(3,)"),
+    "node_rank": (
+        lambda: neuron.LIFNode(step_mode="m")(torch.zeros(3)),
+        ValueError,
+        "x_seq",
+        "(3,)",
+    ),
     "node_scalar": (lambda: neuron.LIFNode()(torch.tensor(1.0)), ValueError, "x must", "()"),
     "node_tau_set_later": (
         lambda: set_and_call(neuron.LIFNode(), tau=0.2),

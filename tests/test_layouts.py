@@ -66,7 +66,9 @@ def test_dense_lanes_are_used_without_a_copy_and_keep_their_layout(make, backwar
     assert out[0].stride() == x[0].stride() and v.stride() == x[0].stride()
     if backward:
         assert grad_x[0].stride() == x[0].stride()
-    assert_same_bits(out.detach(), run(LIF, x.contiguous(), "torch", tau=2.0, v_threshold=1.0)[0][0])
+    assert_same_bits(
+        out.detach(), run(LIF, x.contiguous(), "torch", tau=2.0, v_threshold=1.0)[0][0]
+    )
 
 
 @pytest.mark.parametrize("make", OTHER.values(), ids=OTHER)
@@ -84,7 +86,9 @@ INCOMING = {
     "dense": lambda out: torch.randn_like(out),
     "expanded_scalar": lambda out: torch.ones(()).expand_as(out),
     "constant_over_time": lambda out: torch.randn_like(out[:1]).expand_as(out),
-    "transposed": lambda out: torch.randn(*reversed(out.shape)).permute(*reversed(range(out.dim()))),
+    "transposed": lambda out: torch.randn(*reversed(out.shape)).permute(
+        *reversed(range(out.dim()))
+    ),
     "strided": lambda out: torch.randn(*out.shape[:-1], 2 * out.shape[-1])[..., ::2],
 }
 
@@ -169,3 +173,19 @@ def test_inference_saves_and_writes_nothing_for_backward():
     with Allocations(), torch.no_grad():
         functional.lif(x, backend="native")
     assert seen == [x.numel(), 0, 8 * 64, 0]
+
+
+def test_arrays_written_around_the_caches_have_the_same_bits():
+    """An output of 16 MB or more is streamed; the narrower one of the same lanes is not."""
+    x = randn(33, 4, 4096 * 8)
+    whole = x.clone().requires_grad_()
+    out, v, v_seq = functional.lif(whole, backend="native", return_v_seq=True)
+    (grad,) = torch.autograd.grad(out.sum() + v_seq.sum(), whole)
+    for part in (slice(0, 1001), slice(1001, None)):
+        piece = x[..., part].contiguous().requires_grad_()
+        part_out, part_v, part_seq = functional.lif(piece, backend="native", return_v_seq=True)
+        (part_grad,) = torch.autograd.grad(part_out.sum() + part_seq.sum(), piece)
+        assert_same_bits(part_out, out[..., part])
+        assert_same_bits(part_v, v[..., part])
+        assert_same_bits(part_seq, v_seq[..., part])
+        assert_same_bits(part_grad, grad[..., part])

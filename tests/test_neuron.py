@@ -350,9 +350,7 @@ def test_a_distributed_step_averages_the_gradients_of_two_processes(tmp_path):
     """DistributedDataParallel on one process must give the plain gradients."""
     import torch.distributed as dist
 
-    dist.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
-    )
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         net = nn.Sequential(nn.Linear(5, 6), neuron.ParametricLIFNode(step_mode="m"))
         x = current(5, 2, 5)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnkernels import functional, surrogate
+
 from .cases import (
     CASES,
     DTYPES,
@@ -15,10 +20,6 @@ from .cases import (
     randn,
     run,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from snnkernels import functional, surrogate
 
 EXACT = [torch.float64, torch.float32]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -55,9 +56,7 @@ def test_the_gradient_is_the_slope_of_the_primitive(instance):
         instance.primitive(x + step, *instance.values)
         - instance.primitive(x - step, *instance.values)
     ) / (2 * step)
-    torch.testing.assert_close(
-        instance.gradient(x, *instance.values), slope, rtol=1e-6, atol=1e-7
-    )
+    torch.testing.assert_close(instance.gradient(x, *instance.values), slope, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("instance", SURROGATES, ids=name_of)
@@ -198,7 +197,9 @@ def test_a_users_own_surrogate_runs_on_the_reference_with_one_warning():
     node = neuron.LIFNode(step_mode="m", surrogate_function=MySurrogate())
     with pytest.warns(FallbackWarning, match="surrogate MySurrogate has no kernel") as caught:
         out = node(x)
-        functional.reset_net(node)
+    functional.reset_net(node)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         node(x)
     assert len(caught) == 1
     (grad,) = torch.autograd.grad(out.sum(), x)
