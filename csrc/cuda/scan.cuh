@@ -303,7 +303,7 @@ SNN_HD void backward_lane(const Backward<T>& call, int64 lane) {
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS)
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
     general_forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) forward_lane<E>(call, lane);
