@@ -18,6 +18,6 @@
 #define SNN_CUDA_THREADS 128
 #define SNN_CUDA_WARP 32
 
-// Blocks of the backward kernels that fit a multiprocessor at least, a cap of 128 registers: left
+// Blocks of the larger kernels that fit a multiprocessor at least, a cap of 128 registers: left
 // to itself the compiler aims at more blocks, and spills.
 #define SNN_CUDA_BLOCKS 4
