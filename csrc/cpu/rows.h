@@ -3,10 +3,6 @@
 // A row has SNN_CPU_LANES values, aligned, so that whole vectors may be computed beyond its count.
 #pragma once
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include "kernels.h"
 #include "vec.h"
 
@@ -37,37 +33,12 @@ void convert_row(Element e, const void* elements, double* row, int count);
 void convert_row(Element e, const float* row, void* elements, int count);
 void convert_row(Element e, const double* row, void* elements, int count);
 
-// Copies a row past the caches, where the instruction set can.
-template <class T>
-SNN_INLINE void stream_row(const T* row, T* to, int count) {
-#if defined(__SSE2__)
-  if (reinterpret_cast<std::uintptr_t>(to) % sizeof(__m128i) == 0) {
-    auto* out = reinterpret_cast<__m128i*>(to);
-    const auto* in = reinterpret_cast<const __m128i*>(row);
-    const int pieces = count * static_cast<int>(sizeof(T)) / static_cast<int>(sizeof(__m128i));
-    for (int i = 0; i < pieces; ++i) _mm_stream_si128(out + i, _mm_load_si128(in + i));
-    return;
-  }
-#endif
-  std::memcpy(to, row, count * sizeof(T));
-}
-
-// Makes streamed rows visible to other threads.
-SNN_INLINE void finish_streams() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
-
-// Brings a row that will soon be read, or written, into the cache: rows lie too far apart for the
-// hardware to see the pattern.
-template <bool kWrite = false>
+// Brings a row that will be needed soon into the cache: rows lie too far apart for the hardware to
+// see the pattern.
 SNN_INLINE void prefetch_row(Element e, const void* array, int64 offset, int count) {
   const int64 size = element_size(e);
   const char* elements = static_cast<const char*>(array) + offset * size;
-  for (int64 byte = 0; byte < count * size; byte += 64) {
-    __builtin_prefetch(elements + byte, kWrite);
-  }
+  for (int64 byte = 0; byte < count * size; byte += 64) __builtin_prefetch(elements + byte);
 }
 
 // The values of elements [offset, offset + count) of an array: in place, or in the buffer.
@@ -79,36 +50,16 @@ SNN_INLINE const T* load_row(Element e, const void* array, int64 offset, T* buff
   return buffer;
 }
 
-// An output array: rows are computed in place where that is possible, else in a buffer that
-// `finish` converts from. An array too large to stay in the caches is written around them, which
-// spares reading each line before it is overwritten.
+// Where to compute values that go to an array: in place, or in the buffer; store_row finishes it.
 template <class T>
-class Output {
- public:
-  Output(Element e, void* array, int64 elements, int count)
-      : element_(e),
-        array_(static_cast<char*>(array)),
-        direct_(in_place<T>(e, count)),
-        streams_(direct_ && elements * element_size(e) >= SNN_CPU_STREAM_BYTES) {}
+SNN_INLINE T* output_row(Element e, void* array, int64 offset, T* buffer, int count) {
+  return in_place<T>(e, count) ? static_cast<T*>(array) + offset : buffer;
+}
 
-  SNN_INLINE T* row(int64 offset, T* buffer) const {
-    return direct_ && !streams_ ? reinterpret_cast<T*>(array_) + offset : buffer;
-  }
-
-  SNN_INLINE void finish(int64 offset, const T* values, int count) const {
-    char* elements = array_ + offset * element_size(element_);
-    if (streams_) return stream_row(values, reinterpret_cast<T*>(elements), count);
-    if (!direct_) convert_row(element_, values, elements, count);
-  }
-
-  SNN_INLINE void prefetch(int64 offset, int count) const {
-    if (!streams_) prefetch_row<true>(element_, array_, offset, count);
-  }
-
- private:
-  Element element_;
-  char* array_;
-  bool direct_, streams_;
-};
+template <class T>
+SNN_INLINE void store_row(Element e, void* array, int64 offset, const T* values, int count) {
+  if (in_place<T>(e, count)) return;
+  convert_row(e, values, static_cast<char*>(array) + offset * element_size(e), count);
+}
 
 }  // namespace snn::cpu::SNN_CPU_ISA

@@ -32,7 +32,7 @@ struct NoteAndSpike {
 
 // The output known beforehand.
 template <class T>
-struct KnownOutput {
+struct Output {
   const T* output;
   SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
 };
@@ -168,8 +168,7 @@ void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kTab
       nothing);
   surrogate_primitive(call.surrogate, call.surrogate_params, u, output, count);
   step_block<Neuron, Reset>(
-      call, params, x, before, after, count, [&](int l) { return KnownOutput<T>{output + l}; },
-      nothing);
+      call, params, x, before, after, count, [&](int l) { return Output<T>{output + l}; }, nothing);
 }
 
 template <class Neuron, class Reset, bool kTables, class T>
@@ -179,37 +178,32 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
   const BlockParams<Neuron, T, kTables> params(call, lane, count);
   initial_states<kStates>(call, lane, count, state);
 
-  const int64 elements = call.steps * call.lanes;
-  const Output<T> spikes(call.element, call.spikes, elements, count);
-  const Output<T> v_seq(call.element, call.v_seq, elements, count);
-
   for (int64 t = 0; t < call.steps; ++t) {
     if (call.checkpoints && t > 0 && t % kChunk == 0) {
       T* saved = checkpoint<kStates>(call.checkpoints, call, t);
       write_rows<kStates>(state, saved, call.lanes, lane, count);
     }
     const int64 row = t * call.lanes + lane;
+    const T* x = load_row(call.element, call.x, t * call.x_stride + lane, x_buffer, count);
     if (t + kAhead < call.steps) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
-      spikes.prefetch(row + kAhead * call.lanes, count);
     }
-    const T* x = load_row(call.element, call.x, t * call.x_stride + lane, x_buffer, count);
-    T* out = spikes.row(row, out_buffer);
+    T* spikes = output_row(call.element, call.spikes, row, out_buffer, count);
     if (call.spiking) {
       step_block<Neuron, Reset>(
           call, params, x, state, state, count, [](int) { return Spike{}; },
-          [&](int l, Vec<T> spike) { spike.store(out + l); });
+          [&](int l, Vec<T> spike) { spike.store(spikes + l); });
+      store_row(call.element, call.spikes, row, spikes, count);
     } else {
-      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, out);
+      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, out_buffer);
+      convert_row(call.element, out_buffer,
+                  static_cast<char*>(call.spikes) + row * element_size(call.element), count);
     }
-    spikes.finish(row, out, count);
     if (call.v_seq) {
-      T* v = v_seq.row(row, out_buffer);
-      std::memcpy(v, state[0], count * sizeof(T));
-      v_seq.finish(row, v, count);
+      convert_row(call.element, state[0],
+                  static_cast<char*>(call.v_seq) + row * element_size(call.element), count);
     }
   }
-  finish_streams();
   write_rows<kStates>(state, call.final_states, call.lanes, lane, count);
 }
 
@@ -282,7 +276,6 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> grad_states[kStates], grad_params[kTables ? Neuron::kParams : 1] = {};
   alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer, slope;
   const BlockParams<Neuron, T, kTables> params(call, lane, count);
-  const Output<T> grad_x(call.element, call.grad_x, call.steps * call.lanes, count);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -308,23 +301,21 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                                          t * call.grad_spikes_stride + lane, grad_buffer, count)
                               : zeros;
       const int64 row = t * call.lanes + lane;
-      if (k >= kAhead) grad_x.prefetch(row - kAhead * call.lanes, count);
-      T* out = grad_x.row(row, grad_x_buffer);
+      T* grad_x = output_row(call.element, call.grad_x, row, grad_x_buffer, count);
       const T *u = chunk.u[k], *output = chunk.output[k];
       surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
       const auto adjoint = [&](auto fire_at) {
         adjoint_block<Neuron, Reset>(call, params, chunk.x[k], chunk.states[k], grad_out,
-                                     grad_states, grad_params, out, count, fire_at);
+                                     grad_states, grad_params, grad_x, count, fire_at);
       };
       if (call.spiking) {
         adjoint([&](int l) { return NotedSpike<T>{u + l, slope + l}; });
       } else {
         adjoint([&](int l) { return NotedPrimitive<T>{u + l, slope + l, output + l}; });
       }
-      grad_x.finish(row, out, count);
+      store_row(call.element, call.grad_x, row, grad_x, count);
     }
   }
-  finish_streams();
   write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);
   for (int i = 0; kTables && i < Neuron::kParams; ++i) {
     if (call.grad_params[i]) {

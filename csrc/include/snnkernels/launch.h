@@ -8,9 +8,6 @@
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 128
 
-// Size from which the CPU kernels write an output around the caches.
-#define SNN_CPU_STREAM_BYTES (16 << 20)
-
 // Adjacent lanes that a thread of the CUDA kernels owns where the layout allows it; one in float64.
 #define SNN_CUDA_LANES 2
 
