@@ -17,8 +17,9 @@ from .conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-PACKAGED = ("snnkernels", "csrc", "benchmarks", "scripts", "tests")
+PACKAGED = ("snnkernels", "csrc", "benchmarks", "docs", "scripts", "tests")
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+SHIPPED = ("tests/conftest.py", "scripts/test", "benchmarks/__main__.py", "docs/numerics.md")
 
 RUN_A_NEURON = """
 import torch, snnkernels
@@ -128,7 +129,7 @@ def test_the_sdist_holds_all_that_a_build_and_the_tests_need(source, bare):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"csrc/{name}" for name in kernel_sources()} <= names
-    assert {*FILES, "tests/conftest.py", "scripts/test", "benchmarks/__main__.py"} <= names
+    assert {*FILES, *SHIPPED} <= names
     assert not [name for name in names if "__pycache__" in name]
 
 
