@@ -73,7 +73,11 @@ constexpr ScalarType scalar_type() {
   return sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 }
 
-// [T, L] with stride 1 over the lanes, like x if given.
+inline void check_device(const char* name, const Tensor& tensor, const Tensor& x) {
+  STD_TORCH_CHECK(tensor.device() == x.device(), name, ": expected the device of x");
+}
+
+// [T, L] with stride 1 over the lanes, like x.
 inline void check_sequence(const char* name, const Tensor& sequence, const Tensor& x) {
   STD_TORCH_CHECK(sequence.dim() == 2, name, ": expected [T, L], got ", sequence.dim(),
                   " dimensions");
@@ -83,11 +87,14 @@ inline void check_sequence(const char* name, const Tensor& sequence, const Tenso
   STD_TORCH_CHECK(sequence.size(1) <= 1 || sequence.size(0) == 0 || sequence.stride(1) == 1, name,
                   ": expected stride 1 over the lanes, got ", sequence.stride(1));
   STD_TORCH_CHECK(sequence.scalar_type() == x.scalar_type(), name, ": expected the dtype of x");
+  check_device(name, sequence, x);
 }
 
-// A contiguous array of the arithmetic's type with the given shape.
+// A contiguous array of the arithmetic's type with the given shape, where x is.
 template <class T>
-void check_array(const char* name, const Tensor& array, const std::vector<int64_t>& shape) {
+void check_array(const char* name, const Tensor& array, const Tensor& x,
+                 const std::vector<int64_t>& shape) {
+  check_device(name, array, x);
   STD_TORCH_CHECK(array.scalar_type() == scalar_type<T>(), name, ": expected float", 8 * sizeof(T));
   STD_TORCH_CHECK(array.is_contiguous(), name, ": expected a contiguous tensor");
   STD_TORCH_CHECK(array.dim() == static_cast<int64_t>(shape.size()), name, ": expected ",
@@ -138,7 +145,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
       ", ", s.table_size.size(), " and ", s.table_inner.size());
   STD_TORCH_CHECK(s.surrogate_values.size() <= kSurrogateParams,
                   "surrogate_values: expected at most ", kSurrogateParams);
-  if (states) check_array<T>("states", *states, {line.states, lanes});
+  if (states) check_array<T>("states", *states, x, {line.states, lanes});
 
   call.neuron = line.id;
   call.element = element_of(x);
@@ -169,7 +176,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
     call.params[i] = Parameter<T>{T(0), table, size, inner};
     offset += size;
   }
-  if (s.tables) check_array<T>("tables", *s.tables, {offset});
+  if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
 }
 
 using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
@@ -206,10 +213,10 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
   const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
-  check_array<T>("checkpoints", checkpoints, {checkpoint_count(steps, chunk) * count * lanes});
+  check_array<T>("checkpoints", checkpoints, x, {checkpoint_count(steps, chunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
-  if (grad_states) check_array<T>("grad_states", *grad_states, {count, lanes});
+  if (grad_states) check_array<T>("grad_states", *grad_states, x, {count, lanes});
   Tensor grad_x = torch::stable::new_empty(x, {steps, lanes});
   Tensor grad_initial = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
   Tensor grad_params = torch::stable::new_empty(x, {rows, lanes}, scalar_type<T>());

@@ -1,4 +1,4 @@
-// The operators' schemas. Implementations: cpu/driver.cpp and cuda/driver.cu; shapes for tracing
+// The operators' schemas. Implementations: cpu/driver.cpp and cuda/driver.cpp; shapes for tracing
 // and autograd: snnkernels/ops.py.
 #include <torch/csrc/stable/library.h>
 

@@ -41,6 +41,8 @@ def number(
         TypeError: if ``value`` is not a number.
         ValueError: if it is not finite or out of range.
     """
+    if type(value) is float and minimum <= value <= maximum and above < value < math.inf > -value:
+        return value  # nearly always
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {describe(value)}")
     result = float(value)  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
 def _differentiable_forward(*args: Any) -> Any:
     _, x, states, _, _, tables, *_, keep = args
     if keep:
-        return _Scan.apply(*args)
+        return _Scan.apply(x, states, tables, args)
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
         raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
     return _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
@@ -151,20 +151,51 @@ def _any_requires_grad(*args: Any) -> bool:
 
 
 class _Scan(torch.autograd.Function):
+    """scan_forward, given its arguments once more by the tensors that may need a gradient."""
+
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, states: Tensor | None, tables: Tensor | None, args: tuple[Any, ...]
+    ) -> tuple[Tensor, ...]:
         output = _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
-        (neuron, x, states, initial, values, tables, size, inner, *options) = args
-        *flags, chunk, store_v, _ = options
         ctx.save_for_backward(x, states, output[3], tables)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(output[3])
-        ctx.call = neuron, initial, values, size, inner, flags, chunk, store_v
+        ctx.settings = args[0], *args[3:5], *args[6:-2]
+        ctx.layout = args[6:8]
         return output
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return _backward(ctx, *grads)
+    def backward(
+        ctx: Any,
+        grad_spikes: Tensor | None,
+        grad_v_seq: Tensor | None,
+        grad_states: Tensor | None,
+        _: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, states, checkpoints, tables = ctx.saved_tensors
+        neuron, initial, values, *rest = ctx.settings
+        table_grads = tables is not None and ctx.needs_input_grad[2]
+        grad_x, grad_initial, sums = _scan_backward(
+            neuron,
+            x,
+            states,
+            checkpoints,
+            _lanes(grad_spikes),
+            _lanes(grad_v_seq),
+            None if grad_states is None else grad_states.contiguous(),
+            initial,
+            values,
+            tables,
+            *rest,
+            table_grads,
+        )
+        return (
+            grad_x,
+            None if states is None else grad_initial,
+            _reduce(sums, *ctx.layout) if table_grads else None,
+            None,
+        )
 
 
 class _NotTwice(torch.autograd.Function):
@@ -179,44 +210,6 @@ class _NotTwice(torch.autograd.Function):
             "cannot be followed by a second backward through a native neuron. "
             "Use backend='torch' for that"
         )
-
-
-def _backward(
-    ctx: Any,
-    grad_spikes: Tensor | None,
-    grad_v_seq: Tensor | None,
-    grad_states: Tensor | None,
-    _: Tensor | None,
-) -> tuple[Any, ...]:
-    x, states, checkpoints, tables = ctx.saved_tensors
-    neuron, initial, values, size, inner, flags, chunk, store_v = ctx.call
-    table_grads = tables is not None and ctx.needs_input_grad[5]
-    grad_x, grad_initial, sums = _scan_backward(
-        neuron,
-        x,
-        states,
-        checkpoints,
-        _lanes(grad_spikes),
-        _lanes(grad_v_seq) if store_v else None,
-        None if grad_states is None else grad_states.contiguous(),
-        initial,
-        values,
-        tables,
-        size,
-        inner,
-        *flags,
-        chunk,
-        table_grads,
-    )
-    return (
-        None,
-        grad_x,
-        None if states is None else grad_initial,
-        None,
-        None,
-        _reduce(sums, size, inner) if table_grads else None,
-        *[None] * (len(flags) + 5),
-    )
 
 
 def _reduce(sums: Tensor, size: Sequence[int], inner: Sequence[int]) -> Tensor:

@@ -346,8 +346,7 @@ def test_the_representation_shows_the_settings():
     assert "tau=2" in repr(neuron.ParametricLIFNode())
 
 
-def test_a_distributed_step_averages_the_gradients_of_two_processes(tmp_path):
-    """DistributedDataParallel on one process must give the plain gradients."""
+def test_distributed_data_parallel_on_one_process_gives_the_plain_gradients(tmp_path):
     import torch.distributed as dist
 
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
