@@ -144,7 +144,7 @@ SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kTa
                            const T* x, const Row<T>* before, Row<T>* after, int count,
                            FireAt fire_at, Out out) {
   const LoopParams<Neuron, T, kTables> loop_params(params);
-  const Options options = call.options;
+  [[maybe_unused]] const Options options = call.options;
   for (int l = 0; l < count; l += Vec<T>::kSize) {
     Vec<T> state[Neuron::kStates], p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
@@ -250,7 +250,7 @@ SNN_INLINE void adjoint_block(const Backward<T>& call,
                               Row<T>* grad_params, T* grad_x, int count, FireAt fire_at) {
   using V = Vec<T>;
   const LoopParams<Neuron, T, kTables> loop_params(params);
-  const Options options = call.options;
+  [[maybe_unused]] const Options options = call.options;
   for (int l = 0; l < count; l += V::kSize) {
     V state[Neuron::kStates], p[Neuron::kParams], grad_s[Neuron::kStates], grad_p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
