@@ -204,7 +204,15 @@ def _compilers() -> Table:
     if not nvccs:
         places = "not in $CUDA_HOME, on PATH, in the nvidia packages, in /usr/local/cuda"
         rows.append(("nvcc", "missing", places))
+    rows.append(("ninja", *_ninja()))
     return _grid(*rows)
+
+
+def _ninja() -> tuple[str, str]:
+    try:
+        return "used", toolchain.find_ninja()
+    except BuildError as error:
+        return "missing", str(error).splitlines()[0]
 
 
 def _compiler(found: str, problem: str, used: str) -> tuple[str, str]:

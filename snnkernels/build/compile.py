@@ -1,8 +1,7 @@
-"""Run a build: compile a library's units side by side, link them, keep a log.
+"""Run a build ahead of time: compile a library's units side by side, link them, keep a log.
 
-The compilers are called directly. torch's own JIT helper loads a library into the process before it
-could be moved into the cache, links libtorch_python, takes one set of flags for all files (an
-ahead-of-time build has one per instruction set), and looks for CUDA on its own terms.
+The compilers are called directly: a portable CPU library compiles one source several times with
+other flags, which `torch.utils.cpp_extension` (see `jit.py`) can't.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .description import Library, Unit
-from .errors import build_error
+from .errors import BuildError, build_error
 from .toolchain import Compiler, Nvcc, TorchInfo
 
 _EXCERPT_LINES = 12
@@ -31,6 +30,8 @@ class Toolchain:
     torch: TorchInfo
     cxx: Compiler
     nvcc: Nvcc | None = None
+    ninja: str = ""
+    """The ninja that a build just in time runs; empty for one ahead of time."""
 
     def __str__(self) -> str:
         tools = [str(self.cxx)] + ([str(self.nvcc)] if self.nvcc else [])
@@ -74,10 +75,7 @@ def compile_step(
         threads = max(1, job_count() // len(library.units))
         compiler = (tools.nvcc.path, f"-ccbin={tools.cxx.program}", f"--threads={threads}")
     target = ("-c", str(unit.source), "-o", str(folder / unit.object_name))
-    title = unit.source.relative_to(library.csrc).as_posix()
-    if unit.variant:
-        title += f" for {unit.variant}"
-    return Step(title, (*compiler, *unit.flags, *includes, *extra_flags, *target))
+    return Step(library.title(unit), (*compiler, *unit.flags, *includes, *extra_flags, *target))
 
 
 def link_step(library: Library, tools: Toolchain, folder: Path) -> Step:
@@ -96,7 +94,7 @@ def build_library(
     folder: Path,
     *,
     log: Path,
-    on_step: Callable[[str, float], None],
+    on_step: Callable[[str], None],
     on_output: Callable[[str], None] | None = None,
     extra_flags: Sequence[str] = (),
 ) -> Path:
@@ -107,7 +105,7 @@ def build_library(
         tools: what to build it with.
         folder: an existing folder for the objects and the result.
         log: the file that receives every command and all that it prints.
-        on_step: called with a step's title and seconds when it is done.
+        on_step: called with a step's title when it is done.
         on_output: called with each command and what it printed, when the user wants to see it.
         extra_flags: flags for every unit, after its own.
 
@@ -117,13 +115,7 @@ def build_library(
     Raises:
         BuildError: a command failed, or there is nothing to build.
     """
-    if not library.units:
-        raise build_error(
-            f"there are no {library.device_type.upper()} kernel sources to build",
-            found=f"no units for {library.name}",
-            expected=f"sources under csrc/{library.device_type}",
-            remedy="reinstall snnkernels; its csrc folder is incomplete",
-        )
+    check_units(library)
     with log.open("w", encoding="utf-8") as stream:
         runner = _Runner(library, tools, stream.write, on_step, on_output, log)
         steps = [compile_step(unit, library, tools, folder, extra_flags) for unit in library.units]
@@ -140,7 +132,7 @@ class _Runner:
         library: Library,
         tools: Toolchain,
         write: Callable[[str], object],
-        on_step: Callable[[str, float], None],
+        on_step: Callable[[str], None],
         on_output: Callable[[str], None] | None,
         log: Path,
     ) -> None:
@@ -177,9 +169,11 @@ class _Runner:
             if self._on_output is not None:
                 self._on_output(text)
             if code == 0:
-                self._on_step(step.title, seconds)
+                self._on_step(step.title)
                 return
-        raise self._failure(step, code, output)
+        action = "linking" if step.title == "link" else f"compiling {step.title}"
+        excerpt = first_error(output.rstrip().splitlines())
+        raise build_failure(action, self._library, self._tools, self._log, excerpt)
 
     def _call(self, command: tuple[str, ...]) -> tuple[int, str]:
         environment = {**os.environ, "LC_ALL": "C"}
@@ -211,24 +205,39 @@ class _Runner:
             for process in self._running:
                 process.kill()
 
-    def _failure(self, step: Step, code: int, output: str) -> Exception:
-        action = "linking" if step.title == "link" else f"compiling {step.title}"
-        return build_error(
-            f"{action} failed (exit code {code}) while building the "
-            f"{self._library.device_type.upper()} kernels of snnkernels",
-            found=f"{self._tools}, torch {self._tools.torch.version}",
-            expected="a C++17 compiler with its standard library, and torch's headers",
-            remedy="python -m snnkernels build --device "
-            f"{self._library.device_type} --force, after mending the error below "
-            "(CXX, CUDA_HOME choose other compilers)",
-            log=self._log,
-            excerpt=first_error(output),
+
+def check_units(library: Library) -> None:
+    """Refuse a library without sources.
+
+    Raises:
+        BuildError: there is nothing to build.
+    """
+    if not library.units:
+        raise build_error(
+            f"there are no {library.device_type.upper()} kernel sources to build",
+            found=f"no units for {library.name}",
+            expected=f"sources under csrc/{library.device_type}",
+            remedy="reinstall snnkernels; its csrc folder is incomplete",
         )
 
 
-def first_error(output: str) -> list[str]:
+def build_failure(
+    action: str, library: Library, tools: Toolchain, log: Path, excerpt: Sequence[str]
+) -> BuildError:
+    """Make the error of a step that failed, such as "linking"; the excerpt is of its output."""
+    return build_error(
+        f"{action} failed while building the {library.device_type.upper()} kernels of snnkernels",
+        found=f"{tools}, torch {tools.torch.version}",
+        expected="a C++17 compiler with its standard library, and torch's headers",
+        remedy=f"python -m snnkernels build --device {library.device_type} --force, after mending "
+        "the error below (CXX, CUDA_HOME choose other compilers)",
+        log=log,
+        excerpt=excerpt,
+    )
+
+
+def first_error(lines: Sequence[str]) -> Sequence[str]:
     """Return the lines that tell what went wrong: from the first error on, else the last ones."""
-    lines = output.rstrip().splitlines()
     marks = ("error", "fatal", "undefined reference", "killed", "cannot")
     for index, line in enumerate(lines):
         if any(mark in line.lower() for mark in marks):

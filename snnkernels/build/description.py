@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,7 +40,8 @@ _CPU_FLAGS = (
     "-fvisibility-inlines-hidden",
     *_HOST_WARNINGS,
 )
-# What only checks arguments and dispatches compiles faster so, and runs no slower.
+# What only checks arguments and dispatches compiles faster so, and runs no slower. A build just in
+# time, which has one set of flags, goes without.
 _KERNELS_LEVEL = "-O3"
 _DISPATCH_LEVEL = "-O1"
 _CUDA_FLAGS = (
@@ -55,13 +56,12 @@ _CUDA_FLAGS = (
 # Ahead-of-time CPU builds compile each kernels_*.cpp once per level and choose at run time.
 _X86_LEVELS = {
     "baseline": (),
-    "avx2": ("-mavx2", "-mf16c"),
+    "avx2": ("-mavx2",),
     "avx512": (
         "-mavx512f",
         "-mavx512bw",
         "-mavx512dq",
         "-mavx512vl",
-        "-mf16c",
         "-mprefer-vector-width=512",
     ),
 }
@@ -107,6 +107,22 @@ class Library:
     @property
     def include_dir(self) -> Path:
         return self.csrc / "include"
+
+    def title(self, unit: Unit) -> str:
+        """Name a unit for people: its source within ``csrc``, and its instruction set."""
+        source = unit.source.relative_to(self.csrc).as_posix()
+        return f"{source} for {unit.variant}" if unit.variant else source
+
+    def shared_flags(self, *, cuda: bool) -> tuple[str, ...]:
+        """Return the flags that all CUDA, or all C++, units have; none if there are no such units.
+
+        Raises:
+            ValueError: they have different flags.
+        """
+        flags = {unit.flags for unit in self.units if unit.is_cuda == cuda}
+        if len(flags) > 1:
+            raise ValueError(f"{self.name}: expected one set of flags, got {len(flags)}")
+        return flags.pop() if flags else ()
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -155,24 +171,29 @@ def cpu_library(
         werror: treat warnings as errors.
     """
     common = _CPU_FLAGS + (("-Werror",) if werror else ())
+    sources = [*sorted((csrc / "cpu").glob("*.cpp")), csrc / "ops.cpp"]
+    units: list[Unit] = []
     if native_flags is not None:
-        once = tuple(native_flags)
-        variants = {"native": ("", once)}
+        flags = (*common, _KERNELS_LEVEL, "-DSNN_CPU_ISA=native", *native_flags)
+        units = [Unit(source, flags) for source in sources]
     else:
         levels = _X86_LEVELS if machine.lower() in ("x86_64", "amd64") else _OTHER_LEVELS
-        once = ("-DSNN_CPU_DISPATCH", *(f"-DSNN_CPU_HAS_{isa.upper()}" for isa in levels))
-        variants = {isa: (isa, flags) for isa, flags in levels.items()}
-    # The kernels come first: they take longest.
-    kernels, others = [], []
-    for source in [csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"))]:
-        if source.name.startswith(ISA_DEPENDENT):
-            kernels += [
-                Unit(source, (*common, _KERNELS_LEVEL, f"-DSNN_CPU_ISA={isa}", *flags), variant)
-                for isa, (variant, flags) in variants.items()
-            ]
-        else:
-            others.append(Unit(source, (*common, _DISPATCH_LEVEL, *once)))
-    return Library("cpu", csrc, (*kernels, *others), ("c10", "torch_cpu", "torch"))
+        for source in sources:
+            units += _portable_units(source, common, levels)
+    return Library("cpu", csrc, tuple(units), ("c10", "torch_cpu", "torch"))
+
+
+def _portable_units(
+    source: Path, common: tuple[str, ...], levels: Mapping[str, tuple[str, ...]]
+) -> list[Unit]:
+    """A source of kernels once per instruction set; any other once, told which sets there are."""
+    if source.name.startswith(ISA_DEPENDENT):
+        return [
+            Unit(source, (*common, _KERNELS_LEVEL, f"-DSNN_CPU_ISA={isa}", *flags), isa)
+            for isa, flags in levels.items()
+        ]
+    known = (f"-DSNN_CPU_HAS_{isa.upper()}" for isa in levels)
+    return [Unit(source, (*common, _DISPATCH_LEVEL, "-DSNN_CPU_DISPATCH", *known))]
 
 
 def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> Library:

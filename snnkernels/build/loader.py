@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from typing import Literal, NamedTuple
 
 from . import cache, toolchain
 from .archs import parse_archs
-from .compile import build_library
 from .description import (
     PREBUILT_DIR,
     DeviceType,
@@ -21,6 +21,7 @@ from .description import (
     sources_digest,
 )
 from .errors import BuildError, build_error
+from .jit import build_library_with_torch
 from .plan import Plan, plan_build
 from .progress import BuildProgress, verbose
 from .toolchain import cpu_identity, torch_info
@@ -266,16 +267,16 @@ def _build_entry(plan: Plan, root: Path, why: str) -> cache.Entry:
         cache.workspace(root, plan.name) as folder,
         BuildProgress(plan.what, reason, plan.steps) as progress,
     ):
-        path = build_library(
+        path = build_library_with_torch(
             plan.library,
             plan.tools,
             folder,
+            archs=plan.target,
             log=log,
             on_step=progress.step,
             on_output=progress.output if verbose() else None,
         )
-        for unit in plan.library.units:
-            (folder / unit.object_name).unlink()
+        shutil.rmtree(folder / "build")
         manifest = make_manifest(plan, path, progress.seconds)
         manifest.write(folder / cache.MANIFEST)
         log.replace(folder / cache.LOG)

@@ -24,7 +24,7 @@ from .description import (
     sources_digest,
 )
 from .errors import build_error
-from .toolchain import Nvcc, find_cxx, find_nvcc, torch_info
+from .toolchain import Nvcc, find_cxx, find_ninja, find_nvcc, torch_info
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) 
         machine = platform.machine()
         library = cpu_library(csrc, native_flags=cxx.native_flags, machine=machine, werror=werror)
         target = " ".join((machine, *cxx.instruction_sets))
-        return make_plan(library, Toolchain(torch, cxx), target)
+        return make_plan(library, Toolchain(torch, cxx, ninja=find_ninja()), target)
     nvcc = find_nvcc(torch.cuda)
     cxx = find_cxx()
     named = tuple(archs) if archs is not None else archs_from_environment()
@@ -80,7 +80,7 @@ def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) 
     chosen = named or archs_for_capabilities(capabilities, nvcc.archs)
     check_known(chosen, nvcc)
     library = cuda_library(csrc, archs=chosen, werror=werror)
-    tools = Toolchain(torch, cxx, nvcc)
+    tools = Toolchain(torch, cxx, nvcc, find_ninja())
     return make_plan(library, tools, format_archs(chosen), capabilities)
 
 

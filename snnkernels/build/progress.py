@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 
 class BuildProgress:
-    """Says what is built and why, each step with its seconds, and how it ended.
+    """Says what is built and why, each step that is done, and how it ended.
 
     Args:
         what: what is built, as in "the CPU kernels".
@@ -76,13 +76,13 @@ class BuildProgress:
         """The seconds since it began."""
         return time.monotonic() - self._start
 
-    def step(self, title: str, seconds: float) -> None:
-        """Say that a step is done."""
+    def step(self, title: str) -> None:
+        """Say that a step is done, and when."""
         self._done += 1
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, last=f"{title} {seconds:.1f} s")
+            self._bar.update(self._task, completed=self._done, last=title)
         else:
-            say(f"  [{self._done}/{self._steps}] {title} {seconds:.1f} s")
+            say(f"  [{self._done}/{self._steps}] {title} at {self.seconds:.1f} s")
 
     def output(self, text: str) -> None:
         """Show a command and what it printed."""

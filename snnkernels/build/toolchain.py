@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import hashlib
@@ -14,6 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from .description import TORCH_FLOOR
@@ -215,6 +217,37 @@ def _describe_cxx(
         native_flags=native,
         instruction_sets=tuple(name for macro, name in shown.items() if macro in macros),
     )
+
+
+def find_ninja() -> str:
+    """Return the ninja to use: the one on PATH, else that of the ``ninja`` package.
+
+    Raises:
+        BuildError: there is none that runs.
+    """
+    problems = []
+    for path in _ninja_candidates():
+        _, problem = _ask((path, "--version"))
+        if not problem:
+            return path
+        problems.append(problem)
+    raise build_error(
+        "no usable ninja, with which torch.utils.cpp_extension builds the kernels",
+        found="; ".join(problems) or "none on PATH, no ninja package in this Python environment",
+        expected="ninja 1.3 or newer",
+        remedy="pip install ninja",
+    )
+
+
+def _ninja_candidates() -> Iterator[str]:
+    on_path = shutil.which("ninja")
+    if on_path:
+        yield on_path
+    # The package's program need not be on PATH: an environment need not be activated.
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("ninja") or ():
+            if file.name == "ninja":
+                yield str(Path(str(file.locate())).resolve())
 
 
 def find_nvcc(torch_cuda: str | None) -> Nvcc:

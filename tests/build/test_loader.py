@@ -63,7 +63,7 @@ def test_progress_is_said_on_stderr_in_plain_lines(csrc, capfd):
     assert out == ""
     lines = err.splitlines()
     assert lines[0].startswith("snnkernels: building the CPU kernels: first use (")
-    assert re.fullmatch(r"snnkernels:   \[3/3\] link \d+\.\d s", lines[-2])
+    assert re.fullmatch(r"snnkernels:   \[3/3\] link at \d+\.\d s", lines[-2])
     assert re.fullmatch(r"snnkernels: built the CPU kernels after \d+\.\d s", lines[-1])
 
 
@@ -72,8 +72,7 @@ def test_verbose_shows_the_commands_and_what_they_print(csrc, capfd, monkeypatch
     (csrc / "ops.cpp").write_text("int f() { int unused = 1; return 2; }\n")
     ensure_cpu()
     err = capfd.readouterr().err
-    assert "$ /" in err
-    assert " -c " in err
+    assert re.search(r"^\[1/3 \d+\.\d+\] /.* -c ", err, re.MULTILINE)
     assert "unused variable" in err
 
 
@@ -120,9 +119,7 @@ class TestFailedCompile:
             loader.load("cpu")
         message = str(caught.value)
         lines = message.splitlines()
-        assert lines[0] == (
-            "compiling ops.cpp failed (exit code 1) while building the CPU kernels of snnkernels"
-        )
+        assert lines[0] == ("compiling ops.cpp failed while building the CPU kernels of snnkernels")
         assert re.search(r"^  found:      g\+\+|^  found:      clang", message, re.MULTILINE)
         assert "\n  expected:   a C++17 compiler" in message
         assert "\n  to mend it: python -m snnkernels build --device cpu --force" in message
