@@ -1,18 +1,14 @@
-// The operators' schemas. Implementations: cpu/driver.cpp and cuda/driver.cpp; shapes for tracing
-// and autograd: snnkernels/ops.py.
-#include <torch/csrc/stable/library.h>
+// The operators and their implementation on the CPU; cuda/driver.cpp has the one for GPUs. One
+// unit, because torch's headers take longer to compile than all that is in it.
+#include "cpu/driver.h"
+#include "schemas.h"
 
 STABLE_TORCH_LIBRARY(snnkernels, m) {
-  m.def(
-      "scan_forward(str neuron, Tensor x, Tensor? states, float[] initial, float[] values, "
-      "Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
-      "float[] surrogate_values, "
-      "bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int chunk, "
-      "bool store_v, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
-  m.def(
-      "scan_backward(str neuron, Tensor x, Tensor? states, Tensor checkpoints, "
-      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, float[] initial, "
-      "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
-      "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
-      "bool spiking, int chunk, bool table_grads) -> (Tensor, Tensor, Tensor)");
+  snn::define_operators(m);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
+  using Operators = snn::Operators<snn::cpu::Driver>;
+  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
+  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
 }

@@ -325,8 +325,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
 }
 
 // The scan with the call's neuron, reset and kind of parameters as types.
-template <class Call>
-void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
+template <template <class> class Call, class T>
+void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
   const auto blocks = [&](auto neuron, auto reset, auto tables) {
     for (int64 lane = begin; lane < end; lane += width) {
       const int count = static_cast<int>(end - lane < width ? end - lane : width);
@@ -335,8 +335,14 @@ void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
   };
   with_neuron(call.neuron, [&](auto neuron) {
     const auto with_reset = [&](auto reset) {
-      if (call.tables) return blocks(neuron, reset, std::true_type{});
-      blocks(neuron, reset, std::false_type{});
+      // float64 is for checking rather than for speed: one kind of parameters halves its build.
+      if constexpr (std::is_same_v<T, double>) {
+        blocks(neuron, reset, std::true_type{});
+      } else if (call.tables) {
+        blocks(neuron, reset, std::true_type{});
+      } else {
+        blocks(neuron, reset, std::false_type{});
+      }
     };
     if (call.hard_reset) return with_reset(HardReset{});
     with_reset(SoftReset{});

@@ -44,7 +44,6 @@ def _commands(folder: Path) -> list[list[str]]:
         for name, (element, arithmetic) in ELEMENTS.items()
     ]
     commands.append([*common, str(SHIM / "driver.cpp"), f"-o{folder / 'driver.o'}"])
-    commands.append([*common, str(csrc / "ops.cpp"), f"-o{folder / 'ops.o'}"])
     return commands
 
 

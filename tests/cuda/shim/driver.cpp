@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "run_kernels.h"
+#include "schemas.h"
 
 namespace {
 
@@ -47,6 +48,10 @@ SHIM_EXPORT long long shim_threads() {
 }
 SHIM_EXPORT long long shim_blocks() {
   return last_grid.blocks;
+}
+
+STABLE_TORCH_LIBRARY(snnkernels, m) {
+  snn::define_operators(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {

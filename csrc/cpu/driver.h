@@ -1,4 +1,6 @@
 // The CPU's driver: shares the lanes out over torch's threads, picks the instruction set.
+#pragma once
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -10,10 +12,8 @@
 
 namespace snn::cpu {
 
-namespace {
-
 #if defined(SNN_CPU_HAS_AVX512)
-bool has_avx512() {
+inline bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
@@ -37,7 +37,7 @@ void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
 
 // Asks for huge pages behind a large array that nobody has touched yet: writing fresh memory in
 // small pages costs more than the scan itself.
-void expect_writes(void* array, int64 bytes) {
+inline void expect_writes(void* array, int64 bytes) {
 #if defined(MADV_HUGEPAGE)
   constexpr int64 kWorthwhile = 4 << 20, kHugePage = 2 << 20;
   if (!array || bytes < kWorthwhile) return;
@@ -83,12 +83,4 @@ struct Driver {
   static constexpr int64 kGrain = 16384;  // element-steps worth a thread
 };
 
-}  // namespace
-
 }  // namespace snn::cpu
-
-STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
-  using Operators = snn::Operators<snn::cpu::Driver>;
-  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
-  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
-}

@@ -1,0 +1,23 @@
+// The operators' schemas. Shapes for tracing and autograd are in snnkernels/ops.py.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+namespace snn {
+
+inline void define_operators(torch::stable::detail::StableLibrary& m) {
+  m.def(
+      "scan_forward(str neuron, Tensor x, Tensor? states, float[] initial, float[] values, "
+      "Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
+      "float[] surrogate_values, "
+      "bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int chunk, "
+      "bool store_v, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "scan_backward(str neuron, Tensor x, Tensor? states, Tensor checkpoints, "
+      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, float[] initial, "
+      "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
+      "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
+      "bool spiking, int chunk, bool table_grads) -> (Tensor, Tensor, Tensor)");
+}
+
+}  // namespace snn
