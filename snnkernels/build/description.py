@@ -171,7 +171,8 @@ def cpu_library(
         werror: treat warnings as errors.
     """
     common = _CPU_FLAGS + (("-Werror",) if werror else ())
-    sources = [*sorted((csrc / "cpu").glob("*.cpp")), csrc / "ops.cpp"]
+    # What takes longest comes first: the dispatcher, then the scans.
+    sources = [csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"), reverse=True)]
     units: list[Unit] = []
     if native_flags is not None:
         flags = (*common, _KERNELS_LEVEL, "-DSNN_CPU_ISA=native", *native_flags)

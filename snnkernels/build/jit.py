@@ -178,8 +178,8 @@ def _compiler(tools: Toolchain, work: Path) -> str:
 def _write_ninja(path: Path, ninja: str, log: Path, pid: Path) -> None:
     """Write a ninja that keeps all its output in the log, where it can be followed.
 
-    cpp_extension would hold the output back, and drop it if the build succeeds. The pid file is
-    there while ninja runs, for `_stop_ninja`.
+    cpp_extension would hold the output back, and drop it if the build succeeds. The pid file
+    names it while it runs, for `_stop_ninja`.
     """
     program, log_name, pid_name = (shlex.quote(str(word)) for word in (ninja, log, pid))
     _write_program(
@@ -189,7 +189,7 @@ def _write_ninja(path: Path, ninja: str, log: Path, pid: Path) -> None:
         f"echo $! >{pid_name}",
         "wait $!",
         "code=$?",
-        f"rm -f {pid_name}",
+        f": >{pid_name}",
         "exit $code",
     )
 

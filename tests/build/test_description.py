@@ -52,6 +52,25 @@ def test_no_unit_is_compiled_with_loose_arithmetic(csrc):
         assert {"-ffp-contract=off", "-fmad=false"} & set(unit.flags)
 
 
+def test_a_jit_build_has_one_set_of_flags(csrc):
+    (csrc / "cpu" / "driver.cpp").touch()
+    library = cpu_library(csrc, native_flags=["-march=native"], machine="x86_64")
+    assert "-O3" in library.shared_flags(cuda=False)
+    assert library.shared_flags(cuda=True) == ()
+
+
+def test_a_build_ahead_has_several_and_says_so(csrc):
+    library = cpu_library(csrc, native_flags=None, machine="x86_64")
+    with pytest.raises(ValueError, match="expected one set of flags, got 4"):
+        library.shared_flags(cuda=False)
+
+
+def test_the_avx2_level_assumes_no_more_than_the_dispatch_tests(csrc):
+    library = cpu_library(csrc, native_flags=None, machine="x86_64")
+    flags = {flag for unit in library.units if unit.variant == "avx2" for flag in unit.flags}
+    assert {flag for flag in flags if flag.startswith("-m")} == {"-mavx2"}
+
+
 def test_warnings_are_errors_on_request(csrc):
     host = cpu_library(csrc, native_flags=[], machine="x86_64", werror=True)
     device = cuda_library(csrc, archs=parse_archs("9.0"), werror=True)

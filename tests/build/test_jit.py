@@ -1,0 +1,234 @@
+"""How kernels are built just in time: by torch.utils.cpp_extension, told all it would look up."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch.utils import cpp_extension
+
+from snnkernels.build import jit, loader, toolchain
+from snnkernels.build.archs import parse_archs
+from snnkernels.build.compile import Toolchain
+from snnkernels.build.description import cuda_library
+from snnkernels.build.errors import BuildError
+from snnkernels.build.plan import plan_build
+from snnkernels.build.toolchain import Nvcc, find_cxx, find_ninja, torch_info
+
+from .conftest import write_program
+
+FREE = ("PATH", "CXX", "CC", "MAX_JOBS", "TORCH_CUDA_ARCH_LIST", "PYTORCH_NVCC")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Record the arguments, the environment and CUDA_HOME of each `cpp_extension.load`."""
+    recorded = []
+    load = cpp_extension.load
+
+    def spy(**arguments):
+        recorded.append((arguments, dict(os.environ), cpp_extension.CUDA_HOME))
+        return load(**arguments)
+
+    monkeypatch.setattr(cpp_extension, "load", spy)
+    return recorded
+
+
+def ensure_cpu(**options):
+    return loader.ensure(plan_build("cpu"), **options)
+
+
+def test_the_kernels_are_compiled_by_cpp_extension_in_a_fresh_folder_of_the_cache(
+    csrc, tmp_path, calls
+):
+    ensure_cpu()
+    ensure_cpu(force=True)
+    folders = [Path(arguments["build_directory"]) for arguments, _, _ in calls]
+    assert len(set(folders)) == 2
+    assert all(folder.is_relative_to(tmp_path / "cache") for folder in folders)
+    assert not any(folder.exists() for folder in folders)
+    arguments, variables, _ = calls[0]
+    assert arguments["is_python_module"] is False
+    assert arguments["with_cuda"] is False
+    assert "-O3" in arguments["extra_cflags"]
+    assert variables["MAX_JOBS"] == str(len(os.sched_getaffinity(0)))
+
+
+def test_a_build_loads_nothing_and_needs_no_libtorch_python(csrc, tmp_path):
+    entry, _ = ensure_cpu()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    log = entry.log.read_text()
+    assert "-ltorch_cpu" in log
+    assert "torch_python" not in log
+    loader.check_loads(entry)
+    assert str(entry.library) in Path("/proc/self/maps").read_text()
+
+
+def test_a_failed_build_too_leaves_the_environment_and_cuda_home_alone(csrc, monkeypatch):
+    monkeypatch.setenv("CC", "some-cc")
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", "/before")
+    (csrc / "ops.cpp").write_text("broken\n")
+    before = dict(os.environ)
+    with pytest.raises(BuildError, match=r"^compiling ops\.cpp failed"):
+        ensure_cpu()
+    assert dict(os.environ) == before
+    assert cpp_extension.CUDA_HOME == "/before"
+
+
+@pytest.mark.parametrize("name", ["cache with spaces", "$HOME", "it's"])
+def test_odd_names_of_the_cache_and_the_compiler_do_no_harm(csrc, tmp_path, name, monkeypatch):
+    program = write_program(tmp_path / name / "c++", 'exec c++ "$@"')
+    monkeypatch.setenv("SNNKERNELS_CACHE_DIR", str(tmp_path / name / "cache"))
+    monkeypatch.setattr(toolchain.shlex, "split", lambda text: [text])
+    monkeypatch.setenv("CXX", str(program))
+    assert loader.load("cpu").origin == "jit"
+
+
+def test_a_compiler_with_a_launcher_and_flags_is_called_with_them(csrc, monkeypatch):
+    (csrc / "ops.cpp").write_text("int f() { return NUMBER; }\n")
+    monkeypatch.setenv("CXX", "env c++ -DNUMBER=4")
+    assert loader.load("cpu").origin == "jit"
+
+
+def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, monkeypatch):
+    def fail(**arguments):
+        raise RuntimeError("no luck today")
+
+    monkeypatch.setattr(cpp_extension, "load", fail)
+    with pytest.raises(BuildError) as caught:
+        ensure_cpu()
+    message = str(caught.value)
+    assert message.startswith("torch.utils.cpp_extension failed while building the CPU kernels")
+    assert message.endswith("no luck today")
+
+
+def test_without_setuptools_the_error_says_what_to_install(csrc, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch.utils.cpp_extension")
+    monkeypatch.delattr("torch.utils.cpp_extension")
+    monkeypatch.setitem(sys.modules, "setuptools", None)
+    with pytest.raises(BuildError, match=r"(?s)does not import.*pip install 'setuptools<82'"):
+        ensure_cpu()
+
+
+class TestNinja:
+    @pytest.fixture
+    def empty_path(self, csrc, tmp_path, monkeypatch):
+        cxx = find_cxx().command[0]
+        folder = tmp_path / "path"
+        folder.mkdir()
+        monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setenv("CXX", cxx)
+        return folder
+
+    def test_the_one_of_the_package_is_used_where_none_is_on_path(self, empty_path):
+        pytest.importorskip("ninja")
+        assert Path(find_ninja()).name == "ninja"
+
+    def test_one_that_does_not_run_is_passed_over(self, empty_path):
+        pytest.importorskip("ninja")
+        broken = write_program(empty_path / "ninja", "exit 1")
+        assert find_ninja() != str(broken)
+
+    def test_without_one_the_error_says_how_to_have_it(self, empty_path, monkeypatch):
+        monkeypatch.setattr(toolchain.metadata, "files", lambda name: None)
+        with pytest.raises(BuildError, match=r"(?s)no usable ninja.*none on PATH.*pip install nin"):
+            loader.load("cpu")
+
+    def test_the_kernels_build_where_none_is_on_path(self, csrc, tmp_path, monkeypatch):
+        pytest.importorskip("ninja")
+        folder = tmp_path / "path"
+        folder.mkdir()
+        for name in ("as", "ld"):
+            (folder / name).symlink_to(shutil.which(name))
+        monkeypatch.setenv("CXX", find_cxx().command[0])
+        monkeypatch.setenv("PATH", str(folder))
+        assert loader.load("cpu").origin == "jit"
+
+
+def test_an_interrupted_build_ends_its_compilers(csrc, tmp_path, in_process, monkeypatch):
+    started = tmp_path / "started"
+    program = write_program(
+        tmp_path / "c++",
+        f'case "$*" in *" -c "*) echo $$ >>{started}; exec sleep 60;; esac; exec c++ "$@"',
+    )
+    monkeypatch.setenv("CXX", str(program))
+    process = in_process(
+        """
+        import signal
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        loader.load("cpu")
+        """
+    )
+    while not (started.exists() and started.read_text().strip()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert [pid for pid in map(int, started.read_text().split()) if runs(pid)] == []
+
+
+def runs(pid):
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"
+    return False
+
+
+class TestCuda:
+    """What cpp_extension is told for CUDA, with a toolkit made up."""
+
+    @pytest.fixture
+    def told(self, csrc, tmp_path, monkeypatch):
+        headers, cudart = tmp_path / "runtime" / "include", tmp_path / "libcudart.so.13"
+        cudart.touch()
+        root = tmp_path / "cuda"
+        include_dirs = (headers, root / "include")
+        nvcc = Nvcc("PATH", "/my nvcc", "13.0", root, include_dirs, cudart, ("90",))
+        found = {}
+
+        def load(**arguments):
+            link = Path(arguments["build_directory"], "libcudart.so").resolve()
+            found.update(arguments=arguments, home=cpp_extension.CUDA_HOME, cudart=link)
+            found["variables"] = {name: os.environ.get(name) for name in FREE}
+            built = Path(arguments["build_directory"], arguments["name"])
+            built.touch()
+            return str(built)
+
+        monkeypatch.setattr(cpp_extension, "load", load)
+        monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+        monkeypatch.setenv("CC", "some-cc")
+        monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
+        library = cuda_library(csrc, archs=parse_archs("9.0+PTX"))
+        tools = Toolchain(torch_info(), find_cxx(), nvcc, find_ninja())
+        jit.build_library_with_torch(
+            library,
+            tools,
+            tmp_path,
+            archs="9.0+PTX",
+            log=tmp_path / "log",
+            on_step=lambda title: None,
+        )
+        return {**found, "root": root, "headers": headers}
+
+    def test_the_toolkit_that_was_found_is_its_cuda_home_for_the_while(self, told):
+        assert told["home"] == str(told["root"])
+        assert cpp_extension.CUDA_HOME is None
+        assert told["variables"]["PYTORCH_NVCC"] == "'/my nvcc'"
+
+    def test_the_architectures_are_named_so_that_no_gpu_is_asked(self, told):
+        assert told["variables"]["TORCH_CUDA_ARCH_LIST"] == "9.0+PTX"
+        assert "-gencode=arch=compute_90,code=sm_90" in told["arguments"]["extra_cuda_cflags"]
+        assert os.environ["TORCH_CUDA_ARCH_LIST"] == "7.5"
+
+    def test_the_host_compiler_is_the_one_that_was_found_whatever_cc_says(self, told):
+        assert told["variables"]["CC"] is None
+        assert os.environ["CC"] == "some-cc"
+        assert f"-ccbin={find_cxx().program}" in told["arguments"]["extra_cuda_cflags"]
+
+    def test_headers_and_runtime_of_the_nvidia_packages_are_found(self, told):
+        assert str(told["headers"]) in told["arguments"]["extra_cuda_cflags"]
+        assert told["cudart"].name == "libcudart.so.13"
+        assert "-L." in told["arguments"]["extra_ldflags"]
