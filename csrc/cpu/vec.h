@@ -65,7 +65,6 @@ struct Vec {
   friend SNN_INLINE Mask operator<(Vec a, Vec b) { return a.raw < b.raw; }
   friend SNN_INLINE Mask operator>(Vec a, Vec b) { return a.raw > b.raw; }
   friend SNN_INLINE Mask operator>=(Vec a, Vec b) { return a.raw >= b.raw; }
-  friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
 
