@@ -2,8 +2,9 @@
 
 CPU: torch's profiler records each allocation and release of torch's CPU allocator, also those
 inside an operator and inside a backward; the peak is the highest running sum, exact to the byte and
-the same on every run. Memory that a kernel would take from malloc by itself is not seen (the
-resident-set size would show it, but counts pages, caches of the C library and code along with it).
+the same on every run. What the package keeps for its next outputs is given up for that call. Memory
+that a kernel would take from malloc by itself is not seen (the resident-set size would show it, but
+counts pages, caches of the C library and code along with it).
 CUDA: the peak of torch's caching allocator, in its blocks of 512 bytes.
 """
 
@@ -17,6 +18,8 @@ from typing import Protocol
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from snnkernels.memory import without_cache
 
 
 class HasTensors(Protocol):
@@ -93,9 +96,12 @@ def _storage_key(tensor: torch.Tensor) -> int:
 
 def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
     # torch 2.11 warns unless events are to be accumulated.
-    with profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
-    ) as recorded:
+    with (
+        without_cache(),
+        profile(
+            activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+        ) as recorded,
+    ):
         outcome = call()
     kineto = recorded.profiler
     assert kineto is not None and kineto.kineto_results is not None

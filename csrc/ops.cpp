@@ -3,8 +3,25 @@
 #include "cpu/driver.h"
 #include "schemas.h"
 
+namespace {
+
+int64_t limit_cpu_cache(int64_t bytes) {
+  return snn::cpu::BlockCache::instance().set_limit(bytes);
+}
+
+int64_t cpu_cache_bytes() {
+  return snn::cpu::BlockCache::instance().held();
+}
+
+}  // namespace
+
 STABLE_TORCH_LIBRARY(snnkernels, m) {
   snn::define_operators(m);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(snnkernels, CompositeExplicitAutograd, m) {
+  m.impl("limit_cpu_cache", TORCH_BOX(&limit_cpu_cache));
+  m.impl("cpu_cache_bytes", TORCH_BOX(&cpu_cache_bytes));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {

@@ -18,6 +18,8 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
       "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
       "bool spiking, int chunk, bool table_grads) -> (Tensor, Tensor, Tensor)");
+  m.def("limit_cpu_cache(int bytes) -> int");
+  m.def("cpu_cache_bytes() -> int");
 }
 
 }  // namespace snn

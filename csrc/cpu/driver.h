@@ -1,13 +1,8 @@
 // The CPU's driver: shares the lanes out over torch's threads, picks the instruction set.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include <cstdint>
-
 #include "../call.h"
+#include "cache.h"
 #include "kernels.h"
 
 namespace snn::cpu {
@@ -35,37 +30,24 @@ void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
 #endif
 }
 
-// Asks for huge pages behind a large array that nobody has touched yet: writing fresh memory in
-// small pages costs more than the scan itself.
-inline void expect_writes(void* array, int64 bytes) {
-#if defined(MADV_HUGEPAGE)
-  constexpr int64 kWorthwhile = 4 << 20, kHugePage = 2 << 20;
-  if (!array || bytes < kWorthwhile) return;
-  const auto first = reinterpret_cast<std::uintptr_t>(array);
-  const auto begin = (first + kHugePage - 1) / kHugePage * kHugePage;
-  const auto end = (first + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
-
-template <class T>
-void expect_writes(const Forward<T>& call) {
-  const int64 bytes = call.steps * call.lanes * element_size(call.element);
-  expect_writes(call.spikes, bytes);
-  expect_writes(call.v_seq, bytes);
-}
-
-template <class T>
-void expect_writes(const Backward<T>& call) {
-  expect_writes(call.grad_x, call.steps * call.lanes * element_size(call.element));
-}
-
 struct Driver {
   static constexpr int kChunk = SNN_CPU_CHUNK;
 
+  // A contiguous tensor of any content; a large one lies in a block of the cache.
+  static Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+    std::vector<int64_t> strides(sizes.size());
+    int64 count = 1;
+    for (size_t d = sizes.size(); d-- > 0; count *= sizes[d]) strides[d] = count;
+    const int64 bytes = count * element_bytes(dtype);
+    BlockCache& cache = BlockCache::instance();
+    const BlockCache::Block block = cache.take(bytes);
+    if (!block.memory) return empty_from_torch(like, sizes, dtype);
+    return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
+                                    [block, &cache](void*) { cache.give_back(block); });
+  }
+
   template <class Call>
   static void launch(const Call& call, const Tensor&) {
-    expect_writes(call);
     const int64 threads = torch::stable::get_num_threads();
     const int64 share = (call.lanes + threads - 1) / threads;
     const int64 rounded = (share + kStrip - 1) / kStrip * kStrip;

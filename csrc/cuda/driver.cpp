@@ -52,6 +52,7 @@ cudaStream_t current_stream(int device) {
 
 struct Driver {
   static constexpr int kChunk = SNN_CUDA_CHUNK;
+  static constexpr auto empty = empty_from_torch;
 
   template <class Call>
   static void launch(const Call& call, const Tensor& like) {

@@ -6,7 +6,7 @@
 #define SNN_CUDA_CHUNK 8
 
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
-#define SNN_CPU_LANES 128
+#define SNN_CPU_LANES 256
 
 // Adjacent lanes that a thread of the CUDA kernels owns where the layout allows it; one in float64.
 #define SNN_CUDA_LANES 2

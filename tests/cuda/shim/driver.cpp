@@ -28,6 +28,7 @@ void dispatch(const Call& call, const snn::cuda::Grid& grid) {
 
 struct Driver {
   static constexpr int kChunk = SNN_CUDA_CHUNK;
+  static constexpr auto empty = snn::empty_from_torch;
 
   template <class Call>
   static void launch(const Call& call, const snn::Tensor&) {
