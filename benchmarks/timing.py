@@ -3,8 +3,8 @@
 A round gives every contender one block of calls; the order is reversed from round to round. A block
 lasts about ``BLOCK_SECONDS``; one of several calls is preceded by a call that is not counted, which
 brings the contender's own data back into the caches. Rounds go on until the budget of the case is
-spent, and at least ``MIN_ROUNDS`` times (a slow contender fewer, if patience ends). Every call is one sample; the spread that is shown is the
-interquartile range.
+spent, and at least ``MIN_ROUNDS`` times; a contender too slow for that may leave earlier. Every
+call is one sample; the spread that is shown is the interquartile range.
 """
 
 from __future__ import annotations

@@ -12,13 +12,11 @@ import numpy as np
 
 from benchmarks.peers.spec import Task, Unsupported
 
-Function = Callable[[Any], Any]
+Function = Callable[..., Any]
 
 
 class JaxLibrary:
     """A library's neurons as functions of sequences."""
-
-    versions: Mapping[str, str] = {}
 
     def lif(self, task: Task, features: tuple[int, ...]) -> Function:
         """LIF neurons on [T, B, *features]."""
@@ -32,12 +30,9 @@ class JaxLibrary:
 class JaxEngine:
     """Runs the workloads with a library's neurons, compiled by XLA."""
 
-    def __init__(self, library: JaxLibrary) -> None:
+    def __init__(self, library: JaxLibrary, **versions: str) -> None:
         self.library = library
-
-    @property
-    def versions(self) -> dict[str, str]:
-        return {"jax": jax.__version__, **self.library.versions}
+        self.versions = {"jax": jax.__version__, **versions}
 
     def provider(self, task: Task) -> str | None:
         return None
@@ -55,7 +50,11 @@ class JaxEngine:
         x, upstream = sequence(task, arrays["x"]), sequence(task, arrays.get("upstream"))
         if task.mode == "inference":
             return lif, [x]
-        return lambda x, upstream: pull_back(lif, x, upstream), [x, upstream]
+
+        def train(x: Any, upstream: Any) -> Any:
+            return pull_back(lif, x, upstream)
+
+        return train, [x, upstream]
 
     def _linear(self, task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Function, list[Any]]:
         lif = self.library.lif(task, task.shape[2:])

@@ -124,10 +124,8 @@ class Job(Protocol):
 class Engine(Protocol):
     """A peer, loaded in its process."""
 
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of what runs, "torch" among them where there is one."""
-        ...
+    versions: dict[str, str]
+    """Versions of what runs, "torch" among them where there is one."""
 
     def prepare(self, task: Task, arrays: Mapping[str, Any]) -> Job:
         """Get a task ready, up to but without its first call.

@@ -27,8 +27,6 @@ class Library:
     Every module takes and gives sequences [T, B, ...].
     """
 
-    versions: Mapping[str, str] = {}
-
     def lif(self, neuron: Neuron) -> nn.Module:
         """A layer of LIF neurons."""
         raise NotImplementedError
@@ -98,12 +96,9 @@ class OverTime(nn.Module):
 class TorchEngine:
     """Runs the workloads with a library's neurons."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, **versions: str) -> None:
         self.library = library
-
-    @property
-    def versions(self) -> dict[str, str]:
-        return {"torch": torch.__version__, **self.library.versions}
+        self.versions = {"torch": torch.__version__, **versions}
 
     def provider(self, task: Task) -> str | None:
         return self.library.provider(task)
@@ -239,9 +234,11 @@ def shd(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prepa
 def conv(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prepared:
     """Conv-BatchNorm-LIF six times, a pool after every second; channels are doubled there."""
     layers: list[nn.Module] = []
-    weights: list[nn.Parameter] = []
+    weights: list[Tensor] = []
     for index in range(6):
         weight = torch.from_numpy(arrays[f"w{index}"])
+        if task.layout == "channels_last":
+            weight = weight.contiguous(memory_format=torch.channels_last)
         layer = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
         layer.weight = nn.Parameter(weight)
         weights.append(layer.weight)
@@ -253,10 +250,7 @@ def conv(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prep
             layers.append(OverTime(nn.AvgPool2d(2)))
     head = dense(arrays["w6"])
     net = nn.Sequential(*layers, nn.Flatten(2), head).to(task.device)
-    if task.layout == "channels_last":
-        net = net.to(memory_format=torch.channels_last)
-    named = [p for p in net.parameters() if p.ndim > 1 and p.requires_grad]
-    return net, classified(task, arrays, named)
+    return net, classified(task, arrays, [*weights, head.weight])
 
 
 NETWORKS: dict[str, Callable[[Library, Task, Mapping[str, np.ndarray]], Prepared]] = {
@@ -273,9 +267,7 @@ def dense(weight: np.ndarray) -> nn.Linear:
     return layer
 
 
-def classified(
-    task: Task, arrays: Mapping[str, np.ndarray], weights: Sequence[nn.Parameter]
-) -> Inputs:
+def classified(task: Task, arrays: Mapping[str, np.ndarray], weights: Sequence[Tensor]) -> Inputs:
     """Inputs of a network that is trained on labels."""
     x = tensor(task, arrays["x"])
     if task.layout == "channels_last":

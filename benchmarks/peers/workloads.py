@@ -44,10 +44,9 @@ class Workload:
 
 def neuron_cases(device: str) -> list[Task]:
     """LIF neurons alone: the CPU gets the shapes that it does in about a second."""
-    if device == "cuda":
-        shapes, low = (*LARGE, TWO_STEPS, USUAL, *LONG), (USUAL, LONG[0], LARGE[-1])
-    else:
-        shapes, low = (USUAL, LONG[0], LONG[2], TWO_STEPS, LARGE[0]), (USUAL,)
+    on_cpu = ((USUAL, LONG[0], LONG[2], TWO_STEPS, LARGE[0]), [USUAL])
+    on_cuda = ((*LARGE, TWO_STEPS, USUAL, *LONG), [USUAL, LONG[0], LARGE[-1]])
+    shapes, low = on_cuda if device == "cuda" else on_cpu
     plain = [Task("neuron", shape, mode, device=device) for mode in MODES for shape in shapes]
     reduced = [
         Task("neuron", shape, dtype=dtype, device=device)
@@ -97,12 +96,19 @@ WORKLOADS = (
 LETTERS = tuple(workload.letter for workload in WORKLOADS)
 
 
-def selected(letters: Sequence[str], device: str, dataset_dir: Path | None) -> list[Task]:
-    """The tasks of some workloads, each with what it needs to know besides."""
+def selected(
+    letters: Sequence[str], device: str, dataset_dir: Path | None = None, *, quick: bool = False
+) -> list[Task]:
+    """The tasks of some workloads, each with what it needs to know besides.
+
+    With ``quick`` only neurons of a usual and of a tiny shape in float32.
+    """
     tasks = [
         task for workload in WORKLOADS if workload.letter in letters
         for task in workload.cases(device)
     ]  # fmt: skip
+    if quick:
+        tasks = [t for t in tasks if t.shape in (USUAL, TINY) and t.dtype == "float32"]
     found = mnist_folder(dataset_dir)
     return [
         replace(task, options={**task.options, "dataset_dir": str(found or "")})

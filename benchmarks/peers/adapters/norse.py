@@ -36,8 +36,6 @@ def load(peer: Peer) -> TorchEngine:
     from benchmarks.peers import torch_side
 
     class Norse(torch_side.Library):
-        versions = {"norse": version("norse")}
-
         def lif(self, settings: Neuron) -> nn.Module:
             parameters = LIFBoxParameters(tau_mem_inv=inverse(settings))
             return torch_side.StepByStep(LIFBoxCell(parameters, dt=STEP_SECONDS))
@@ -49,4 +47,4 @@ def load(peer: Peer) -> TorchEngine:
     def inverse(settings: Neuron) -> torch.Tensor:
         return torch.as_tensor(1 / (settings.tau * STEP_SECONDS))
 
-    return torch_side.TorchEngine(Norse())
+    return torch_side.TorchEngine(Norse(), norse=version("norse"))

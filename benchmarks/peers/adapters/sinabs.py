@@ -65,8 +65,6 @@ def load(peer: Peer) -> TorchEngine:
         return -1 / math.log(1 - 1 / settings.tau)
 
     class Sinabs(torch_side.Library):
-        versions = {"sinabs": version("sinabs")}
-
         def lif(self, settings: Neuron) -> nn.Module:
             reset = activation.MembraneReset() if settings.v_reset is not None else None
             kind = exodus_layers.LIF if exodus else layers.LIF
@@ -92,4 +90,4 @@ def load(peer: Peer) -> TorchEngine:
         def provider(self, task: object) -> str | None:
             return "exodus" if exodus else None
 
-    return torch_side.TorchEngine(Sinabs())
+    return torch_side.TorchEngine(Sinabs(), sinabs=version("sinabs"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.peers.spec import Job, Neuron, Peer, Task, steps
 
@@ -23,9 +23,10 @@ PEERS = (
         "compile",
         "torch.compile of the loop",
         environment=None,
-        workloads=("neuron", "linear", "conv"),
+        workloads=("neuron", "linear", "shd", "conv"),
+        dtypes=("float32",),
         compiles=True,
-        max_steps=64,
+        max_steps=32,
     ),
 )
 
@@ -44,7 +45,7 @@ def load(peer: Peer) -> TorchEngine:
 
     def node(settings: Neuron, **changes: object) -> neuron.LIFNode:
         parameters = [] if settings.alpha is None else [settings.alpha]
-        arguments = {
+        arguments: dict[str, Any] = {
             "tau": settings.tau,
             "decay_input": settings.decay_input,
             "v_reset": settings.v_reset,
@@ -53,7 +54,7 @@ def load(peer: Peer) -> TorchEngine:
             "step_mode": "m",
             "backend": backend,
         }
-        return neuron.LIFNode(**{**arguments, **changes})  # type: ignore[arg-type]
+        return neuron.LIFNode(**{**arguments, **changes})
 
     class Readout(nn.Module):
         """The potential of a LIF that never reaches its threshold."""
@@ -68,8 +69,6 @@ def load(peer: Peer) -> TorchEngine:
             return self.node.v_seq
 
     class Ours(torch_side.Library):
-        versions = {"snnkernels": snnkernels.__version__}
-
         def lif(self, settings: Neuron) -> nn.Module:
             return node(settings)
 
@@ -91,8 +90,7 @@ def load(peer: Peer) -> TorchEngine:
 
         def finish(self, net: nn.Module, task: Task) -> nn.Module:
             torch._dynamo.reset()
-            compiled: nn.Module = torch.compile(net)
-            return compiled
+            return cast(nn.Module, torch.compile(net))
 
     class Loop(nn.Module):
         """The plain loop as a function of its input alone, without carried state to guard."""
@@ -118,7 +116,8 @@ def load(peer: Peer) -> TorchEngine:
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True
-    return torch_side.TorchEngine(Compiled() if peer.compiles else Ours())
+    library = Compiled() if peer.compiles else Ours()
+    return torch_side.TorchEngine(library, snnkernels=snnkernels.__version__)
 
 
 def tutorial(task: Task, backend: str) -> Job:

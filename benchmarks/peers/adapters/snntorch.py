@@ -43,8 +43,6 @@ def load(peer: Peer) -> TorchEngine:
             return (spk if self.spikes else mem), mem
 
     class SnnTorch(torch_side.Library):
-        versions = {"snntorch": version("snntorch")}
-
         def lif(self, settings: Neuron) -> nn.Module:
             cell = Cell(settings, reset_mechanism="zero", reset_delay=False)
             return torch_side.StepByStep(cell)
@@ -52,4 +50,4 @@ def load(peer: Peer) -> TorchEngine:
         def readout(self, settings: Neuron) -> nn.Module:
             return torch_side.StepByStep(Cell(settings, reset_mechanism="none"))
 
-    return torch_side.TorchEngine(SnnTorch())
+    return torch_side.TorchEngine(SnnTorch(), snntorch=version("snntorch"))

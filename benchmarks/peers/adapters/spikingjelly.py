@@ -85,8 +85,6 @@ def load(peer: Peer) -> TorchEngine:
     chosen = {"backend": "cupy"} if cupy else {}
 
     class SpikingJelly(torch_side.Library):
-        versions = {"spikingjelly": version("spikingjelly")}
-
         def lif(self, settings: Neuron) -> nn.Module:
             node: nn.Module = neuron.LIFNode(
                 tau=settings.tau,
@@ -114,7 +112,7 @@ def load(peer: Peer) -> TorchEngine:
         def epoch(self, task: Task, arrays: Mapping[str, np.ndarray]) -> Job:
             return tutorial(task, single_step=peer.name == "spikingjelly-single-step")
 
-    return torch_side.TorchEngine(SpikingJelly())
+    return torch_side.TorchEngine(SpikingJelly(), spikingjelly=version("spikingjelly"))
 
 
 def tutorial(task: Task, *, single_step: bool) -> Job:

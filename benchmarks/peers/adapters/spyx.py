@@ -87,8 +87,6 @@ def load(peer: Peer) -> JaxEngine:
         return over_time
 
     class Spyx(jax_side.JaxLibrary):
-        versions = {"spyx": version("spyx")}
-
         def lif(self, task: Task, features: tuple[int, ...]) -> Any:
             beta = 1 - 1 / task.neuron.tau
             cell = nn.LIF(features, beta=beta, activation=axn.arctan(), rngs=nnx.Rngs(0))
@@ -102,4 +100,4 @@ def load(peer: Peer) -> JaxEngine:
         cell.beta[...] = cell.beta[...].astype(task.dtype)
         return cell
 
-    return jax_side.JaxEngine(Spyx())
+    return jax_side.JaxEngine(Spyx(), spyx=version("spyx"))
