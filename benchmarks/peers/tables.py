@@ -137,12 +137,12 @@ def _share(case: Json, name: str, copy: str) -> str:
 def _start(found: Json) -> Table:
     """Import after the framework's own, and the longest first call beyond a usual one."""
     rows = []
-    for name, about in found["peers"].items():
+    ran = {name: about for name, about in found["peers"].items() if about["versions"]}
+    for name, about in ran.items():
         longest = max(_first_calls(found, name), default=None)
         case, seconds = (longest[1], f"{longest[0]:.1f}") if longest else ("–", "–")
-        imported = about["import_seconds"]
-        shown = "–" if imported is None else f"{imported:.2f}"
-        rows.append([about["title"], shown, seconds, case, ", ".join(versions(about))])
+        imported = f"{about['import_seconds']:.2f}"
+        rows.append([about["title"], imported, seconds, case, ", ".join(versions(about))])
     for build in found["startup"]:
         how = "built" if build["origin"] == "jit" else build["origin"]
         rows.append([f"our kernels for {build['device']}, {how}", "–", f"{build['seconds']:.1f}",
