@@ -92,6 +92,11 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"![Time of each workload]({IMAGES}/{image_name(found)})"
     yield ""
+    busy = [(case["foreign_cores"] or 0.0, case["name"]) for case in found["cases"]]
+    if busy:
+        cores, name = max(busy)
+        yield f"Other programs kept at most {cores:.2f} cores busy meanwhile (in {name})."
+        yield ""
     for table in tables(found):
         yield from _table(table)
     if found["not_measured"]:

@@ -88,6 +88,10 @@ class PeerProcess:
         return Hello(said["versions"], said["import_seconds"])
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
@@ -187,6 +191,11 @@ class RemoteRun:
     @property
     def compile_seconds(self) -> float:
         return self.first_seconds
+
+    @property
+    def process(self) -> int:
+        """The id of the process that it runs in."""
+        return self._process.pid
 
     def samples(self, count: int) -> list[float]:
         """Seconds of each of ``count`` calls in a row, measured in the peer's process."""

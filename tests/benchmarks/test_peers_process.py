@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.memory import Memory
-from benchmarks.peers import worker, workloads
+from benchmarks.peers import measure, worker, workloads
 from benchmarks.peers.catalogue import Entry
 from benchmarks.peers.install import Place
 from benchmarks.peers.measure import Pool, Settings, measure_tasks
@@ -149,6 +149,30 @@ def test_each_peer_is_compared_with_ours_before_it_is_timed(tmp_path: Path):
     assert found["native"].verdict is None
     assert found["faithful"].verdict.text == "same"
     assert found["flipped"].verdict.text.startswith("different (1 of the spikes")
+
+
+class Busy:
+    """A watch that tells one value after the other."""
+
+    values: list[float] = []  # noqa: RUF012
+
+    def __init__(self, processes) -> None:
+        list(processes)
+
+    def cores(self) -> float:
+        return self.values.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept"), [([0.05], 0.05), ([0.5, 0.02], 0.02), ([0.9, 0.5, 0.7], 0.5)]
+)
+def test_a_case_is_timed_again_while_others_are_busy_and_the_quietest_try_counts(
+    seen, kept, tmp_path: Path, monkeypatch
+):
+    Busy.values = list(seen)
+    monkeypatch.setattr(measure, "Watch", Busy)
+    assert measured(["native", "faithful"], tmp_path).foreign_cores == kept
+    assert Busy.values == []
 
 
 def test_a_peer_that_ran_another_provider_is_marked(tmp_path: Path):
