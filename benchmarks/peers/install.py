@@ -128,19 +128,21 @@ def fetch(entry: Entry, folder: Path, say: Say = lambda text: None) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    pip += ["--dest", str(folder)]
     wanted = [*environment.build_requirements, *environment.requirements]
     say(f"fetching {len(wanted)} packages")
-    run([*pip, "--dest", str(folder), *map(located, wanted)], folder, STEP_SECONDS)
+    run([*pip, *map(located, wanted)], folder, STEP_SECONDS)
     for source in environment.sources:
         say(f"fetching the source of {source}")
-        options = ["--no-build-isolation", "--no-binary", name_of(source)]
-        variables = {**build_variables(), **environment.build_variables}
-        run(
-            [*pip, *options, "--dest", str(folder), located(source)],
-            folder,
-            STEP_SECONDS,
-            variables,
-        )
+        fetch_source([*pip, "--no-binary", name_of(source), located(source)], folder)
+
+
+def fetch_source(command: Sequence[str], folder: Path) -> None:
+    """pip runs a part of the build to fetch a source; some need our torch and nvcc for that."""
+    try:
+        run(command, folder, STEP_SECONDS)
+    except InstallFailed:
+        run([*command, "--no-build-isolation"], folder, STEP_SECONDS, build_variables())
 
 
 def share_packages(folder: Path) -> None:
