@@ -37,6 +37,9 @@ class JaxEngine:
     def provider(self, task: Task) -> str | None:
         return None
 
+    def tidy(self) -> None:
+        """On a CPU, JAX keeps no memory of arrays that are gone."""
+
     def prepare(self, task: Task, arrays: Mapping[str, np.ndarray]) -> JaxJob:
         if task.dtype == "autocast":
             raise Unsupported("JAX has no autocast")

@@ -139,6 +139,10 @@ class Engine(Protocol):
         """The implementation that runs, where the library tells."""
         ...
 
+    def tidy(self) -> None:
+        """Give back memory that was kept for later; others use the same device."""
+        ...
+
 
 def steps(shape: Sequence[int]) -> int:
     """T of a shape [T, B, ...]."""

@@ -109,6 +109,10 @@ class TorchEngine:
         prepare = NETWORKS.get(task.workload, neuron_alone)
         return TorchJob(self.library, task, *prepare(self.library, task, arrays))
 
+    def tidy(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
 
 @dataclass(frozen=True)
 class Result:

@@ -71,6 +71,7 @@ class Worker:
 
     def release(self, request: dict[str, Any]) -> dict[str, Any]:
         self.jobs.pop(request["id"], None)
+        self.engine.tidy()
         return {}
 
 

@@ -45,7 +45,7 @@ class Workload:
 def neuron_cases(device: str) -> list[Task]:
     """LIF neurons alone: the CPU gets the shapes that it does in about a second."""
     on_cpu = ((USUAL, LONG[0], LONG[2], TWO_STEPS, LARGE[0]), [USUAL])
-    on_cuda = ((*LARGE, TWO_STEPS, USUAL, *LONG), [USUAL, LONG[0], LARGE[-1]])
+    on_cuda = ((*LARGE[::-1], USUAL, *LONG, TWO_STEPS), [USUAL, LONG[0], LARGE[-1]])
     shapes, low = on_cuda if device == "cuda" else on_cpu
     plain = [Task("neuron", shape, mode, device=device) for mode in MODES for shape in shapes]
     reduced = [
@@ -101,12 +101,16 @@ def selected(
 ) -> list[Task]:
     """The tasks of some workloads, each with what it needs to know besides.
 
-    With ``quick`` only neurons of a usual and of a tiny shape in float32.
+    The first case of each workload comes first, then the second of each and so on, so that a run
+    that is short of time has seen something of all. With ``quick`` only neurons of a usual and of a tiny shape in float32.
     """
-    tasks = [
-        task for workload in WORKLOADS if workload.letter in letters
-        for task in workload.cases(device)
-    ]  # fmt: skip
+    places = [
+        (place, task)
+        for workload in WORKLOADS
+        if workload.letter in letters
+        for place, task in enumerate(workload.cases(device))
+    ]
+    tasks = [task for _, task in sorted(places, key=lambda each: each[0])]
     if quick:
         tasks = [t for t in tasks if t.shape in (USUAL, TINY) and t.dtype == "float32"]
     found = mnist_folder(dataset_dir)

@@ -52,6 +52,9 @@ class FakeEngine:
     def provider(self, task: Task) -> str | None:
         return "slow" if self.peer.provider else None
 
+    def tidy(self) -> None:
+        pass
+
     def prepare(self, task: Task, arrays: Mapping[str, Any]) -> Job:
         if self.peer.name == "crashes":
             os.write(2, b"last words\n")
