@@ -102,7 +102,8 @@ def selected(
     """The tasks of some workloads, each with what it needs to know besides.
 
     The first case of each workload comes first, then the second of each and so on, so that a run
-    that is short of time has seen something of all. With ``quick`` only neurons of a usual and of a tiny shape in float32.
+    that is short of time has seen something of all. With ``quick`` only neurons of a usual and of a
+    tiny shape in float32.
     """
     places = [
         (place, task)
