@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ OUR_COLOR = "#1f6f8b"
 COLORS = ("#b5651d", "#8a8a8a", "#6a994e", "#a44a7c", "#d1a000", "#5b5ea6", "#c0392b", "#4aa3a2")
 BAR_INCHES = 0.17
 GAP = 1.0
+LINEAR_RANGE = 30.0
+"""How many times the fastest median the slowest may be for a scale that begins at zero."""
 LIMIT = "what the memory allows: the bytes at the bandwidth of a copy"
 
 
@@ -85,8 +88,7 @@ def _panel(axis: Axes, title: str, cases: Sequence[Json], colors: dict[str, str]
         place += GAP
     axis.set_yticks(ticks, names, fontsize=7)
     axis.set_ylim(place - GAP, -0.8)
-    axis.set_xscale("log")
-    axis.margins(x=0.12)
+    _scale(axis, cases)
     axis.set_title(title, fontsize=9, loc="left")
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=7)
@@ -108,6 +110,22 @@ def _bar(axis: Axes, place: float, time: Json, color: str) -> None:
     )
 
 
+def _scale(axis: Axes, cases: Sequence[Json]) -> None:
+    """From zero, or where that would hide the fast ones in powers of ten, from a whole one on."""
+    from matplotlib.ticker import NullFormatter
+
+    timed = [case["peers"][name]["time"] for case in cases for name in timed_names([case])]
+    medians = [time["median"] * 1e3 for time in timed]
+    ends = [time["q3"] * 1e3 for time in timed]
+    if max(medians) < LINEAR_RANGE * min(medians):
+        axis.set_xlim(0, 1.1 * max(ends))
+        return
+    least = min(medians + [_limit(case) for case in cases if case["copies"]])
+    axis.set_xscale("log")
+    axis.set_xlim(10 ** math.floor(math.log10(least)), 2 * max(ends))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _limit(case: Json) -> float:
     """Milliseconds that the case's bytes take at the bandwidth of a copy."""
     copied: float = case["copies"]["copy"]["median"]
@@ -120,7 +138,7 @@ def _legend(figure: Any, found: Json, colors: dict[str, str]) -> None:
 
     handles: list[Any] = [Patch(color=c, label=title_of(found, n)) for n, c in colors.items()]
     handles.append(Line2D([], [], color="black", label=LIMIT))
-    title = f"milliseconds, log scale · {environment.summary(found['environment'])}"
+    title = f"milliseconds · {environment.summary(found['environment'])}"
     figure.legend(
         handles=handles, loc="outside upper center", ncols=3, fontsize=7, title=title,
         title_fontsize=7, frameon=False,
