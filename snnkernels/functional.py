@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from . import _checks, engine, surrogate
 from .backend import check as _check_backend
+from .encoding import poisson_encode
 from .engine import Parameter, State
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "if_",
     "lif",
     "parametric_lif",
+    "poisson_encode",
     "reset_net",
     "set_backend",
     "set_step_mode",

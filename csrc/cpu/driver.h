@@ -19,19 +19,19 @@ inline bool has_avx512() {
 }
 #endif
 
-// Lanes [begin, end), on the widest instruction set that this library has and the machine too.
-template <class Call>
-void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
+// Calls f with the kernels of the widest instruction set that this library has and the machine too.
+template <class F>
+auto with_kernels(F f) {
 #if defined(SNN_CPU_HAS_AVX512)
-  if (has_avx512()) return avx512::scan(call, begin, end, width);
+  if (has_avx512()) return f(avx512::Kernels{});
 #endif
 #if defined(SNN_CPU_HAS_AVX2)
-  if (__builtin_cpu_supports("avx2")) return avx2::scan(call, begin, end, width);
+  if (__builtin_cpu_supports("avx2")) return f(avx2::Kernels{});
 #endif
 #if defined(SNN_CPU_DISPATCH)
-  baseline::scan(call, begin, end, width);
+  return f(baseline::Kernels{});
 #else
-  SNN_CPU_ISA::scan(call, begin, end, width);
+  return f(SNN_CPU_ISA::Kernels{});
 #endif
 }
 
@@ -75,7 +75,9 @@ struct Driver {
     const int64 grain = work < kGrain ? kGrain / work : 1;
     torch::stable::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
       const int64 last = end * width;
-      scan_lanes(call, begin * width, last < call.lanes ? last : call.lanes, width);
+      with_kernels([&](auto kernels) {
+        kernels.scan(call, begin * width, last < call.lanes ? last : call.lanes, width);
+      });
     });
   }
 
