@@ -189,9 +189,11 @@ def _draw_keys(steps: int, device: torch.device, generator: torch.Generator | No
     if source.type == "cuda" and not _is_traced():
         return _cuda_keys(steps, device, generator)
     keys = torch.empty(steps, dtype=torch.int64, device=source)
-    # The functional form of random_, which torch.compile traces and leaves to the same generator.
-    drawn = torch.ops.aten.random(keys, generator=generator)
-    return drawn.to(device, non_blocking=True)
+    if torch.compiler.is_compiling():  # knows random_ in this form alone
+        keys = torch.ops.aten.random(keys, generator=generator)
+    else:
+        keys.random_(generator=generator)
+    return keys if source == device else keys.to(device, non_blocking=True)
 
 
 def _is_traced() -> bool:

@@ -163,26 +163,27 @@ SNN_INLINE Ints lane_bits() {
 }
 
 SNN_INLINE unsigned any_bits(const Ints& lanes) {
-  unsigned bits = 0;
-  for (int i = 0; i < kInts; ++i) bits |= static_cast<unsigned>(lanes[i]);
-  return bits;
+  uint64 pairs[kWide], bits = 0;
+  std::memcpy(pairs, &lanes, sizeof pairs);
+  for (const uint64 pair : pairs) bits |= pair;
+  return static_cast<unsigned>(bits | bits >> 32);
 }
 
-// Words [begin, end), all of whose elements are there.
+// Words all of whose elements are there; whether each is 0 or 1.
 template <class E>
 bool pack_words(const char* x, uint64 one, int64 words, unsigned* to) {
   constexpr int kSize = sizeof(typename E::Int);
   const Ints bits = lane_bits();
+  Ints foreign{};
   for (int64 w = 0; w < words; ++w) {
-    Ints foreign{}, word{}, ones;
+    Ints word{}, ones;
     for (int part = 0; part < kWordBits / kInts; ++part, x += kInts * kSize) {
       load_spikes<E>(x, one, ones, foreign);
       word |= (ones & bits) << (part * kInts);
     }
     to[w] = any_bits(word);
-    if (any_bits(foreign)) return false;
   }
-  return true;
+  return any_bits(foreign) == 0;
 }
 
 template <class E>
