@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from . import _checks, reference
+from . import _checks, reference, spike_storage
 from . import backend as backends
 from .engine import Lanes
 
@@ -164,10 +164,12 @@ def _encode(
     draw = reference.poisson_encode if chosen == "torch" else torch.ops.snnkernels.poisson_encode
     keys = _draw_keys(steps, x_seq.device, generator)
     spikes = draw(_flat(x_seq.detach()), keys, dtype)
+    spikes = spikes.view(steps, *shape)
     lanes = Lanes(x_seq)
-    if lanes.in_order:
-        return spikes.view(steps, *shape)
-    return lanes.restore(torch.empty_like(spikes)).copy_(spikes.view(steps, *shape))
+    if not lanes.in_order:
+        spikes = lanes.restore(spikes.new_empty(steps, prod(shape))).copy_(spikes)
+    spike_storage.mark(spikes)
+    return spikes
 
 
 def _flat(x_seq: Tensor) -> Tensor:
