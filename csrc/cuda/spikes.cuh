@@ -135,7 +135,10 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
   }
   U* to = static_cast<U*>(call.x) + begin;
   if (begin + V <= call.count) return store<V>(to, elements);
-  for (int l = 0; begin + l < call.count; ++l) to[l] = elements.lanes[l];
+  SNN_UNROLL
+  for (int l = 0; l < V; ++l) {
+    if (begin + l < call.count) to[l] = elements.lanes[l];
+  }
 }
 
 // Calls f with a number of a spike's size.
