@@ -75,7 +75,17 @@ constexpr ScalarType scalar_type() {
 }
 
 inline int64_t element_bytes(ScalarType dtype) {
-  return dtype == ScalarType::Double ? 8 : dtype == ScalarType::Float ? 4 : 2;
+  switch (dtype) {
+    case ScalarType::Bool:
+      return 1;
+    case ScalarType::Half:
+    case ScalarType::BFloat16:
+      return 2;
+    case ScalarType::Double:
+      return 8;
+    default:
+      return 4;
+  }
 }
 
 inline void check_device(const char* name, const Tensor& tensor, const Tensor& x) {

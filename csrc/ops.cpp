@@ -1,6 +1,7 @@
 // The operators and their implementation on the CPU; cuda/driver.cpp has the one for GPUs. One
 // unit, because torch's headers take longer to compile than all that is in it.
 #include "cpu/driver.h"
+#include "cpu/spikes_driver.h"
 #include "schemas.h"
 
 namespace {
@@ -28,4 +29,5 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   using Operators = snn::Operators<snn::cpu::Driver>;
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_spikes<snn::cpu::SpikeDriver>(m);
 }

@@ -12,7 +12,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, ops, reference, surrogate
+from . import _checks, backend, ops, reference, spike_storage, surrogate
+from ._layout import is_dense, slowest_first
 
 Parameter = float | Tensor
 State = float | Tensor
@@ -58,9 +59,12 @@ def run(
     )
     chosen = choose(backend_name, x_seq.device.type, surrogate_name, surrogate_function)
     call = _run_reference if chosen == "torch" else _run_native
-    return call(
+    outcome = call(
         neuron, x_seq, states, params, surrogate_function, decay_input, detach_reset, store_v_seq
     )
+    if surrogate_name is not None and surrogate_function.spiking:
+        spike_storage.mark(outcome[0])
+    return outcome
 
 
 def check_surrogate(surrogate_function: object) -> str | None:
@@ -203,26 +207,6 @@ def _run_native(
     )
 
 
-def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether dimensions, from slowest to fastest, lie side by side without gap or overlap."""
-    expected = 1
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _slowest_first(strides: Sequence[int]) -> list[int]:
-    order: list[int] = []
-    for d, stride in enumerate(strides):
-        place = len(order)
-        while place > 0 and strides[order[place - 1]] < stride:
-            place -= 1
-        order.insert(place, d)
-    return order
-
-
 class Lanes:
     """How the dimensions [B, ...] of one step map to lanes side by side in memory.
 
@@ -235,10 +219,10 @@ class Lanes:
         shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
         rank = len(strides)
         self.order = list(range(rank))
-        self.in_order = _is_dense(shape, strides)
+        self.in_order = is_dense(shape, strides)
         if not self.in_order:
-            order = _slowest_first(strides)
-            if _is_dense([shape[d] for d in order], [strides[d] for d in order]):
+            order = slowest_first(strides)
+            if is_dense([shape[d] for d in order], [strides[d] for d in order]):
                 self.order = order
             else:
                 self.in_order = True

@@ -14,37 +14,39 @@ inline bool has_avx512() {
 }
 #endif
 
-// Lanes [begin, end), on the widest instruction set that this library has and the machine too.
-template <class Call>
-void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
+// Calls f with the kernels of the widest instruction set that this library has and the machine too.
+template <class F>
+auto with_kernels(F f) {
 #if defined(SNN_CPU_HAS_AVX512)
-  if (has_avx512()) return avx512::scan(call, begin, end, width);
+  if (has_avx512()) return f(avx512::Kernels{});
 #endif
 #if defined(SNN_CPU_HAS_AVX2)
-  if (__builtin_cpu_supports("avx2")) return avx2::scan(call, begin, end, width);
+  if (__builtin_cpu_supports("avx2")) return f(avx2::Kernels{});
 #endif
 #if defined(SNN_CPU_DISPATCH)
-  baseline::scan(call, begin, end, width);
+  return f(baseline::Kernels{});
 #else
-  SNN_CPU_ISA::scan(call, begin, end, width);
+  return f(SNN_CPU_ISA::Kernels{});
 #endif
+}
+
+// A contiguous tensor of any content; a large one lies in a block of the cache.
+inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& sizes,
+                               ScalarType dtype) {
+  std::vector<int64_t> strides(sizes.size());
+  int64 count = 1;
+  for (size_t d = sizes.size(); d-- > 0; count *= sizes[d]) strides[d] = count;
+  BlockCache& cache = BlockCache::instance();
+  const BlockCache::Block block = cache.take(count * element_bytes(dtype));
+  if (!block.memory) return empty_from_torch(like, sizes, dtype);
+  return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
+                                  [block, &cache](void*) { cache.give_back(block); });
 }
 
 struct Driver {
   static constexpr int kChunk = SNN_CPU_CHUNK;
 
-  // A contiguous tensor of any content; a large one lies in a block of the cache.
-  static Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
-    std::vector<int64_t> strides(sizes.size());
-    int64 count = 1;
-    for (size_t d = sizes.size(); d-- > 0; count *= sizes[d]) strides[d] = count;
-    const int64 bytes = count * element_bytes(dtype);
-    BlockCache& cache = BlockCache::instance();
-    const BlockCache::Block block = cache.take(bytes);
-    if (!block.memory) return empty_from_torch(like, sizes, dtype);
-    return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
-                                    [block, &cache](void*) { cache.give_back(block); });
-  }
+  static constexpr auto empty = empty_from_cache;
 
   template <class Call>
   static void launch(const Call& call, const Tensor&) {
@@ -57,7 +59,9 @@ struct Driver {
     const int64 grain = work < kGrain ? kGrain / work : 1;
     torch::stable::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
       const int64 last = end * width;
-      scan_lanes(call, begin * width, last < call.lanes ? last : call.lanes, width);
+      with_kernels([&](auto kernels) {
+        kernels.scan(call, begin * width, last < call.lanes ? last : call.lanes, width);
+      });
     });
   }
 

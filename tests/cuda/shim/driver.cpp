@@ -2,9 +2,9 @@
 // library.
 #include <type_traits>
 
-#include "call.h"
 #include "run_kernels.h"
 #include "schemas.h"
+#include "spikes_call.h"
 
 namespace {
 
@@ -37,6 +37,15 @@ struct Driver {
   }
 };
 
+struct SpikeDriver {
+  static constexpr auto empty = snn::empty_from_torch;
+
+  template <class Call>
+  static void run(const Call& call, const snn::Tensor&) {
+    run_spikes(call);
+  }
+};
+
 }  // namespace
 
 #define SHIM_EXPORT extern "C" __attribute__((visibility("default")))
@@ -59,4 +68,5 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   using Operators = snn::Operators<Driver>;
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_spikes<SpikeDriver>(m);
 }
