@@ -9,6 +9,7 @@
 
 #include "../call.h"
 #include "kernels.h"
+#include "unit.h"
 
 namespace snn::cpu {
 
@@ -22,6 +23,7 @@ inline bool has_avx512() {
 // Lanes [begin, end), on the widest instruction set that this library has and the machine too.
 template <class Call>
 void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
+  if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, begin, end);
 #if defined(SNN_CPU_HAS_AVX512)
   if (has_avx512()) return avx512::scan(call, begin, end, width);
 #endif
@@ -51,7 +53,7 @@ inline void expect_writes(void* array, int64 bytes) {
 template <class T>
 void expect_writes(const Forward<T>& call) {
   const int64 bytes = call.steps * call.lanes * element_size(call.element);
-  expect_writes(call.spikes, bytes);
+  expect_writes(call.spikes, bytes * (call.unit ? call.unit->outputs : 1));
   expect_writes(call.v_seq, bytes);
 }
 
