@@ -51,7 +51,7 @@ class Neurons {
   std::mutex mutex_;
   std::map<std::string, NeuronLine> lines_ = {
 #define SNN_LINE(Name, states, params) \
-  {#Name, NeuronLine{NeuronId::Name, Unit{Name::kStates, Name::kParams, 1}, nullptr}},
+  {#Name, NeuronLine{NeuronId::Name, Unit{Name::kStates, Name::kParams, 1, 0}, nullptr}},
       SNN_FOR_EACH_NEURON(SNN_LINE)
 #undef SNN_LINE
   };
@@ -192,6 +192,8 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   for (int i = 0; i < sizes.params; ++i) {
     const int64_t size = s.table_size[i], inner = s.table_inner[i];
     call.params[i] = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
+    STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "table_size: '",
+                    s.neuron, "' was compiled for another choice of tables");
     if (size == 0) continue;
     STD_TORCH_CHECK(s.tables, "tables: expected a tensor where table_size is not 0");
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,

@@ -98,7 +98,8 @@ class CompiledNode(Node):
         names = tuple(self.states)
         before = engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
         store = self.store_v_seq and self.step_mode == "m"
-        kernel, outputs = self._kernel(options, x_seq.device.type)
+        tables = tuple(isinstance(p, Tensor) for p in params.values())
+        kernel, outputs = self._kernel(options, tables, x_seq.device.type)
         if kernel:
             assert isinstance(self.surrogate_function, surrogate.SurrogateFunction)
             out, v_seq, after = engine.scan(
@@ -133,11 +134,21 @@ class CompiledNode(Node):
         wide = _checks.compute_dtype(x_seq.dtype)
         return _checks.widen(name, value, wide).expand(x_seq.shape[1:])
 
-    def _kernel(self, options: units.Options, device_type: str) -> tuple[str, int]:
+    def _kernel(
+        self, options: units.Options, tables: tuple[bool, ...], device_type: str
+    ) -> tuple[str, int]:
         function = self.surrogate_function
         if self.backend == "torch" or not engine.has_kernel(function, self.backend):
             return "", 0
-        return units.kernel_for(self.key, options, function.key, self.backend, device_type)
+        return units.kernel_for(
+            self.key,
+            options,
+            tables,
+            function.key,
+            function.spiking,
+            self.backend,
+            device_type,
+        )
 
     def _run_steps(
         self,
@@ -200,7 +211,7 @@ class CompiledNode(Node):
         options = tuple((n, v) for n, v in values.items() if _is_option(v))
         function = self.surrogate_function
         key = function.key if engine.has_kernel(function, "native") else ""
-        return units.printed(self.key, options, key).header
+        return units.printed(units.Request(self.key, options, (), key, True)).header
 
     @classmethod
     @cache

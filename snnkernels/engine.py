@@ -50,9 +50,7 @@ def run(
         params = {**params, "v_reset": v_reset}
     params = checked_parameters(params, x_seq)
     states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
-    kernel = _kernel_name(
-        neuron, v_reset is not None, surrogate_function, backend_name, x_seq.device.type
-    )
+    kernel = _kernel_name(neuron, params, surrogate_function, backend_name, x_seq.device.type)
     options = surrogate_function, decay_input, detach_reset, store_v_seq
     if not kernel:
         return _run_reference(neuron, x_seq, states, params, *options)
@@ -98,15 +96,31 @@ def has_kernel(
 
 
 def _kernel_name(
-    neuron: str, hard_reset: bool, surrogate_function: nn.Module, backend_name: str, device: str
+    neuron: str,
+    params: Mapping[str, Parameter],
+    surrogate_function: nn.Module,
+    backend_name: str,
+    device: str,
 ) -> str:
     """The kernel that runs a call; empty for the reference."""
     if type(surrogate_function) in surrogate.BUILT_IN:
         return neuron if backend.name_for(backend_name, device) == "native" else ""
     if not has_kernel(surrogate_function, backend_name):
         return ""
-    options = (("hard_reset", hard_reset),)
-    return units.kernel_for(neuron, options, surrogate_function.key, backend_name, device)[0]
+    return units.kernel_for(
+        neuron,
+        (("hard_reset", "v_reset" in params),),
+        tuple(isinstance(params.get(n), Tensor) for n in kernel_parameters(neuron)),
+        surrogate_function.key,
+        surrogate_function.spiking,
+        backend_name,
+        device,
+    )[0]
+
+
+def kernel_parameters(neuron: str) -> tuple[str, ...]:
+    """The parameters of a neuron of ``reference.NEURONS`` in the kernels' order."""
+    return *reference.NEURONS[neuron].params, "v_threshold", "v_reset"
 
 
 def checked_parameters(params: Mapping[str, Parameter], x_seq: Tensor) -> dict[str, Parameter]:
@@ -182,12 +196,11 @@ def _run_native(
     store_v_seq: bool,
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     assert isinstance(surrogate_function, surrogate.SurrogateFunction)
-    names = (*reference.NEURONS[neuron].params, "v_threshold", "v_reset")
     (spikes,), v_seq, after = scan(
         kernel,
         x_seq,
         states,
-        [params.get(n, 0.0) for n in names],
+        [params.get(n, 0.0) for n in kernel_parameters(neuron)],
         surrogate_function,
         hard_reset="v_reset" in params,
         decay_input=decay_input,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ Describe = Callable[[Options], tuple[str, str, str, int, bool]]
 _neurons: dict[str, Describe] = {}
 _loaded: set[tuple[str, str]] = set()
 
-_NO_SURROGATE = "Sigmoid"  # for neurons that do not spike: one kernel, whatever the node's is
+_NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for all surrogates
 
 
 def register_neuron(key: str, describe: Describe) -> None:
@@ -43,30 +44,49 @@ def _describe_built_in(name: str) -> Describe:
     return describe
 
 
-def printed(neuron: str, options: Options, surrogate_key: str) -> Printed:
-    """What is compiled for a neuron with a surrogate.
+@dataclass(frozen=True)
+class Request:
+    """What a call needs kernels for.
 
-    Args:
+    Attributes:
         neuron: a key of :func:`register_neuron`, or the name of a neuron in ``registry.h``.
-        surrogate_key: the ``key`` of a surrogate's class.
+        options: the neuron's options.
+        tables: for each of its parameters, whether it is a tensor.
+        surrogate: the ``key`` of the surrogate's class.
+        spiking: whether it gives spikes rather than the primitive.
+    """
+
+    neuron: str
+    options: Options
+    tables: tuple[bool, ...]
+    surrogate: str
+    spiking: bool
+
+
+def printed(request: Request) -> Printed:
+    """What is compiled for a request.
 
     Raises:
-        snnkernels.StepError: one of the two cannot be compiled.
+        snnkernels.StepError: the step or the surrogate cannot be compiled.
     """
-    describe = _neurons.get(neuron) or _describe_built_in(neuron)
-    title, neuron_struct, neuron_type, outputs, spikes = describe(options)
-    surrogate_struct, surrogate_type = _surrogate_code(surrogate_key if spikes else _NO_SURROGATE)
-    structs = "\n".join(filter(None, (surrogate_struct, neuron_struct)))
-    return _printed(title, structs, neuron_type, surrogate_type, outputs)
-
-
-def _printed(title: str, structs: str, neuron: str, surrogate_type: str, outputs: int) -> Printed:
     from .build import Printed
 
+    describe = _neurons.get(request.neuron) or _describe_built_in(request.neuron)
+    title, struct, neuron, outputs, spikes = describe(request.options)
+    surrogate_key, spiking = (request.surrogate, request.spiking) if spikes else _NO_SURROGATE
+    surrogate_struct, surrogate_type = _surrogate_code(surrogate_key)
     lines = ["#pragma once", "", '#include "snnkernels/unit.h"', ""]
+    structs = "\n".join(filter(None, (surrogate_struct, struct)))
     if structs:
-        lines += ["namespace snn::printed {", "", structs, "}  // namespace snn::printed"]
-    return Printed(title, "\n".join([*lines, ""]), neuron, surrogate_type, outputs)
+        lines += ["namespace snn::printed {", "", structs, "}  // namespace snn::printed", ""]
+    return Printed(
+        title,
+        "\n".join(lines),
+        neuron,
+        f"{'Spiking' if spiking else 'Smooth'}<{surrogate_type}>",
+        outputs,
+        sum(table << k for k, table in enumerate(request.tables)),
+    )
 
 
 @cache
@@ -81,13 +101,19 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     return codegen.print_surrogate(name, cls.traced()), f"printed::{name}"
 
 
-_kernels: dict[tuple[str, Options, str, str, str], tuple[str, int]] = {}
+_kernels: dict[tuple[Any, ...], tuple[str, int]] = {}
 
 
 def kernel_for(
-    neuron: str, options: Options, surrogate_key: str, backend_name: str, device_type: str
+    neuron: str,
+    options: Options,
+    tables: tuple[bool, ...],
+    surrogate_key: str,
+    spiking: bool,
+    backend_name: str,
+    device_type: str,
 ) -> tuple[str, int]:
-    """The operators' name of a compiled neuron, and how many outputs it has.
+    """The operators' name of a kernel for a :class:`Request`, and how many outputs it has.
 
     Compiles and loads it if need be. The name is empty where the plain-PyTorch step is to run,
     after one warning that says why if the backend was "auto".
@@ -96,10 +122,11 @@ def kernel_for(
         snnkernels.build.BuildError: native was asked for by name and cannot be had.
         snnkernels.StepError: native was asked for by name, and the functions cannot be compiled.
     """
-    key = (neuron, options, surrogate_key, backend_name, device_type)
+    key = (neuron, options, tables, surrogate_key, spiking, backend_name, device_type)
     found = _kernels.get(key)
     if found is None:
-        found = _kernels[key] = _kernel(*key)
+        request = Request(neuron, options, tables, surrogate_key, spiking)
+        found = _kernels[key] = _kernel(request, backend_name, device_type)
     return found
 
 
@@ -107,23 +134,21 @@ def kernel_for(
 kernel_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _kernel(
-    neuron: str, options: Options, surrogate_key: str, backend_name: str, device_type: str
-) -> tuple[str, int]:
+def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str, int]:
     if backend.name_for(backend_name, device_type) == "torch":
         return "", 0
     from .build import BuildError
     from .codegen import StepError
 
     try:
-        found = printed(neuron, options, surrogate_key)
-        _load(cast("DeviceType", device_type), found)
+        unit = printed(request)
+        _load(cast("DeviceType", device_type), unit)
     except (BuildError, StepError) as error:
         if backend_name == "native":
             raise
         backend.warn_once(str(error))
         return "", 0
-    return found.name, found.outputs
+    return unit.name, unit.outputs
 
 
 def _load(device_type: DeviceType, unit: Printed) -> None:

@@ -8,10 +8,65 @@
 
 namespace snn::cpu::SNN_CPU_ISA {
 
+// A neuron, its surrogate, and which of its parameters are tables: all that a unit fixes.
+template <class Neuron_, class Surrogate_, unsigned kTables_>
+struct UnitTraits {
+  using Neuron = Neuron_;
+  using Surrogate = Surrogate_;
+  static constexpr int kStates = Neuron::kStates;
+  static constexpr int kParams = Neuron::kParams;
+  static constexpr int kOutputs = Neuron::kOutputs;
+  static constexpr unsigned kTables = kTables_;
+};
+
+// The parameters of a block of lanes: a row for each table, a number for each other.
+template <class U, class T>
+struct UnitParams {
+  alignas(64) Row<T> rows[U::kParams + 1];
+  T numbers[U::kParams + 1];
+
+  UnitParams(const Scan<T>& call, int64 lane, int count) {
+    for (int i = 0; i < U::kParams; ++i) {
+      numbers[i] = call.params[i].value;
+      if (is_table(U::kTables, i)) fill(call.params[i], lane, count, rows[i]);
+    }
+  }
+
+  // Lanes beyond the count get the last lane's value.
+  static void fill(const Parameter<T>& p, int64 lane, int count, T* row) {
+    int64 place = lane / p.inner % p.size, repeated = lane % p.inner;
+    for (int l = 0; l < kLanes; ++l) {
+      row[l] = p.table[place];
+      if (l + 1 >= count || ++repeated < p.inner) continue;
+      repeated = 0;
+      if (++place == p.size) place = 0;
+    }
+  }
+};
+
+// The same inside a loop over the lanes: numbers stay in registers.
+template <class U, class T>
+class LoopUnitParams {
+ public:
+  SNN_INLINE explicit LoopUnitParams(const UnitParams<U, T>& block) : rows_(block.rows) {
+    for (int i = 0; i < U::kParams; ++i) numbers_[i] = Vec<T>(block.numbers[i]);
+  }
+
+  SNN_INLINE void at(int l, Vec<T>* p) const {
+    for (int i = 0; i < U::kParams; ++i) {
+      p[i] = is_table(U::kTables, i) ? Vec<T>::load(rows_[i] + l) : numbers_[i];
+    }
+  }
+
+ private:
+  const Row<T>* rows_;
+  Vec<T> numbers_[U::kParams + 1];
+};
+
 // The rows of a neuron's outputs at one step, or of their gradients.
-template <class Neuron, class T>
+template <class U, class T>
 struct OutputRows {
-  static constexpr int kRows = Neuron::kOutputs;
+  static constexpr int kRows = U::kOutputs;
   alignas(64) Row<T> buffers[kRows];
   T* rows[kRows];
 
@@ -30,9 +85,9 @@ struct OutputRows {
   }
 };
 
-template <class Neuron, class T>
+template <class U, class T>
 struct OutputGradients {
-  static constexpr int kRows = Neuron::kOutputs;
+  static constexpr int kRows = U::kOutputs;
   alignas(64) Row<T> buffers[kRows] = {};
   const T* rows[kRows];
 
@@ -47,69 +102,63 @@ struct OutputGradients {
 };
 
 // One step of a block's lanes, from the states before to those after (which may be the same rows).
-template <class Neuron, class Fire, class T, bool kTables, class Out>
-SNN_INLINE void step_unit(const Scan<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                          const Fire& fire, const T* x, const Row<T>* before, Row<T>* after,
-                          int count, Out out) {
+template <class U, class T, class Out>
+SNN_INLINE void step_unit(const Scan<T>& call, const UnitParams<U, T>& params, const T* x,
+                          const Row<T>* before, Row<T>* after, int count, Out out) {
   using V = Vec<T>;
-  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const LoopUnitParams<U, T> loop_params(params);
+  const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
   const Options options = call.options;
-  const Fire local_fire = fire;
   for (int l = 0; l < count; l += V::kSize) {
-    V state[Neuron::kStates], p[Neuron::kParams + 1], outputs[Neuron::kOutputs];
-    load_lanes<Neuron::kStates>(before, l, state);
+    V state[U::kStates], p[U::kParams + 1], outputs[U::kOutputs];
+    load_lanes<U::kStates>(before, l, state);
     loop_params.at(l, p);
-    Neuron::step(state, V::load(x + l), p, options, local_fire, outputs);
+    U::Neuron::step(state, V::load(x + l), p, options, fire, outputs);
     out(l, outputs);
-    store_lanes<Neuron::kStates>(state, l, after);
+    store_lanes<U::kStates>(state, l, after);
   }
 }
 
-template <class Neuron, class Fire, bool kTables, class T>
-void scan_unit(const Forward<T>& call, const Fire& fire, int64 lane, int count) {
-  constexpr int kStates = Neuron::kStates;
-  alignas(64) Row<T> state[kStates], x_buffer;
-  OutputRows<Neuron, T> out;
-  const BlockParams<Neuron, T, kTables> params(call, lane, count);
-  initial_states<kStates>(call, lane, count, state);
+template <class U, class T>
+void scan_unit(const Forward<T>& call, int64 lane, int count) {
+  alignas(64) Row<T> state[U::kStates], x_buffer;
+  OutputRows<U, T> out;
+  const UnitParams<U, T> params(call, lane, count);
+  initial_states<U::kStates>(call, lane, count, state);
 
   for (int64 t = 0; t < call.steps; ++t) {
     if (call.checkpoints && t > 0 && t % kChunk == 0) {
-      T* saved = checkpoint<kStates>(call.checkpoints, call, t);
-      write_rows<kStates>(state, saved, call.lanes, lane, count);
+      T* saved = checkpoint<U::kStates>(call.checkpoints, call, t);
+      write_rows<U::kStates>(state, saved, call.lanes, lane, count);
     }
     const T* x = load_row(call.element, call.x, t * call.x_stride + lane, x_buffer, count);
     if (t + kAhead < call.steps) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
     }
     out.begin(call, t, lane, count);
-    step_unit<Neuron>(call, params, fire, x, state, state, count,
-                      [&](int l, const Vec<T>* outputs) {
-                        for (int i = 0; i < Neuron::kOutputs; ++i) {
-                          outputs[i].store(out.rows[i] + l);
-                        }
-                      });
+    step_unit(call, params, x, state, state, count, [&](int l, const Vec<T>* outputs) {
+      for (int i = 0; i < U::kOutputs; ++i) outputs[i].store(out.rows[i] + l);
+    });
     out.finish(call, t, lane, count);
     if (call.v_seq) {
       const int64 bytes = (t * call.lanes + lane) * element_size(call.element);
       convert_row(call.element, state[0], static_cast<char*>(call.v_seq) + bytes, count);
     }
   }
-  write_rows<kStates>(state, call.final_states, call.lanes, lane, count);
+  write_rows<U::kStates>(state, call.final_states, call.lanes, lane, count);
 }
 
 // What the backward pass recomputes of one chunk, in the caches.
-template <class Neuron, class T>
+template <class U, class T>
 struct UnitChunk {
-  alignas(64) Row<T> states[kChunk + 1][Neuron::kStates];
+  alignas(64) Row<T> states[kChunk + 1][U::kStates];
   alignas(64) Row<T> x_buffer[kChunk];
   const T* x[kChunk];
 };
 
-template <class Neuron, class Fire, bool kTables, class T>
-void recompute_unit(const Backward<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                    const Fire& fire, UnitChunk<Neuron, T>& chunk, int64 start, int steps,
-                    int64 lane, int count) {
+template <class U, class T>
+void recompute_unit(const Backward<T>& call, const UnitParams<U, T>& params, UnitChunk<U, T>& chunk,
+                    int64 start, int steps, int64 lane, int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
     chunk.x[k] = load_row(call.element, call.x, offset, chunk.x_buffer[k], count);
@@ -121,116 +170,112 @@ void recompute_unit(const Backward<T>& call, const BlockParams<Neuron, T, kTable
       prefetch_row(call.element, call.grad_spikes, grad_offset, count);
     }
     if (k + 1 == steps) break;  // nobody asks for the states after the last step
-    step_unit<Neuron>(call, params, fire, chunk.x[k], chunk.states[k], chunk.states[k + 1], count,
-                      [](int, const Vec<T>*) {});
+    step_unit(call, params, chunk.x[k], chunk.states[k], chunk.states[k + 1], count,
+              [](int, const Vec<T>*) {});
   }
 }
 
-template <class Neuron, class Fire, bool kTables, class T>
-SNN_INLINE void adjoint_unit(const Backward<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                             const Fire& fire, const T* x, const Row<T>* before,
-                             const OutputGradients<Neuron, T>& grad_out, Row<T>* grad_states,
-                             Row<T>* grad_params, T* grad_x, int count) {
+// Gradients of a block's lanes: those of the states, carried from step to step, and the sums of
+// those of the tables.
+template <class U, class T>
+struct UnitGradients {
+  alignas(64) Row<T> states[U::kStates];
+  alignas(64) Row<T> tables[U::kParams + 1];
+};
+
+template <class U, class T>
+SNN_INLINE void adjoint_unit(const Backward<T>& call, const UnitParams<U, T>& params, const T* x,
+                             const Row<T>* before, const OutputGradients<U, T>& grad_out,
+                             UnitGradients<U, T>& grads, T* grad_x, int count) {
   using V = Vec<T>;
-  constexpr int kParams = Neuron::kParams;
-  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const LoopUnitParams<U, T> loop_params(params);
+  const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
   const Options options = call.options;
-  const Fire local_fire = fire;
   for (int l = 0; l < count; l += V::kSize) {
-    V state[Neuron::kStates], grad_s[Neuron::kStates], p[kParams + 1], grad_p[kParams + 1];
-    V outputs[Neuron::kOutputs];
-    load_lanes<Neuron::kStates>(before, l, state);
-    load_lanes<Neuron::kStates>(grad_states, l, grad_s);
+    V state[U::kStates], grad_s[U::kStates], p[U::kParams + 1], grad_p[U::kParams + 1];
+    V outputs[U::kOutputs];
+    load_lanes<U::kStates>(before, l, state);
+    load_lanes<U::kStates>(grads.states, l, grad_s);
     loop_params.at(l, p);
-    for (int i = 0; i < Neuron::kOutputs; ++i) outputs[i] = V::load(grad_out.rows[i] + l);
-    for (int i = 0; i < kParams; ++i) grad_p[i] = V(T(0));
+    for (int i = 0; i < U::kOutputs; ++i) outputs[i] = V::load(grad_out.rows[i] + l);
+    for (int i = 0; i < U::kParams; ++i) {
+      grad_p[i] = is_table(U::kTables, i) ? V::load(grads.tables[i] + l) : V(T(0));
+    }
     const V lane_grad_x =
-        Neuron::adjoint(state, V::load(x + l), p, options, local_fire, outputs, grad_s, grad_p);
+        U::Neuron::adjoint(state, V::load(x + l), p, options, fire, outputs, grad_s, grad_p);
     lane_grad_x.store(grad_x + l);
-    store_lanes<Neuron::kStates>(grad_s, l, grad_states);
-    for (int i = 0; kTables && i < kParams; ++i) {
-      if (!call.grad_params[i]) continue;
-      (V::load(grad_params[i] + l) + grad_p[i]).store(grad_params[i] + l);
+    store_lanes<U::kStates>(grad_s, l, grads.states);
+    for (int i = 0; i < U::kParams; ++i) {
+      if (is_table(U::kTables, i)) grad_p[i].store(grads.tables[i] + l);
     }
   }
 }
 
-template <class Neuron, class Fire, bool kTables, class T>
-void scan_unit(const Backward<T>& call, const Fire& fire, int64 lane, int count) {
-  constexpr int kStates = Neuron::kStates;
-  UnitChunk<Neuron, T> chunk;
-  OutputGradients<Neuron, T> grad_out;
-  alignas(64) Row<T> grad_states[kStates], grad_params[kTables ? Neuron::kParams : 1] = {};
+template <class U, class T>
+void scan_unit(const Backward<T>& call, int64 lane, int count) {
+  UnitChunk<U, T> chunk;
+  UnitGradients<U, T> grads = {};
+  OutputGradients<U, T> grad_out;
   alignas(64) Row<T> grad_buffer, grad_x_buffer;
-  const BlockParams<Neuron, T, kTables> params(call, lane, count);
-  read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
+  const UnitParams<U, T> params(call, lane, count);
+  read_rows<U::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
     const int64 left = call.steps - start;
     const int steps = static_cast<int>(left < kChunk ? left : kChunk);
     if (start == 0) {
-      initial_states<kStates>(call, lane, count, chunk.states[0]);
+      initial_states<U::kStates>(call, lane, count, chunk.states[0]);
     } else {
-      const T* saved = checkpoint<kStates>(call.checkpoints, call, start);
-      read_rows<kStates>(saved, call.lanes, lane, count, chunk.states[0]);
+      const T* saved = checkpoint<U::kStates>(call.checkpoints, call, start);
+      read_rows<U::kStates>(saved, call.lanes, lane, count, chunk.states[0]);
     }
-    recompute_unit<Neuron>(call, params, fire, chunk, start, steps, lane, count);
+    recompute_unit(call, params, chunk, start, steps, lane, count);
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
       if (call.grad_v_seq) {
         const int64 offset = t * call.grad_v_seq_stride + lane;
         const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_buffer, count);
-        for (int l = 0; l < count; ++l) grad_states[0][l] += grad_v[l];
+        for (int l = 0; l < count; ++l) grads.states[0][l] += grad_v[l];
       }
       grad_out.load(call, t, lane, count);
       const int64 row = t * call.lanes + lane;
       T* grad_x = output_row(call.element, call.grad_x, row, grad_x_buffer, count);
-      adjoint_unit<Neuron>(call, params, fire, chunk.x[k], chunk.states[k], grad_out, grad_states,
-                           grad_params, grad_x, count);
+      adjoint_unit(call, params, chunk.x[k], chunk.states[k], grad_out, grads, grad_x, count);
       store_row(call.element, call.grad_x, row, grad_x, count);
     }
   }
-  write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);
-  for (int i = 0; kTables && i < Neuron::kParams; ++i) {
-    if (call.grad_params[i]) {
-      std::memcpy(call.grad_params[i] + lane, grad_params[i], count * sizeof(T));
+  write_rows<U::kStates>(grads.states, call.grad_initial, call.lanes, lane, count);
+  for (int i = 0; i < U::kParams; ++i) {
+    if (is_table(U::kTables, i) && call.grad_params[i]) {
+      std::memcpy(call.grad_params[i] + lane, grads.tables[i], count * sizeof(T));
     }
   }
 }
 
-template <class Neuron, class Surrogate>
+template <class U>
 class CompiledUnit final : public Unit {
  public:
-  CompiledUnit() : Unit({Neuron::kStates, Neuron::kParams, Neuron::kOutputs}) {}
+  CompiledUnit() : Unit({U::kStates, U::kParams, U::kOutputs, U::kTables}) {}
 
   void scan(const Forward<float>& call, int64 begin, int64 end) const override {
-    with_tables(call, begin, end);
+    blocks(call, begin, end);
   }
   void scan(const Backward<float>& call, int64 begin, int64 end) const override {
-    with_tables(call, begin, end);
+    blocks(call, begin, end);
   }
-  // float64 is for checking rather than for speed: one kind of parameters halves its build.
   void scan(const Forward<double>& call, int64 begin, int64 end) const override {
-    blocks<true>(call, begin, end);
+    blocks(call, begin, end);
   }
   void scan(const Backward<double>& call, int64 begin, int64 end) const override {
-    blocks<true>(call, begin, end);
+    blocks(call, begin, end);
   }
 
  private:
   template <class Call>
-  static void with_tables(const Call& call, int64 begin, int64 end) {
-    if (call.tables) return blocks<true>(call, begin, end);
-    blocks<false>(call, begin, end);
-  }
-
-  template <bool kTables, template <class> class Call, class T>
-  static void blocks(const Call<T>& call, int64 begin, int64 end) {
-    const InlineFire<Surrogate, T> fire{call.surrogate_params, call.spiking};
+  static void blocks(const Call& call, int64 begin, int64 end) {
     for (int64 lane = begin; lane < end; lane += kLanes) {
-      const int count = static_cast<int>(end - lane < kLanes ? end - lane : kLanes);
-      scan_unit<Neuron, InlineFire<Surrogate, T>, kTables>(call, fire, lane, count);
+      scan_unit<U>(call, lane, static_cast<int>(end - lane < kLanes ? end - lane : kLanes));
     }
   }
 };
@@ -238,8 +283,9 @@ class CompiledUnit final : public Unit {
 }  // namespace snn::cpu::SNN_CPU_ISA
 
 // Makes a shared object of the one neuron, for the loaded library to take in.
-#define SNN_UNIT(Neuron, Surrogate)                                               \
+#define SNN_UNIT(Neuron, Surrogate, tables)                                       \
   extern "C" __attribute__((visibility("default"))) const snn::Unit* snn_unit() { \
-    static const snn::cpu::SNN_CPU_ISA::CompiledUnit<Neuron, Surrogate> unit;     \
+    using namespace snn::cpu::SNN_CPU_ISA;                                        \
+    static const CompiledUnit<UnitTraits<Neuron, Surrogate, tables>> unit;        \
     return &unit;                                                                 \
   }

@@ -229,18 +229,20 @@ class Printed:
         neuron: the C++ type of the neuron, in namespace snn.
         surrogate: the C++ type of the surrogate, in namespace snn.
         outputs: how many outputs the neuron has.
+        tables: which of its parameters are tensors, a bit for each.
     """
 
     title: str
     header: str
     neuron: str
     surrogate: str
-    outputs: int = 1
+    outputs: int
+    tables: int
 
     @property
     def name(self) -> str:
         """The name under which the operators know it."""
-        parts = "\0".join((self.header, self.neuron, self.surrogate))
+        parts = "\0".join((self.header, self.neuron, self.surrogate, str(self.tables)))
         return f"{self.title}-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
 
     def files(self, device_type: DeviceType) -> dict[str, str]:
@@ -256,7 +258,7 @@ class Printed:
             f"using Surrogate = {self.surrogate};",
             "}  // namespace snn",
             "",
-            "SNN_UNIT(snn::Neuron, snn::Surrogate)",
+            f"SNN_UNIT(snn::Neuron, snn::Surrogate, {self.tables:#x}u)",
             "",
         )
         return {"neuron.h": self.header, f"unit.{suffix}": "\n".join(lines)}

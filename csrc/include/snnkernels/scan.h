@@ -56,6 +56,7 @@ struct Unit {
   int states;
   int params;
   int outputs;
+  unsigned tables;  // a bit for each parameter: whether it is a table
 };
 
 template <class T>

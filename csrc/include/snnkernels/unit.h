@@ -14,15 +14,30 @@
 
 namespace snn {
 
-// Spikes, or the surrogate's primitive; no u is noted, so an adjoint computes it again.
+// What a surrogate gives forward: spikes, or its primitive.
+template <class Surrogate>
+struct Spiking : Surrogate {
+  template <class T, class P>
+  static SNN_HD T spike(T u, const P*) {
+    return heaviside(u);
+  }
+};
+template <class Surrogate>
+struct Smooth : Surrogate {
+  template <class T, class P>
+  static SNN_HD T spike(T u, const P* p) {
+    return Surrogate::primitive(u, p);
+  }
+};
+
+// What steps and adjoints are called with; no u is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
 struct InlineFire {
   const P* params;
-  bool spiking;
 
   template <class T>
   SNN_HD T spike(T u) const {
-    return spiking ? heaviside(u) : Surrogate::primitive(u, params);
+    return Surrogate::spike(u, params);
   }
   template <class T>
   SNN_HD T gradient(T u) const {
@@ -33,6 +48,11 @@ struct InlineFire {
     return compute();
   }
 };
+
+// Whether parameter i is a table, by a mask with a bit for each.
+constexpr bool is_table(unsigned tables, int i) {
+  return (tables >> i & 1u) != 0;
+}
 
 // A printed neuron, which has no options.
 template <class Printed>
