@@ -310,3 +310,10 @@ struct Operators {
 };
 
 }  // namespace snn
+
+// Each device's library takes in neurons that were compiled by themselves, under the given names.
+#define SNN_DEFINE_ADD_UNIT                                                                    \
+  extern "C" __attribute__((visibility("default"))) void snn_add_unit(const char* name,        \
+                                                                      const snn::Unit* unit) { \
+    snn::Neurons::get().add(name, unit);                                                       \
+  }

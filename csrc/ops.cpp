@@ -13,8 +13,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
 }
 
-// Takes in a neuron that was compiled by itself: the operators know it under the given name.
-extern "C" __attribute__((visibility("default"))) void snn_add_unit(const char* name,
-                                                                    const snn::Unit* unit) {
-  snn::Neurons::get().add(name, unit);
-}
+SNN_DEFINE_ADD_UNIT

@@ -101,7 +101,7 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     return codegen.print_surrogate(name, cls.traced()), f"printed::{name}"
 
 
-_kernels: dict[tuple[Any, ...], tuple[str, int]] = {}
+_kernels: dict[tuple[Any, ...], tuple[str, int] | Exception] = {}
 
 
 def kernel_for(
@@ -127,6 +127,8 @@ def kernel_for(
     if found is None:
         request = Request(neuron, options, tables, surrogate_key, spiking)
         found = _kernels[key] = _kernel(request, backend_name, device_type)
+    if isinstance(found, Exception):
+        raise found.with_traceback(None)
     return found
 
 
@@ -134,7 +136,7 @@ def kernel_for(
 kernel_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str, int]:
+def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str, int] | Exception:
     if backend.name_for(backend_name, device_type) == "torch":
         return "", 0
     from .build import BuildError
@@ -145,7 +147,7 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str,
         _load(cast("DeviceType", device_type), unit)
     except (BuildError, StepError) as error:
         if backend_name == "native":
-            raise
+            return error
         backend.warn_once(str(error))
         return "", 0
     return unit.name, unit.outputs

@@ -8,17 +8,6 @@
 
 namespace snn::cpu::SNN_CPU_ISA {
 
-// A neuron, its surrogate, and which of its parameters are tables: all that a unit fixes.
-template <class Neuron_, class Surrogate_, unsigned kTables_>
-struct UnitTraits {
-  using Neuron = Neuron_;
-  using Surrogate = Surrogate_;
-  static constexpr int kStates = Neuron::kStates;
-  static constexpr int kParams = Neuron::kParams;
-  static constexpr int kOutputs = Neuron::kOutputs;
-  static constexpr unsigned kTables = kTables_;
-};
-
 // The parameters of a block of lanes: a row for each table, a number for each other.
 template <class U, class T>
 struct UnitParams {
@@ -285,7 +274,7 @@ class CompiledUnit final : public Unit {
 // Makes a shared object of the one neuron, for the loaded library to take in.
 #define SNN_UNIT(Neuron, Surrogate, tables)                                       \
   extern "C" __attribute__((visibility("default"))) const snn::Unit* snn_unit() { \
-    using namespace snn::cpu::SNN_CPU_ISA;                                        \
-    static const CompiledUnit<UnitTraits<Neuron, Surrogate, tables>> unit;        \
+    using snn::cpu::SNN_CPU_ISA::CompiledUnit;                                    \
+    static const CompiledUnit<snn::UnitTraits<Neuron, Surrogate, tables>> unit;   \
     return &unit;                                                                 \
   }

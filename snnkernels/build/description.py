@@ -89,12 +89,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Library:
-    """One shared object: its units, and the torch libraries it links."""
+    """One shared object: its units, the torch libraries it links, and whose kernels it holds."""
 
     device_type: DeviceType
     csrc: Path
     units: tuple[Unit, ...]
     torch_libraries: tuple[str, ...]
+    owner: str = "snnkernels"
 
     @property
     def name(self) -> str:
@@ -248,7 +249,7 @@ class Printed:
     def files(self, device_type: DeviceType) -> dict[str, str]:
         """Return the sources to write: names and contents."""
         suffix = {"cpu": "cpp", "cuda": "cu"}[device_type]
-        driver = {"cpu": "cpu/scan_unit.h", "cuda": "cuda/scan_unit.cuh"}[device_type]
+        driver = {"cpu": "cpu/scan_unit.h", "cuda": "cuda/unit.cuh"}[device_type]
         lines = (
             '#include "neuron.h"',
             f'#include "{driver}"',
@@ -276,7 +277,7 @@ def printed_library(whole: Library, printed: Printed) -> Library:
     else:
         conversions = next(u for u in whole.units if u.source.name == "kernels_convert.cpp")
         units = [Unit(Path("unit.cpp"), (*conversions.flags, root)), conversions]
-    return replace(whole, units=tuple(units), torch_libraries=())
+    return replace(whole, units=tuple(units), torch_libraries=(), owner=printed.title)
 
 
 def sources_digest(csrc: Path, device_type: DeviceType) -> str:

@@ -101,20 +101,26 @@ def _sizes(name: str, count: int, comment: str) -> str:
 
 
 def _step(trace: NeuronTrace) -> list[str]:
-    results = [*trace.outputs, *trace.next_states]
+    kept = zip(trace.states, trace.next_states, strict=True)
+    changed = [None if after is before else after for before, after in kept]
+    results = [*trace.outputs, *changed]
     body = _Body([trace.x, *trace.states, *trace.params])
     body.read(trace.states, "state[{}]", results)
     body.read(trace.params, "p[{}]", results)
     body.compute(results)
     body.write(trace.outputs, "out[{}] = {};")
-    kept = zip(trace.states, trace.next_states, strict=True)
-    changed = [None if after is before else after for before, after in kept]
     body.write(changed, "state[{}] = {};")
+    used = "state[" in body.reads or any(after is not None for after in changed)
+    arguments = [
+        f"T*{' state' if used else ''}",
+        f"T{body.argument(trace.x, results)}",
+        f"const T*{' p' if 'p[' in body.reads else ''}",
+        f"const Fire&{' fire' if body.fires else ''}",
+        "T* out",
+    ]
     return [
         "  template <class T, class Fire>",
-        f"  static SNN_HD void step(T* state, T{body.argument(trace.x, results)}, "
-        f"const T*{' p' if 'p[' in body.reads else ''}, "
-        f"const Fire&{' fire' if body.fires else ''}, T* out) {{",
+        *_wrapped("  static SNN_HD void step(", arguments, ") {"),
         *body.lines,
         "  }",
     ]
@@ -141,10 +147,9 @@ def _adjoint(trace: NeuronTrace) -> list[str]:
         "T* grad_state",
         f"T*{' grad_p' if any(g is not None for g in trace.grad_params) else ''}",
     ]
-    opening = "  static SNN_HD T adjoint("
     return [
         "  template <class T, class Fire>",
-        *_wrapped(opening, arguments, ") {"),
+        *_wrapped("  static SNN_HD T adjoint(", arguments, ") {"),
         *body.lines,
         "  }",
     ]

@@ -50,7 +50,7 @@ struct InlineFire {
 };
 
 // Whether parameter i is a table, by a mask with a bit for each.
-constexpr bool is_table(unsigned tables, int i) {
+SNN_HD constexpr bool is_table(unsigned tables, int i) {
   return (tables >> i & 1u) != 0;
 }
 
@@ -84,6 +84,17 @@ struct WithReset : Neuron {
     return Neuron::template adjoint<Reset>(before, x, p, options, fire, grad_out[0], grad_state,
                                            grad_p);
   }
+};
+
+// A neuron, its surrogate, and which of its parameters are tables: all that a unit fixes.
+template <class Neuron_, class Surrogate_, unsigned kTables_>
+struct UnitTraits {
+  using Neuron = Neuron_;
+  using Surrogate = Surrogate_;
+  static constexpr int kStates = Neuron::kStates;
+  static constexpr int kParams = Neuron::kParams;
+  static constexpr int kOutputs = Neuron::kOutputs;
+  static constexpr unsigned kTables = kTables_;
 };
 
 }  // namespace snn
