@@ -34,6 +34,7 @@ class CompiledNode(Node):
     """
 
     step: ClassVar[Step]
+    arguments: ClassVar[inspect.Signature]
     key: ClassVar[str]
     states: ClassVar[dict[str, State | str]]
     defaults: ClassVar[dict[str, Any]]
@@ -41,7 +42,7 @@ class CompiledNode(Node):
     limits: ClassVar[dict[str, dict[str, float]]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = inspect.signature(type(self)).bind(*args, **kwargs)
+        given = self.arguments.bind(*args, **kwargs)
         given.apply_defaults()
         values = dict(given.arguments)
         super().__init__(**{name: values.pop(name) for name in _SHARED})
@@ -301,7 +302,6 @@ def define_neuron(
     *,
     name: str | None = None,
     limits: Mapping[str, Mapping[str, float]] | None = None,
-    base: type[CompiledNode] = CompiledNode,
 ) -> type[CompiledNode]:
     """:func:`compile_neuron` without the trace, which is then made at the first call."""
     params = dict(params or {})
@@ -309,14 +309,17 @@ def define_neuron(
     name = name or "".join(part.capitalize() for part in step.__name__.split("_")) + "Node"
     arguments = {**params, **_SHARED}
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = [inspect.Parameter(n, kind, default=d) for n, d in arguments.items()]
+    signature = inspect.Signature(
+        [inspect.Parameter(n, kind, default=d) for n, d in arguments.items()]
+    )
     cls: type[CompiledNode] = type(
         name,
-        (base,),
+        (CompiledNode,),
         {
             "__doc__": step.__doc__,
             "__module__": step.__module__,
-            "__signature__": inspect.Signature(signature),
+            "__signature__": signature,
+            "arguments": signature,
             "step": staticmethod(step),
             "key": f"{name}#{next(_numbers)}",
             "states": dict(states),

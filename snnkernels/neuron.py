@@ -4,8 +4,10 @@ In step mode "m" a neuron takes [T, B, ...] and runs all T steps in one kernel; 
 takes [B, ...] and advances one step. Either way its state carries over to the next call until
 ``reset()`` (``functional.reset_net(net)`` for a whole network).
 
-A neuron of your own subclasses :class:`BaseNode` and overrides ``neuronal_charge``, and if need be
-``neuronal_fire`` and ``neuronal_reset``; it then runs step by step in plain PyTorch.
+A neuron of your own is one step in PyTorch, with :func:`snnkernels.compile_neuron`, and gets its
+kernels from that. What is not a step on single numbers subclasses :class:`BaseNode` and overrides
+``neuronal_charge``, and if need be ``neuronal_fire`` and ``neuronal_reset``; it then runs step by
+step in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -20,17 +22,37 @@ from torch import Tensor, nn
 from . import _checks, backend, engine, functional, reference
 from ._node import Node, brief
 from .engine import Parameter
+from .zoo import (
+    ALIFNode,
+    CLIFNode,
+    EIFNode,
+    GLIFNode,
+    ILIFNode,
+    IzhikevichNode,
+    KLIFNode,
+    LINode,
+    QIFNode,
+)
 
 __all__ = [
+    "ALIFNode",
     "BaseNode",
+    "CLIFNode",
     "CubaLIFNode",
+    "EIFNode",
+    "GLIFNode",
     "IFNode",
+    "ILIFNode",
+    "IzhikevichNode",
+    "KLIFNode",
     "LIFNode",
+    "LINode",
     "MultiStepCubaLIFNode",
     "MultiStepIFNode",
     "MultiStepLIFNode",
     "MultiStepParametricLIFNode",
     "ParametricLIFNode",
+    "QIFNode",
 ]
 
 _EQUATIONS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")

@@ -57,10 +57,9 @@ class Graph:
         key = (op, *(a.index if isinstance(a, Value) else repr(float(a)) for a in args))
         if key in self._known:
             return self._known[key]
-        if self.backward:
-            simpler = self._simpler(op, args)
-            if simpler is not None:
-                return simpler
+        simpler = self._simpler(op, args) if self.backward else _same(op, args)
+        if simpler is not None:
+            return simpler
         uniform = all(a.uniform for a in args if isinstance(a, Value))
         value = Value(len(self.values), op, args, op in _MASKS, uniform, line=self.line)
         self.values.append(value)
@@ -122,6 +121,15 @@ class Graph:
         if b.uniform and not _is(a, 1.0):
             return self.make("mul", a, self.make("div", 1.0, b))
         return None
+
+
+def _same(op: str, args: tuple[Operand, ...]) -> Operand | None:
+    """What an operation leaves as it is, to the bit."""
+    if op == "mul" and _is(args[0], 1.0):
+        return args[1]
+    if op in ("mul", "div") and _is(args[1], 1.0):
+        return args[0]
+    return None
 
 
 def _is(operand: Operand, number: float) -> bool:
