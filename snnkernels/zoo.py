@@ -242,7 +242,7 @@ _GATES = ("alpha", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
 _GatedLIF: Any = define_neuron(_gated_lif, {"v": 0.0, "s": 0.0}, dict.fromkeys(_GATES, 0.5))
 
 
-class GLIFNode(_GatedLIF):  # type: ignore[misc]
+class GLIFNode(_GatedLIF):
     """Gated LIF: learnt gates mix two kinds each of leak, of input and of reset.
 
     H = (1 - alpha (1 - tau)) (1 - gamma S-) V - (1 - alpha) l - (1 - gamma) V_sub S-
