@@ -335,6 +335,8 @@ class Lanes:
         """
         if p.numel() == 1:
             return p.reshape(1), 1
+        if p.dim() == 1 and self.in_order and p.shape[0] == self.shape[-1]:
+            return p, 1  # as below, without views for autograd to walk back through
         rank = len(self.order)
         aligned = p.reshape(*[1] * (rank - p.dim()), *p.shape)
         ordered = aligned if self.in_order else aligned.permute(self.order)
