@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from . import surrogate
 
-_surrogate: Callable[[Tensor], Tensor] | None = None
+_in_use = threading.local()
 
 
 def spike(u: Tensor) -> Tensor:
@@ -18,17 +19,16 @@ def spike(u: Tensor) -> Tensor:
     Inside a neuron of :func:`snnkernels.compile_neuron` that is the node's ``surrogate_function``;
     elsewhere it is ``surrogate.Sigmoid()``.
     """
-    if _surrogate is None:
-        return surrogate.Sigmoid()(u)
-    return _surrogate(u)
+    function = getattr(_in_use, "surrogate", None)
+    return surrogate.Sigmoid()(u) if function is None else function(u)
 
 
 @contextmanager
 def with_surrogate(function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Let ``spike`` be ``function`` for a while."""
-    global _surrogate
-    before, _surrogate = _surrogate, function
+    before = getattr(_in_use, "surrogate", None)
+    _in_use.surrogate = function
     try:
         yield
     finally:
-        _surrogate = before
+        _in_use.surrogate = before

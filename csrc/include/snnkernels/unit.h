@@ -33,7 +33,12 @@ struct Smooth : Surrogate {
 // What steps and adjoints are called with; no u is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
 struct InlineFire {
-  const P* params;
+  P params[kMaxSurrogateParams];  // a copy, which no store can alias
+
+  SNN_HD explicit InlineFire(const P* values) {
+    SNN_UNROLL
+    for (int i = 0; i < kMaxSurrogateParams; ++i) params[i] = values[i];
+  }
 
   template <class T>
   SNN_HD T spike(T u) const {
