@@ -8,6 +8,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -21,24 +23,40 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 struct NeuronLine {
-  const char* name;
   NeuronId id;
-  int states;
-  int params;
+  Unit sizes;
+  const Unit* unit;
 };
 
-inline const NeuronLine& find_neuron(const std::string& name) {
-  static const NeuronLine lines[] = {
-#define SNN_LINE(Name, states, params) {#Name, NeuronId::Name, Name::kStates, Name::kParams},
+// Every neuron by its name: those of the registry, and the units that join later.
+class Neurons {
+ public:
+  static Neurons& get() {
+    static Neurons neurons;
+    return neurons;
+  }
+
+  void add(const char* name, const Unit* unit) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lines_.insert_or_assign(name, NeuronLine{NeuronId{}, *unit, unit});
+  }
+
+  NeuronLine find(const std::string& name) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = lines_.find(name);
+    STD_TORCH_CHECK(found != lines_.end(), "neuron: no kernel is called '", name, "'");
+    return found->second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, NeuronLine> lines_ = {
+#define SNN_LINE(Name, states, params) \
+  {#Name, NeuronLine{NeuronId::Name, Unit{Name::kStates, Name::kParams, 1, 0}, nullptr}},
       SNN_FOR_EACH_NEURON(SNN_LINE)
 #undef SNN_LINE
   };
-  for (const auto& line : lines) {
-    if (name == line.name) return line;
-  }
-  STD_TORCH_CHECK(false, "neuron: no kernel is called '", name, "'");
-  return lines[0];
-}
+};
 
 inline SurrogateId find_surrogate(const std::string& name) {
   static const std::pair<const char*, SurrogateId> lines[] = {
@@ -92,12 +110,13 @@ inline void check_device(const char* name, const Tensor& tensor, const Tensor& x
   STD_TORCH_CHECK(tensor.device() == x.device(), name, ": expected the device of x");
 }
 
-// [T, L] with stride 1 over the lanes, like x.
-inline void check_sequence(const char* name, const Tensor& sequence, const Tensor& x) {
+// [T, L] with stride 1 over the lanes, like x; [O T, L] if there are several of them.
+inline void check_sequence(const char* name, const Tensor& sequence, const Tensor& x,
+                           int64_t count = 1) {
   STD_TORCH_CHECK(sequence.dim() == 2, name, ": expected [T, L], got ", sequence.dim(),
                   " dimensions");
-  STD_TORCH_CHECK(sequence.size(0) == x.size(0) && sequence.size(1) == x.size(1), name,
-                  ": expected the shape of x, [", x.size(0), ", ", x.size(1), "], got [",
+  STD_TORCH_CHECK(sequence.size(0) == count * x.size(0) && sequence.size(1) == x.size(1), name,
+                  ": expected shape [", count * x.size(0), ", ", x.size(1), "], got [",
                   sequence.size(0), ", ", sequence.size(1), "]");
   STD_TORCH_CHECK(sequence.size(1) <= 1 || sequence.size(0) == 0 || sequence.stride(1) == 1, name,
                   ": expected stride 1 over the lanes, got ", sequence.stride(1));
@@ -150,6 +169,7 @@ struct Settings {
   bool detach_reset;
   bool decay_input;
   bool spiking;
+  int64_t outputs;
 };
 
 // Powers of two have one, as long as it is a normal number.
@@ -161,28 +181,32 @@ bool has_exact_inverse(const Parameter<T>& p) {
 
 template <class T>
 void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
-  const NeuronLine& line = find_neuron(s.neuron);
+  const NeuronLine line = Neurons::get().find(s.neuron);
+  const Unit& sizes = line.sizes;
   const int64_t lanes = x.size(1);
   check_sequence("x", x, x);
-  STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == line.states, "initial: expected ",
-                  line.states, " numbers, got ", s.initial.size());
-  const auto params = static_cast<size_t>(line.params);
+  STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == sizes.states, "initial: expected ",
+                  sizes.states, " numbers, got ", s.initial.size());
+  const auto params = static_cast<size_t>(sizes.params);
   STD_TORCH_CHECK(
       s.values.size() == params && s.table_size.size() == params && s.table_inner.size() == params,
       "values, table_size, table_inner: expected ", params, " entries each, got ", s.values.size(),
       ", ", s.table_size.size(), " and ", s.table_inner.size());
-  STD_TORCH_CHECK(s.surrogate_values.size() <= kSurrogateParams,
-                  "surrogate_values: expected at most ", kSurrogateParams);
-  if (states) check_array<T>("states", *states, x, {line.states, lanes});
+  STD_TORCH_CHECK(s.surrogate_values.size() <= kMaxSurrogateParams,
+                  "surrogate_values: expected at most ", kMaxSurrogateParams);
+  STD_TORCH_CHECK(s.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
+                  s.outputs);
+  if (states) check_array<T>("states", *states, x, {sizes.states, lanes});
 
   call.neuron = line.id;
+  call.unit = line.unit;
   call.element = element_of(x);
   call.hard_reset = s.hard_reset;
   call.spiking = s.spiking;
   call.tables = s.tables.has_value();
   call.options = Options{s.detach_reset, s.decay_input, false};
-  call.surrogate = find_surrogate(s.surrogate);
-  for (int i = 0; i < kSurrogateParams; ++i) {
+  if (!line.unit) call.surrogate = find_surrogate(s.surrogate);
+  for (int i = 0; i < kMaxSurrogateParams; ++i) {
     const bool given = i < static_cast<int>(s.surrogate_values.size());
     call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_values[i]) : T(0);
   }
@@ -191,11 +215,13 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.x = x.const_data_ptr();
   call.x_stride = x.stride(0);
   call.states = pointer<T>(states);
-  for (int i = 0; i < line.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
+  for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
   int64_t offset = 0;
-  for (int i = 0; i < line.params; ++i) {
+  for (int i = 0; i < sizes.params; ++i) {
     const int64_t size = s.table_size[i], inner = s.table_inner[i];
     call.params[i] = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
+    STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "table_size: '",
+                    s.neuron, "' was compiled for another choice of tables");
     if (size == 0) continue;
     STD_TORCH_CHECK(s.tables, "tables: expected a tensor where table_size is not 0");
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
@@ -219,7 +245,7 @@ ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
   const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
-  Tensor spikes = Driver::empty(x, {steps, lanes}, x.scalar_type());
+  Tensor spikes = Driver::empty(x, {s.outputs * steps, lanes}, x.scalar_type());
   Tensor v_seq = Driver::empty(x, {store_v ? steps : 0, lanes}, x.scalar_type());
   Tensor final_states = Driver::empty(x, {count, lanes}, scalar_type<T>());
   Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
@@ -244,7 +270,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
   check_array<T>("checkpoints", checkpoints, x,
                  {checkpoint_count(steps, Driver::kChunk) * count * lanes});
-  if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x);
+  if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, x, {count, lanes});
   Tensor grad_x = Driver::empty(x, {steps, lanes}, x.scalar_type());
@@ -259,7 +285,9 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_x = grad_x.mutable_data_ptr();
   call.grad_initial = static_cast<T*>(grad_initial.mutable_data_ptr());
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
-  for (int64_t i = 0; i < rows; ++i) call.grad_params[i] = sums + i * lanes;
+  for (int64_t i = 0; i < rows; ++i) {
+    if (s.table_size[i] > 0 || !call.unit) call.grad_params[i] = sums + i * lanes;
+  }
   if (lanes > 0) Driver::launch(call, x);
   return {grad_x, grad_initial, grad_params};
 }
@@ -274,11 +302,11 @@ struct Operators {
                                      std::vector<int64_t> table_inner, std::string surrogate,
                                      std::vector<double> surrogate_values, bool hard_reset,
                                      bool detach_reset, bool decay_input, bool spiking,
-                                     int64_t chunk, bool store_v, bool keep) {
+                                     int64_t chunk, int64_t outputs, bool store_v, bool keep) {
     check_chunk(chunk);
-    const Settings s{neuron,     initial,      values,      tables,
-                     table_size, table_inner,  surrogate,   surrogate_values,
-                     hard_reset, detach_reset, decay_input, spiking};
+    const Settings s{neuron,      initial,   values,           tables,     table_size,
+                     table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
+                     decay_input, spiking,   outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_forward<double, Driver>(x, states, s, store_v, keep)
                : run_forward<float, Driver>(x, states, s, store_v, keep);
@@ -291,11 +319,11 @@ struct Operators {
       std::optional<Tensor> tables, std::vector<int64_t> table_size,
       std::vector<int64_t> table_inner, std::string surrogate, std::vector<double> surrogate_values,
       bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int64_t chunk,
-      bool table_grads) {
+      int64_t outputs, bool table_grads) {
     check_chunk(chunk);
-    const Settings s{neuron,     initial,      values,      tables,
-                     table_size, table_inner,  surrogate,   surrogate_values,
-                     hard_reset, detach_reset, decay_input, spiking};
+    const Settings s{neuron,      initial,   values,           tables,     table_size,
+                     table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
+                     decay_input, spiking,   outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
                                               grad_states, s, table_grads)
@@ -310,3 +338,10 @@ struct Operators {
 };
 
 }  // namespace snn
+
+// Each device's library takes in neurons that were compiled by themselves, under the given names.
+#define SNN_DEFINE_ADD_UNIT                                                                    \
+  extern "C" __attribute__((visibility("default"))) void snn_add_unit(const char* name,        \
+                                                                      const snn::Unit* unit) { \
+    snn::Neurons::get().add(name, unit);                                                       \
+  }

@@ -31,3 +31,5 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
   snn::implement_spikes<snn::cpu::SpikeDriver>(m);
 }
+
+SNN_DEFINE_ADD_UNIT

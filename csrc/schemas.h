@@ -11,13 +11,13 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
       "float[] surrogate_values, "
       "bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int chunk, "
-      "bool store_v, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
+      "int outputs, bool store_v, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "scan_backward(str neuron, Tensor x, Tensor? states, Tensor checkpoints, "
       "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, float[] initial, "
       "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
       "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
-      "bool spiking, int chunk, bool table_grads) -> (Tensor, Tensor, Tensor)");
+      "bool spiking, int chunk, int outputs, bool table_grads) -> (Tensor, Tensor, Tensor)");
   m.def("limit_cpu_cache(int bytes) -> int");
   m.def("cpu_cache_bytes() -> int");
   m.def("poisson_encode(Tensor x, Tensor keys, ScalarType dtype) -> Tensor");

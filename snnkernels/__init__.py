@@ -1,8 +1,21 @@
 """Fused spiking neurons for PyTorch: charge, fire and reset of all time steps in one kernel."""
 
 from . import encoding, functional, neuron, reference, surrogate
+from ._firing import spike
 from .backend import FallbackWarning
+from .codegen import StepError
+from .compiled import compile_neuron
 
 __version__ = "0.1.0"
 
-__all__ = ["FallbackWarning", "encoding", "functional", "neuron", "reference", "surrogate"]
+__all__ = [
+    "FallbackWarning",
+    "StepError",
+    "compile_neuron",
+    "encoding",
+    "functional",
+    "neuron",
+    "reference",
+    "spike",
+    "surrogate",
+]

@@ -133,7 +133,7 @@ def broadcast(name: str, value: Tensor, shape: torch.Size) -> Tensor:
     """
     if value.numel() == 1:
         return value.reshape(())
-    if value.dim() == 1 and len(shape) > 1:
+    if value.dim() == 1 and len(shape) > 2:
         aligned = value.reshape(-1, *[1] * (len(shape) - 2))
     else:
         aligned = value

@@ -70,6 +70,20 @@ def _native(device_type: DeviceType, *, fall_back: bool) -> Choice:
     return Choice("native", f"{library.path} ({library.origin})")
 
 
+_warned: set[str] = set()
+
+
+def warn_once(reason: str) -> None:
+    """Say that a call runs on the reference path, the first time for each reason."""
+    if reason not in _warned:
+        _warned.add(reason)
+        warnings.warn(
+            f"snnkernels runs on the plain-PyTorch reference: {reason}",
+            FallbackWarning,
+            stacklevel=2,
+        )
+
+
 _settled: dict[tuple[str, str], str] = {}
 
 

@@ -5,14 +5,14 @@ Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, ops, reference, spike_storage, surrogate
+from . import _checks, backend, ops, reference, spike_storage, surrogate, units
 from ._layout import is_dense, slowest_first
 
 Parameter = float | Tensor
@@ -44,83 +44,112 @@ def run(
         ``store_v_seq``), and the states after the last step, each [B, ...].
     """
     _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    surrogate_name = check_surrogate(surrogate_function)
+    check_surrogate(surrogate_function)
     _checks.boolean("detach_reset", detach_reset)
     _checks.boolean("decay_input", decay_input)
-    step_shape = x_seq.shape[1:]
-    wide = _checks.compute_dtype(x_seq.dtype)
     if v_reset is not None:
         params = {**params, "v_reset": v_reset}
-    params = {name: _parameter(name, p, x_seq, step_shape, wide) for name, p in params.items()}
-    names = reference.NEURONS[neuron].states
-    states = tuple(
-        float(s) if _checks.is_number(s) else _checks.state(name, s, x_seq, step_shape, wide)
-        for name, s in zip(names, states, strict=True)
-    )
-    chosen = choose(backend_name, x_seq.device.type, surrogate_name, surrogate_function)
-    call = _run_reference if chosen == "torch" else _run_native
-    outcome = call(
-        neuron, x_seq, states, params, surrogate_function, decay_input, detach_reset, store_v_seq
-    )
-    if surrogate_name is not None and surrogate_function.spiking:
+    params = checked_parameters(params, x_seq)
+    states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
+    kernel = _kernel_name(neuron, params, surrogate_function, backend_name, x_seq.device.type)
+    options = surrogate_function, decay_input, detach_reset, store_v_seq
+    if kernel:
+        outcome = _run_native(kernel, neuron, x_seq, states, params, *options)
+    else:
+        outcome = _run_reference(neuron, x_seq, states, params, *options)
+    if isinstance(surrogate_function, surrogate.SurrogateFunction) and surrogate_function.spiking:
         spike_storage.mark(outcome[0])
     return outcome
 
 
-def check_surrogate(surrogate_function: object) -> str | None:
-    """The kernels' name of a surrogate, or None for a user's own.
+def check_surrogate(surrogate_function: object) -> None:
+    """Refuse what is not a surrogate at all.
 
     Raises:
-        TypeError: if it is not a surrogate at all.
+        TypeError: naming the argument.
     """
     if isinstance(surrogate_function, type) or not callable(surrogate_function):
         raise TypeError(
             "surrogate_function must be an instance such as surrogate.ATan() or another callable "
             f"module from tensor to tensor, got {_checks.describe(surrogate_function)}"
         )
-    return surrogate.BUILT_IN.get(type(surrogate_function))  # type: ignore[arg-type]
 
 
-def choose(
-    backend_name: str,
-    device_type: str,
-    surrogate_name: str | None,
-    surrogate_function: object,
-) -> str:
-    if surrogate_name is not None:
-        return backend.name_for(backend_name, device_type)
+def has_kernel(
+    surrogate_function: nn.Module, backend_name: str
+) -> TypeGuard[surrogate.SurrogateFunction]:
+    """Whether kernels can be had with a surrogate; warns once where auto falls back for it.
+
+    Raises:
+        ValueError: if they can't, and native was asked for by name.
+    """
+    if isinstance(surrogate_function, surrogate.SurrogateFunction):
+        return True
     kind = type(surrogate_function).__name__
     if backend.check(backend_name) == "native":
         raise ValueError(
             f"backend='native' has no kernel for the surrogate {kind}; "
-            "use backend='auto' or 'torch', or one of the surrogates in snnkernels.surrogate"
+            "use backend='auto' or 'torch', write it with surrogate.custom, or take one of the "
+            "surrogates in snnkernels.surrogate"
         )
     if backend_name == "auto":
-        warn_once(f"the surrogate {kind} has no kernel; built-in surrogates keep the fused path")
-    return "torch"
-
-
-_warned: set[str] = set()
-
-
-def warn_once(reason: str) -> None:
-    """Say that a call runs on the reference path, the first time for each reason."""
-    if reason not in _warned:
-        _warned.add(reason)
-        warnings.warn(
-            f"snnkernels runs on the plain-PyTorch reference: {reason}",
-            backend.FallbackWarning,
-            stacklevel=2,
+        backend.warn_once(
+            f"the surrogate {kind} has no kernel; those of snnkernels.surrogate and "
+            "surrogate.custom keep the fused path"
         )
+    return False
 
 
-def _parameter(
-    name: str, value: Parameter, x: Tensor, step_shape: torch.Size, dtype: torch.dtype
-) -> Parameter:
+def _kernel_name(
+    neuron: str,
+    params: Mapping[str, Parameter],
+    surrogate_function: nn.Module,
+    backend_name: str,
+    device: str,
+) -> str:
+    """The kernel that runs a call; empty for the reference."""
+    if type(surrogate_function) in surrogate.BUILT_IN:
+        return neuron if backend.name_for(backend_name, device) == "native" else ""
+    if not has_kernel(surrogate_function, backend_name):
+        return ""
+    return units.kernel_for(
+        neuron,
+        (("hard_reset", "v_reset" in params),),
+        tuple(isinstance(params.get(n), Tensor) for n in kernel_parameters(neuron)),
+        surrogate_function.key,
+        surrogate_function.spiking,
+        backend_name,
+        device,
+    )[0]
+
+
+def kernel_parameters(neuron: str) -> tuple[str, ...]:
+    """The parameters of a neuron of ``reference.NEURONS`` in the kernels' order."""
+    return *reference.NEURONS[neuron].params, "v_threshold", "v_reset"
+
+
+def checked_parameters(params: Mapping[str, Parameter], x_seq: Tensor) -> dict[str, Parameter]:
+    """Parameters that fit an input [T, B, ...], tensors reshaped to broadcast over [B, ...]."""
+    return {name: _parameter(name, p, x_seq) for name, p in params.items()}
+
+
+def _parameter(name: str, value: Parameter, x_seq: Tensor) -> Parameter:
     if not isinstance(value, Tensor):
         return _checks.number(name, value)
-    _checks.same_device(name, value, x)
-    return _checks.widen(name, _checks.broadcast(name, value, step_shape), dtype)
+    _checks.same_device(name, value, x_seq)
+    aligned = _checks.broadcast(name, value, x_seq.shape[1:])
+    return _checks.widen(name, aligned, _checks.compute_dtype(x_seq.dtype))
+
+
+def checked_states(
+    names: Sequence[str], states: Sequence[State], x_seq: Tensor
+) -> tuple[State, ...]:
+    """Carried states that fit an input [T, B, ...]: numbers, or tensors [B, ...]."""
+    shape, wide = x_seq.shape[1:], _checks.compute_dtype(x_seq.dtype)
+    return tuple(
+        float(s) if _checks.is_number(s) else _checks.state(name, s, x_seq, shape, wide)
+        for name, s in zip(names, states, strict=True)
+    )
 
 
 def on_device(params: dict[str, Parameter], x: Tensor) -> dict[str, Tensor]:
@@ -161,6 +190,7 @@ def _run_reference(
 
 
 def _run_native(
+    kernel: str,
     neuron: str,
     x_seq: Tensor,
     states: Sequence[State],
@@ -171,18 +201,50 @@ def _run_native(
     store_v_seq: bool,
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     assert isinstance(surrogate_function, surrogate.SurrogateFunction)
+    (spikes,), v_seq, after = scan(
+        kernel,
+        x_seq,
+        states,
+        [params.get(n, 0.0) for n in kernel_parameters(neuron)],
+        surrogate_function,
+        hard_reset="v_reset" in params,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+        store_v_seq=store_v_seq,
+    )
+    return spikes, v_seq, after
+
+
+def scan(
+    kernel: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: Sequence[Parameter],
+    surrogate_function: surrogate.SurrogateFunction,
+    *,
+    outputs: int = 1,
+    hard_reset: bool = False,
+    decay_input: bool = False,
+    detach_reset: bool = False,
+    store_v_seq: bool = False,
+) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
+    """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
+
+    Returns:
+        The neuron's outputs, each [T, B, ...], the first state after each step (None unless
+        ``store_v_seq``), and the states after the last step, each [B, ...].
+    """
     lanes = Lanes(x_seq)
     x = lanes.flatten_sequence(x_seq)
     initial, state_lanes = _initial(states, lanes, x)
-    names = (*reference.NEURONS[neuron].params, "v_threshold", "v_reset")
-    values, tables, size, inner = _tables([params.get(n, 0.0) for n in names], lanes)
+    values, tables, size, inner = _tables(params, lanes)
     keep = torch.is_grad_enabled() and (
         x.requires_grad
         or (state_lanes is not None and state_lanes.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, final, _ = ops.scan_forward(
-        neuron,
+        kernel,
         x,
         state_lanes,
         initial,
@@ -192,16 +254,18 @@ def _run_native(
         inner,
         type(surrogate_function).__name__,
         surrogate_function.values,
-        "v_reset" in params,
+        hard_reset,
         detach_reset,
         decay_input,
         surrogate_function.spiking,
         ops.chunk_length(x.device.type),
+        outputs,
         store_v_seq,
         keep,
     )
+    split = (spikes,) if outputs == 1 else spikes.view(outputs, *x.shape).unbind()
     return (
-        lanes.restore(spikes),
+        tuple(map(lanes.restore, split)),
         lanes.restore(v_seq) if store_v_seq else None,
         tuple(lanes.restore(final[k]) for k in range(len(states))),
     )
@@ -256,6 +320,8 @@ class Lanes:
         """
         if p.numel() == 1:
             return p.reshape(1), 1
+        if p.dim() == 1 and self.in_order and p.shape[0] == self.shape[-1]:
+            return p, 1  # as below, without views for autograd to walk back through
         rank = len(self.order)
         aligned = p.reshape(*[1] * (rank - p.dim()), *p.shape)
         ordered = aligned if self.in_order else aligned.permute(self.order)

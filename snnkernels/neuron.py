@@ -4,39 +4,61 @@ In step mode "m" a neuron takes [T, B, ...] and runs all T steps in one kernel; 
 takes [B, ...] and advances one step. Either way its state carries over to the next call until
 ``reset()`` (``functional.reset_net(net)`` for a whole network).
 
-A neuron of your own subclasses :class:`BaseNode` and overrides ``neuronal_charge``, and if need be
-``neuronal_fire`` and ``neuronal_reset``; it then runs step by step in plain PyTorch.
+A neuron of your own is one step in PyTorch, with :func:`snnkernels.compile_neuron`, and gets its
+kernels from that. What is not a step on single numbers subclasses :class:`BaseNode` and overrides
+``neuronal_charge``, and if need be ``neuronal_fire`` and ``neuronal_reset``; it then runs step by
+step in plain PyTorch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from . import _checks, engine, functional, reference, surrogate
-from .backend import check as _check_backend
+from . import _checks, backend, engine, functional, reference
+from ._node import Node, brief
 from .engine import Parameter
+from .zoo import (
+    ALIFNode,
+    CLIFNode,
+    EIFNode,
+    GLIFNode,
+    ILIFNode,
+    IzhikevichNode,
+    KLIFNode,
+    LINode,
+    QIFNode,
+)
 
 __all__ = [
+    "ALIFNode",
     "BaseNode",
+    "CLIFNode",
     "CubaLIFNode",
+    "EIFNode",
+    "GLIFNode",
     "IFNode",
+    "ILIFNode",
+    "IzhikevichNode",
+    "KLIFNode",
     "LIFNode",
+    "LINode",
     "MultiStepCubaLIFNode",
     "MultiStepIFNode",
     "MultiStepLIFNode",
     "MultiStepParametricLIFNode",
     "ParametricLIFNode",
+    "QIFNode",
 ]
 
 _EQUATIONS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
 
-class BaseNode(nn.Module):
+class BaseNode(Node):
     """A spiking neuron: charge, fire, reset, and the state in between.
 
     Args:
@@ -60,11 +82,11 @@ class BaseNode(nn.Module):
 
     _kernel_fits: ClassVar[bool] = False
 
+    monitored = ("v", "h", "s")
+
     v: Tensor | Any
-    v_seq: Tensor | None
     v_threshold: Parameter
     v_reset: Parameter | None
-    surrogate_function: nn.Module
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A kernel fits a class that names one and overrides none of the equations."""
@@ -84,66 +106,21 @@ class BaseNode(nn.Module):
         store_v_seq: bool = False,
         monitor_state: bool = False,
     ) -> None:
-        super().__init__()
-        if surrogate_function is None:
-            surrogate_function = surrogate.Sigmoid()
-        engine.check_surrogate(surrogate_function)
-        self._initial_memories: dict[str, Any] = {}
+        super().__init__(surrogate_function, step_mode, backend, store_v_seq, monitor_state)
         self._set_parameter("v_threshold", v_threshold)
         if v_reset is None:
             self.v_reset = None
         else:
             self._set_parameter("v_reset", v_reset)
-        self.surrogate_function = surrogate_function
         self.detach_reset = _checks.boolean("detach_reset", detach_reset)
-        self.step_mode = step_mode
-        self.backend = backend
-        self.store_v_seq = _checks.boolean("store_v_seq", store_v_seq)
-        self.monitor_state = _checks.boolean("monitor_state", monitor_state)
         for name in self._state_names():
             self.register_memory(name, 0.0)
         self.reset()
 
-    def _set_parameter(self, name: str, value: Parameter, **limits: float) -> None:
-        """Keep a number as an attribute, an nn.Parameter as one, another tensor as a buffer."""
-        if isinstance(value, nn.Parameter):
-            self.register_parameter(name, value)
-        elif isinstance(value, Tensor):
-            self.register_buffer(name, value)
-        else:
-            setattr(self, name, _checks.number(name, value, **limits))
-
-    @property
-    def step_mode(self) -> str:
-        return self._step_mode
-
-    @step_mode.setter
-    def step_mode(self, value: str) -> None:
-        self._step_mode = _checks.choice("step_mode", value, ("s", "m"))
-
-    @property
-    def backend(self) -> str:
-        return self._backend
-
-    @backend.setter
-    def backend(self, value: str) -> None:
-        self._backend = _check_backend(value)
-
-    def register_memory(self, name: str, value: Any) -> None:
-        """Add an attribute that belongs to the state: ``reset()`` puts it back to ``value``.
-
-        Tensors in it move with ``.to()``, and are detached by ``detach()``, copies and pickles.
-        """
-        self._initial_memories[name] = value
-        setattr(self, name, value)
-
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
-        for name, value in self._initial_memories.items():
-            setattr(self, name, value)
+        super().reset()
         self.v = self._rest()
-        self.v_seq = None
-        self.monitor: dict[str, list[Any]] = {"v": [], "h": [], "s": []}
 
     def _rest(self) -> float | None:
         """``v`` before the first call; None stands for a ``v_reset`` that is a tensor."""
@@ -160,30 +137,6 @@ class BaseNode(nn.Module):
     def _set_states(self, values: Sequence[Tensor]) -> None:
         for name, value in zip(self._state_names(), values, strict=True):
             setattr(self, name, value)
-
-    def detach(self) -> None:
-        """Cut the carried states off their history, for truncated backpropagation through time."""
-        for name in self._initial_memories:
-            setattr(self, name, _detached(getattr(self, name)))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BaseNode:
-        super()._apply(fn, recurse)
-        for name in self._initial_memories:
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                moved = fn(value)
-                setattr(self, name, moved.to(_checks.compute_dtype(moved.dtype)))
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles see: carried states without their history."""
-        detached = {name: _detached(getattr(self, name)) for name in self._initial_memories}
-        return {**self.__dict__, **detached, "v_seq": _detached(self.v_seq)}
-
-    def _replicate_for_data_parallel(self) -> BaseNode:
-        replica = super()._replicate_for_data_parallel()
-        replica.monitor = {key: list(values) for key, values in self.monitor.items()}
-        return replica
 
     def neuronal_charge(self, x: Tensor) -> None:
         """Charge: bring ``self.v`` from V to H, given the input x [B, ...] of one step."""
@@ -226,12 +179,10 @@ class BaseNode(nn.Module):
             TypeError: if ``x`` is not a floating-point tensor.
             ValueError: if its rank, device or shape does not fit.
         """
-        multi = self.step_mode == "m"
-        leading, rank = ("[T, B, ...]", 2) if multi else ("[B, ...]", 1)
-        _checks.sequence("x_seq" if multi else "x", x, leading=leading, minimum_rank=rank)
+        x_seq = self._sequence_of(x)
         run = self._run_kernel if self._kernel_fits else self._run_equations
-        out = run(x if multi else x.unsqueeze(0))
-        return out if multi else out.squeeze(0)
+        out = run(x_seq)
+        return out if self.step_mode == "m" else out.squeeze(0)
 
     def _run_equations(self, x_seq: Tensor) -> Tensor:
         if self.backend == "native":
@@ -240,7 +191,7 @@ class BaseNode(nn.Module):
                 "equations; use backend='auto' or 'torch'"
             )
         if self.backend == "auto":
-            engine.warn_once(f"{type(self).__name__} defines its own equations, without a kernel")
+            backend.warn_once(f"{type(self).__name__} defines its own equations, without a kernel")
         spikes, potentials = [], []
         for x in x_seq:
             spikes.append(self.single_step_forward(x))
@@ -304,27 +255,11 @@ class BaseNode(nn.Module):
             self._record("v", states[0])
             self._record("s", spike)
 
-    def _record(self, key: str, value: Tensor) -> None:
-        value = value.detach()
-        if value.dtype == torch.bfloat16:
-            value = value.float()
-        self.monitor[key].append(value.cpu().numpy().copy())
-
     def extra_repr(self) -> str:
         names = (*self._shown, "v_threshold", "v_reset", "detach_reset", "step_mode", "backend")
-        return ", ".join(f"{name}={_brief(getattr(self, name))}" for name in names)
+        return ", ".join(f"{name}={brief(getattr(self, name))}" for name in names)
 
     _shown: ClassVar[tuple[str, ...]] = ()
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, Tensor) and value.numel() > 1:
-        return f"tensor{tuple(value.shape)}"
-    return f"{value.item():g}" if isinstance(value, Tensor) else repr(value)
 
 
 def _as_tensor(state: float | Tensor | None, v_reset: Parameter | None, x: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ def _fake_forward(
     decay_input: bool,
     spiking: bool,
     chunk: int,
+    outputs: int,
     store_v: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -93,7 +94,7 @@ def _fake_forward(
     wide = _checks.compute_dtype(x.dtype)
     count = checkpoint_count(steps, chunk) if keep else 0
     return (
-        x.new_empty(steps, lanes),
+        x.new_empty(outputs * steps, lanes),
         x.new_empty(steps if store_v else 0, lanes),
         x.new_empty(len(initial), lanes, dtype=wide),
         x.new_empty(count * len(initial) * lanes, dtype=wide),
@@ -120,6 +121,7 @@ def _fake_backward(
     decay_input: bool,
     spiking: bool,
     chunk: int,
+    outputs: int,
     table_grads: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     steps, lanes = x.shape

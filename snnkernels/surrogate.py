@@ -7,19 +7,27 @@ is the primitive of that gradient instead, a smooth function.
 The formulas here are plain PyTorch and serve as the reference for the kernels, which hold their own
 (``csrc/include/snnkernels/surrogates.h``) under the same names.
 
-A surrogate of your own is a ``torch.autograd.Function`` wrapped in a module, or a subclass of
-:class:`SurrogateFunction`; neurons that use it run on the reference path.
+A surrogate of your own is made by :func:`custom`, or is a subclass of :class:`SurrogateFunction`;
+kernels are compiled with it. Any other module from tensor to tensor, such as one around a
+``torch.autograd.Function``, runs on the reference path.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
 from . import _checks
+
+if TYPE_CHECKING:
+    from .codegen import SurrogateTrace
 
 __all__ = [
     "ATan",
@@ -41,6 +49,7 @@ __all__ = [
     "SquarewaveFourierSeries",
     "SuperSpike",
     "SurrogateFunction",
+    "custom",
     "heaviside",
 ]
 
@@ -48,6 +57,11 @@ __all__ = [
 def heaviside(x: Tensor) -> Tensor:
     """1 where ``x >= 0``, else 0 (NaN gives 0), in the shape and dtype of ``x``."""
     return (x >= 0).to(x)
+
+
+CLASSES: WeakValueDictionary[str, type[SurrogateFunction]] = WeakValueDictionary()
+"""Every surrogate class by its key: the name of a built-in one, else a name and a number."""
+_numbers = itertools.count()
 
 
 class SurrogateFunction(nn.Module):
@@ -60,11 +74,29 @@ class SurrogateFunction(nn.Module):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    key: ClassVar[str]
+    """What the class is known by in :data:`CLASSES`."""
     _spike: ClassVar[type[torch.autograd.Function]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._spike = _spike_function(cls)
+        built_in = cls.__module__ == __name__ and "<locals>" not in cls.__qualname__
+        cls.key = cls.__name__ if built_in else f"{cls.__name__}#{next(_numbers)}"
+        CLASSES[cls.key] = cls
+
+    @classmethod
+    def traced(cls) -> SurrogateTrace:
+        """Record ``gradient`` and ``primitive``, for kernels to be compiled with them.
+
+        Raises:
+            snnkernels.StepError: naming the line that cannot be compiled.
+        """
+        from . import codegen
+
+        has_primitive = cls.primitive is not SurrogateFunction.primitive
+        primitive = cls.primitive if has_primitive else None
+        return codegen.trace_surrogate(cls.gradient, primitive, cls.parameter_names)
 
     def __init__(self, spiking: bool = True, **parameters: float) -> None:
         super().__init__()
@@ -492,3 +524,58 @@ BUILT_IN: dict[type[SurrogateFunction], str] = {
     cls: cls.__name__ for cls in SurrogateFunction.__subclasses__()
 }
 """The surrogates that the kernels hold, by the name under which they hold them."""
+
+
+def custom(
+    gradient: Callable[..., Tensor],
+    primitive: Callable[..., Tensor] | None = None,
+    *,
+    spiking: bool = True,
+    **parameters: float,
+) -> SurrogateFunction:
+    """A surrogate of your own, for every neuron: kernels are compiled with it at first use.
+
+    ``surrogate.custom(gradient=lambda x, alpha: alpha / (1 + (alpha * x).abs()) ** 2, alpha=2.0)``
+
+    Args:
+        gradient: g'(x), from a tensor and the parameters by position to a tensor, in operations
+            of one element at a time (those of :func:`snnkernels.compile_neuron`).
+        primitive: g(x), likewise; None if there is none, and then it only spikes.
+        spiking: True for the step with this gradient, False for the primitive.
+        parameters: numbers, in the order in which both functions take them. Changing one, as in
+            ``mine.alpha = 3.0``, compiles nothing.
+
+    Raises:
+        snnkernels.StepError: a function cannot be compiled; the message gives the line.
+
+    It can be copied, and pickled if both functions can.
+    """
+    values = {name: _checks.number(name, value) for name, value in parameters.items()}
+    return _custom_class(gradient, primitive, tuple(values))(spiking, **values)
+
+
+@cache
+def _custom_class(
+    gradient: Callable[..., Tensor], primitive: Callable[..., Tensor] | None, names: tuple[str, ...]
+) -> type[SurrogateFunction]:
+    class Custom(SurrogateFunction):
+        parameter_names = names
+
+        def __reduce__(self) -> Any:
+            values = dict(zip(names, self.values, strict=True))
+            return _rebuild_custom, (gradient, primitive, self.spiking, values)
+
+    Custom.gradient = staticmethod(gradient)  # type: ignore[method-assign]
+    if primitive is not None:
+        Custom.primitive = staticmethod(primitive)  # type: ignore[method-assign]
+    Custom.traced()
+    return Custom
+
+
+def _rebuild_custom(
+    gradient: Callable[..., Tensor],
+    primitive: Callable[..., Tensor] | None,
+    spiking: bool,
+    values: dict[str, float],
+) -> SurrogateFunction:
+    return custom(gradient, primitive, spiking=spiking, **values)

@@ -42,6 +42,7 @@ def arguments(tables: bool, states: bool, *, store_v: bool = True, dtype=torch.f
         True,
         True,
         ops.chunk_length("cpu"),
+        1,
         store_v,
         True,
     )

@@ -168,6 +168,7 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
         "decay_input": True,
         "spiking": True,
         "chunk": 16,
+        "outputs": 1,
         "store_v": False,
         "keep": False,
     }
@@ -184,6 +185,7 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
         ({"states": torch.zeros(1, 14)}, "states: expected size 15"),
         ({"states": torch.zeros(1, 15).double()}, "states: expected float32"),
         ({"chunk": 5}, "chunk: this library was built for 16, got 5"),
+        ({"outputs": 2}, "outputs: expected 1, got 2"),
         ({"tables": torch.ones(4), "table_size": [4, 0, 0]}, "do not divide 15 lanes"),
         ({"tables": torch.ones(4), "table_size": [5, 0, 0]}, "tables: expected size 5"),
         ({"table_size": [5, 0, 0]}, "tables: expected a tensor"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels import FallbackWarning, functional, neuron, surrogate
+from snnkernels import FallbackWarning, functional, neuron, surrogate, zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_every_surrogate_is_listed_with_its_defaults():
 
 def test_every_neuron_and_function_is_listed():
     for name in neuron.__all__:
-        assert name.startswith(("Base", "MultiStep")) or f"| `{name}` | `functional." in README
+        assert name.startswith(("Base", "MultiStep")) or f"| `{name}` | " in README
     for name in functional.__all__:
         assert re.search(rf"\b{name}\b", README), name
 
@@ -91,3 +91,12 @@ def test_every_argument_of_all_neurons_is_listed_with_its_default():
         default = parameter.default
         shown = "Sigmoid()" if default is None else repr(default).replace("'", '"')
         assert f"| `{name}` | `{shown}` |" in README
+
+
+def test_every_neuron_of_the_zoo_is_listed_with_its_defaults():
+    shared = {"v_threshold", "v_reset", "detach_reset"}
+    for name in zoo.__all__:
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+        for parameter, default in getattr(neuron, name).defaults.items():
+            shown = f"`{parameter}={default!r}`"
+            assert name == "GLIFNode" or parameter in shared or shown in row, f"{name}: {shown}"

@@ -4,6 +4,7 @@
 #include "../call.h"
 #include "cache.h"
 #include "kernels.h"
+#include "unit.h"
 
 namespace snn::cpu {
 
@@ -58,10 +59,10 @@ struct Driver {
     const int64 work = (call.steps > 0 ? call.steps : 1) * width;
     const int64 grain = work < kGrain ? kGrain / work : 1;
     torch::stable::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
-      const int64 last = end * width;
-      with_kernels([&](auto kernels) {
-        kernels.scan(call, begin * width, last < call.lanes ? last : call.lanes, width);
-      });
+      const int64 first = begin * width;
+      const int64 last = end * width < call.lanes ? end * width : call.lanes;
+      if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, first, last);
+      with_kernels([&](auto kernels) { kernels.scan(call, first, last, width); });
     });
   }
 

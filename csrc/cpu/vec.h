@@ -65,6 +65,9 @@ struct Vec {
   friend SNN_INLINE Mask operator<(Vec a, Vec b) { return a.raw < b.raw; }
   friend SNN_INLINE Mask operator>(Vec a, Vec b) { return a.raw > b.raw; }
   friend SNN_INLINE Mask operator>=(Vec a, Vec b) { return a.raw >= b.raw; }
+  friend SNN_INLINE Mask operator<=(Vec a, Vec b) { return a.raw <= b.raw; }
+  friend SNN_INLINE Mask operator==(Vec a, Vec b) { return a.raw == b.raw; }
+  friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
 
@@ -155,18 +158,99 @@ SNN_INLINE Vec<double> exp(Vec<double> x) {
   return each(x, [](double e) { return std::exp(e); });
 }
 
+// log(x) = n ln(2) + log(m), m in [sqrt(1/2), sqrt(2)), with the polynomial of Cephes' logf: 2 ulp.
+SNN_INLINE Vec<float> log(Vec<float> x) {
+  using V = Vec<float>;
+  using Bits = V::Mask;
+  const Bits subnormal = x < V(0x1p-126f);
+  const V scaled = select(subnormal, x * V(0x1p23f), x);
+  Bits bits;
+  std::memcpy(&bits, &scaled.raw, sizeof bits);
+  const Bits shifted = bits - 0x3f3504f3;  // sqrt(1/2)
+  const Bits n = (shifted >> 23) - (subnormal & 23);
+  const Bits mantissa = (shifted & 0x007fffff) + 0x3f3504f3;
+  V m;
+  std::memcpy(&m.raw, &mantissa, sizeof mantissa);
+  const V r = m - V(1.0f);
+  V p(7.0376836292e-2f);
+  p = p * r + V(-1.1514610310e-1f);
+  p = p * r + V(1.1676998740e-1f);
+  p = p * r + V(-1.2420140846e-1f);
+  p = p * r + V(1.4249322787e-1f);
+  p = p * r + V(-1.6668057665e-1f);
+  p = p * r + V(2.0000714765e-1f);
+  p = p * r + V(-2.4999993993e-1f);
+  p = p * r + V(3.3333331174e-1f);
+  const V e(__builtin_convertvector(n, V::Raw));
+  const V squared = r * r;
+  const V tail = p * r * squared + e * V(-2.12194440e-4f) - V(0.5f) * squared;
+  const V y = r + tail + e * V(0.693359375f);
+  const V infinity(__builtin_inff()), nan(__builtin_nanf(""));
+  const V positive = select(x < infinity, y, x);
+  return select(x > V(0.0f), positive, select(x == V(0.0f), -infinity, nan));
+}
+
+// log(1 + x), corrected for what the sum rounds off.
+SNN_INLINE Vec<float> log1p(Vec<float> x) {
+  using V = Vec<float>;
+  const V sum = V(1.0f) + x;
+  const V lost = ((sum - V(1.0f)) - x) / sum;
+  const V y = log(sum) - lost;
+  return select(sum == V(1.0f), x, select(sum < V(__builtin_inff()), y, log(sum)));
+}
+
+// Near 0 the polynomial of Cephes' tanhf, elsewhere by exp: 2 ulp.
+SNN_INLINE Vec<float> tanh(Vec<float> x) {
+  using V = Vec<float>;
+  const V z = x * x;
+  V p(-5.70498872745e-3f);
+  p = p * z + V(2.06390887954e-2f);
+  p = p * z + V(-5.37397155531e-2f);
+  p = p * z + V(1.33314422036e-1f);
+  p = p * z + V(-3.33332819422e-1f);
+  const V near = p * z * x + x;
+  const V size = abs(x);
+  const V far = V(1.0f) - V(2.0f) / (exp(size + size) + V(1.0f));
+  return select(size < V(0.625f), near, select(x < V(0.0f), -far, far));
+}
+
 #define SNN_EACH(name)                                \
   template <class T>                                  \
   SNN_INLINE Vec<T> name(Vec<T> x) {                  \
     return each(x, [](T e) { return snn::name(e); }); \
   }
-SNN_EACH(log)
 SNN_EACH(atan)
 SNN_EACH(erf)
 SNN_EACH(erfc)
 SNN_EACH(sin)
 SNN_EACH(cos)
+SNN_EACH(expm1)
 #undef SNN_EACH
+
+#define SNN_EACH_DOUBLE(name)                              \
+  SNN_INLINE Vec<double> name(Vec<double> x) {             \
+    return each(x, [](double e) { return snn::name(e); }); \
+  }
+SNN_EACH_DOUBLE(log)
+SNN_EACH_DOUBLE(log1p)
+SNN_EACH_DOUBLE(tanh)
+#undef SNN_EACH_DOUBLE
+
+// What the instruction set has for vectors: as a loop over memory, which compilers vectorise.
+#define SNN_EACH_IN_MEMORY(name)                                              \
+  template <class T>                                                          \
+  SNN_INLINE Vec<T> name(Vec<T> x) {                                          \
+    alignas(sizeof(Vec<T>)) T values[Vec<T>::kSize];                          \
+    x.store(values);                                                          \
+    for (int i = 0; i < Vec<T>::kSize; ++i) values[i] = snn::name(values[i]); \
+    return Vec<T>::load(values);                                              \
+  }
+SNN_EACH_IN_MEMORY(sqrt)
+SNN_EACH_IN_MEMORY(floor)
+SNN_EACH_IN_MEMORY(ceil)
+SNN_EACH_IN_MEMORY(trunc)
+SNN_EACH_IN_MEMORY(round)
+#undef SNN_EACH_IN_MEMORY
 
 template <class T>
 SNN_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {

@@ -7,6 +7,7 @@
 
 #include "../spikes_call.h"
 #include "kernels.h"
+#include "unit.h"
 
 namespace snn::cuda {
 
@@ -14,6 +15,10 @@ namespace {
 
 template <class Call>
 cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream) {
+  if (call.unit) {
+    const auto& unit = *static_cast<const Unit*>(call.unit);
+    return static_cast<cudaError_t>(unit.enqueue(call, grid, stream));
+  }
   if constexpr (std::is_same_v<Call, Forward<double>> || std::is_same_v<Call, Backward<double>>) {
     return enqueue_float64(call, grid, stream);
   } else {
@@ -95,3 +100,5 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
   snn::implement_spikes<snn::cuda::SpikeDriver>(m);
 }
+
+SNN_DEFINE_ADD_UNIT

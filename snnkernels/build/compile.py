@@ -225,8 +225,9 @@ def build_failure(
     action: str, library: Library, tools: Toolchain, log: Path, excerpt: Sequence[str]
 ) -> BuildError:
     """Make the error of a step that failed, such as "linking"; the excerpt is of its output."""
+    kernels = f"the {library.device_type.upper()} kernels of {library.owner}"
     return build_error(
-        f"{action} failed while building the {library.device_type.upper()} kernels of snnkernels",
+        f"{action} failed while building {kernels}",
         found=f"{tools}, torch {tools.torch.version}",
         expected="a C++17 compiler with its standard library, and torch's headers",
         remedy=f"python -m snnkernels build --device {library.device_type} --force, after mending "

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -89,12 +89,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Library:
-    """One shared object: its units, and the torch libraries it links."""
+    """One shared object: its units, the torch libraries it links, and whose kernels it holds."""
 
     device_type: DeviceType
     csrc: Path
     units: tuple[Unit, ...]
     torch_libraries: tuple[str, ...]
+    owner: str = "snnkernels"
 
     @property
     def name(self) -> str:
@@ -110,7 +111,8 @@ class Library:
 
     def title(self, unit: Unit) -> str:
         """Name a unit for people: its source within ``csrc``, and its instruction set."""
-        source = unit.source.relative_to(self.csrc).as_posix()
+        inside = unit.source.is_relative_to(self.csrc)
+        source = unit.source.relative_to(self.csrc).as_posix() if inside else unit.source.name
         return f"{source} for {unit.variant}" if unit.variant else source
 
     def shared_flags(self, *, cuda: bool) -> tuple[str, ...]:
@@ -216,6 +218,66 @@ def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> 
     units += [Unit(source, host) for source in sorted(folder.glob("*.cpp"))]
     libraries = ("c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
     return Library("cuda", csrc, tuple(units), libraries)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A neuron with its surrogate, to be compiled by itself for a loaded library to take in.
+
+    Attributes:
+        title: what it is, for people.
+        header: the C++ header with the structs that ``csrc/include`` does not have.
+        neuron: the C++ type of the neuron, in namespace snn.
+        surrogate: the C++ type of the surrogate, in namespace snn.
+        outputs: how many outputs the neuron has.
+        tables: which of its parameters are tensors, a bit for each.
+    """
+
+    title: str
+    header: str
+    neuron: str
+    surrogate: str
+    outputs: int
+    tables: int
+
+    @property
+    def name(self) -> str:
+        """The name under which the operators know it."""
+        parts = "\0".join((self.header, self.neuron, self.surrogate, str(self.tables)))
+        return f"{self.title}-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
+
+    def files(self, device_type: DeviceType) -> dict[str, str]:
+        """Return the sources to write: names and contents."""
+        suffix = {"cpu": "cpp", "cuda": "cu"}[device_type]
+        driver = {"cpu": "cpu/scan_unit.h", "cuda": "cuda/unit.cuh"}[device_type]
+        lines = (
+            '#include "neuron.h"',
+            f'#include "{driver}"',
+            "",
+            "namespace snn {",
+            f"using Neuron = {self.neuron};",
+            f"using Surrogate = {self.surrogate};",
+            "}  // namespace snn",
+            "",
+            f"SNN_UNIT(snn::Neuron, snn::Surrogate, {self.tables:#x}u)",
+            "",
+        )
+        return {"neuron.h": self.header, f"unit.{suffix}": "\n".join(lines)}
+
+
+def printed_library(whole: Library, printed: Printed) -> Library:
+    """Describe the library of a printed neuron, by the flags of the whole library's kernels.
+
+    The sources that `Printed.files` writes have relative paths until they are placed.
+    """
+    root = f"-I{whole.csrc}"
+    if whole.device_type == "cuda":
+        flags = next(unit.flags for unit in whole.units if unit.is_cuda)
+        units = [Unit(Path("unit.cu"), (*flags, root))]
+    else:
+        conversions = next(u for u in whole.units if u.source.name == "kernels_convert.cpp")
+        units = [Unit(Path("unit.cpp"), (*conversions.flags, root)), conversions]
+    return replace(whole, units=tuple(units), torch_libraries=(), owner=printed.title)
 
 
 def sources_digest(csrc: Path, device_type: DeviceType) -> str:

@@ -6,15 +6,17 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from . import cache, toolchain
 from .archs import parse_archs
+from .compile import build_library
 from .description import (
     PREBUILT_DIR,
     DeviceType,
+    Printed,
     check_device_type,
     csrc_dir,
     library_file_name,
@@ -22,7 +24,7 @@ from .description import (
 )
 from .errors import BuildError, build_error
 from .jit import build_library_with_torch
-from .plan import Plan, plan_build
+from .plan import Plan, all_sources, plan_build
 from .progress import BuildProgress, verbose
 from .toolchain import cpu_identity, torch_info
 
@@ -100,6 +102,22 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
         entry, built = ensure(plan, why="the cached library does not load", force=True)
         _load_library(entry.library, device_type)
     return LoadedLibrary(entry.library, "jit" if built else "cache", time.perf_counter() - start)
+
+
+def printed_path(device_type: DeviceType, printed: Printed) -> Path:
+    """Return the library of a printed neuron: from the cache, or built now; load nothing.
+
+    Raises:
+        BuildError: it can be neither found nor built.
+    """
+    try:
+        plan = plan_build(device_type, printed=printed)
+    except BuildError:
+        spare = find_without_tools(device_type, printed)
+        if spare is None:
+            raise
+        return spare.library
+    return ensure(plan, why="first use")[0].library
 
 
 def check_loads(entry: cache.Entry) -> None:
@@ -201,14 +219,16 @@ def find_entry(plan: Plan) -> cache.Entry | None:
     return None
 
 
-def find_without_tools(device_type: DeviceType) -> cache.Entry | None:
+def find_without_tools(
+    device_type: DeviceType, printed: Printed | None = None
+) -> cache.Entry | None:
     """Return an entry that fits this torch and machine, whatever compiled it.
 
     For a machine whose compiler is gone, or that shares the cache of one that has it.
     """
     try:
         torch = torch_info()
-        sources = sources_digest(csrc_dir(), device_type)
+        sources = all_sources(csrc_dir(), device_type, printed)
     except (BuildError, FileNotFoundError):
         return None
     cpu = cpu_identity()
@@ -267,20 +287,46 @@ def _build_entry(plan: Plan, root: Path, why: str) -> cache.Entry:
         cache.workspace(root, plan.name) as folder,
         BuildProgress(plan.what, reason, plan.steps) as progress,
     ):
-        path = build_library_with_torch(
-            plan.library,
-            plan.tools,
-            folder,
-            archs=plan.target,
-            log=log,
-            on_step=progress.step,
-            on_output=progress.output if verbose() else None,
-        )
-        shutil.rmtree(folder / "build")
+        build = _build_printed if plan.printed else _build_whole
+        path = build(plan, folder, log, progress)
         manifest = make_manifest(plan, path, progress.seconds)
         manifest.write(folder / cache.MANIFEST)
         log.replace(folder / cache.LOG)
         return cache.Entry(cache.publish(folder, root, plan.name), manifest)
+
+
+def _build_whole(plan: Plan, folder: Path, log: Path, progress: BuildProgress) -> Path:
+    path = build_library_with_torch(
+        plan.library,
+        plan.tools,
+        folder,
+        archs=plan.target,
+        log=log,
+        on_step=progress.step,
+        on_output=progress.output if verbose() else None,
+    )
+    shutil.rmtree(folder / "build")
+    return path
+
+
+def _build_printed(plan: Plan, folder: Path, log: Path, progress: BuildProgress) -> Path:
+    """Write the printed sources into the folder, where they stay, and call the compilers."""
+    assert plan.printed is not None
+    for name, text in plan.printed.files(plan.library.device_type).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    units = [replace(unit, source=folder / unit.source) for unit in plan.library.units]
+    library = replace(plan.library, units=tuple(units))
+    path = build_library(
+        library,
+        plan.tools,
+        folder,
+        log=log,
+        on_step=progress.step,
+        on_output=progress.output if verbose() else None,
+    )
+    for unit in units:
+        (folder / unit.object_name).unlink()
+    return path
 
 
 def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:

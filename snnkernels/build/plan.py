@@ -17,10 +17,12 @@ from .compile import Toolchain
 from .description import (
     DeviceType,
     Library,
+    Printed,
     check_device_type,
     cpu_library,
     csrc_dir,
     cuda_library,
+    printed_library,
     sources_digest,
 )
 from .errors import build_error
@@ -39,10 +41,13 @@ class Plan:
     family: str
     capabilities: tuple[tuple[int, int], ...] = ()
     """The GPUs here, if they chose the architectures: any build that runs on them will do."""
+    printed: Printed | None = None
+    """The neuron that is compiled by itself; None for the library of all that csrc holds."""
 
     @property
     def what(self) -> str:
-        return f"the {self.library.device_type.upper()} kernels"
+        kernels = f"the {self.library.device_type.upper()} kernels"
+        return f"{kernels} of {self.printed.title}" if self.printed else kernels
 
     @property
     def steps(self) -> int:
@@ -53,12 +58,18 @@ class Plan:
         return entry_name(self.library.device_type, self.key)
 
 
-def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) -> Plan:
+def plan_build(
+    device_type: DeviceType,
+    *,
+    archs: Sequence[Arch] | None = None,
+    printed: Printed | None = None,
+) -> Plan:
     """Work out what a build on this machine, for this machine, would be; build nothing.
 
     Args:
         device_type: "cpu" or "cuda".
         archs: the GPU architectures; None takes them from the environment, else from the GPUs here.
+        printed: the neuron to compile by itself; None for the library of all that csrc holds.
 
     Raises:
         BuildError: something that a build needs is missing.
@@ -72,7 +83,8 @@ def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) 
         machine = platform.machine()
         library = cpu_library(csrc, native_flags=cxx.native_flags, machine=machine, werror=werror)
         target = " ".join((machine, *cxx.instruction_sets))
-        return make_plan(library, Toolchain(torch, cxx, ninja=find_ninja()), target)
+        ninja = "" if printed else find_ninja()
+        return make_plan(library, Toolchain(torch, cxx, ninja=ninja), target, printed=printed)
     nvcc = find_nvcc(torch.cuda)
     cxx = find_cxx()
     named = tuple(archs) if archs is not None else archs_from_environment()
@@ -80,8 +92,8 @@ def plan_build(device_type: DeviceType, *, archs: Sequence[Arch] | None = None) 
     chosen = named or archs_for_capabilities(capabilities, nvcc.archs)
     check_known(chosen, nvcc)
     library = cuda_library(csrc, archs=chosen, werror=werror)
-    tools = Toolchain(torch, cxx, nvcc, find_ninja())
-    return make_plan(library, tools, format_archs(chosen), capabilities)
+    tools = Toolchain(torch, cxx, nvcc, "" if printed else find_ninja())
+    return make_plan(library, tools, format_archs(chosen), capabilities, printed)
 
 
 def _csrc() -> Path:
@@ -101,9 +113,12 @@ def make_plan(
     tools: Toolchain,
     target: str,
     capabilities: tuple[tuple[int, int], ...] = (),
+    printed: Printed | None = None,
 ) -> Plan:
     """Hash all that decides what a build gives into a key; the family leaves out the GPUs."""
-    sources = sources_digest(library.csrc, library.device_type)
+    sources = all_sources(library.csrc, library.device_type, printed)
+    if printed is not None:
+        library = printed_library(library, printed)
     nvcc = tools.nvcc
     parts = [
         library.name,
@@ -117,7 +132,13 @@ def make_plan(
     ]
     family = _hash(parts)
     key = _hash([family, target, *library.flags])
-    return Plan(library, tools, sources, target, key, family, capabilities)
+    return Plan(library, tools, sources, target, key, family, capabilities, printed)
+
+
+def all_sources(csrc: Path, device_type: DeviceType, printed: Printed | None) -> str:
+    """Hash the sources of a build: csrc, and what is printed for it."""
+    digest = sources_digest(csrc, device_type)
+    return digest if printed is None else _hash([digest, *printed.files(device_type).values()])
 
 
 def _hash(parts: Sequence[str]) -> str:

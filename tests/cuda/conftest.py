@@ -26,12 +26,17 @@ ELEMENTS = {
 }
 
 
-def _commands(folder: Path) -> list[list[str]]:
+def compiler() -> list[str]:
+    """The compiler with all flags that do not depend on the source."""
     csrc = description.csrc_dir()
     include = Path(torch.__file__).parent / "include"
     common = ["c++", *FLAGS, f"-DTORCH_TARGET_VERSION={description.TORCH_TARGET_VERSION}"]
     common += [f"-I{path}" for path in (SHIM, csrc, csrc / "include")]
-    common += ["-isystem", str(include), "-c"]
+    return [*common, "-isystem", str(include)]
+
+
+def _commands(folder: Path) -> list[list[str]]:
+    common = [*compiler(), "-c"]
     commands = [
         [
             *common,

@@ -27,6 +27,7 @@ def preloaded() -> str:
     "file",
     [
         "tests/cuda/shim_cases.py",
+        "tests/cuda/shim_units.py",
         "tests/test_parity.py",
         "tests/test_encoding.py",
         "tests/test_spike_storage.py",

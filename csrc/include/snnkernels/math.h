@@ -52,6 +52,55 @@ SNN_HD float cos(float x) {
 SNN_HD double cos(double x) {
   return ::cos(x);
 }
+SNN_HD float tanh(float x) {
+  return ::tanhf(x);
+}
+SNN_HD double tanh(double x) {
+  return ::tanh(x);
+}
+SNN_HD float log1p(float x) {
+  return ::log1pf(x);
+}
+SNN_HD double log1p(double x) {
+  return ::log1p(x);
+}
+SNN_HD float expm1(float x) {
+  return ::expm1f(x);
+}
+SNN_HD double expm1(double x) {
+  return ::expm1(x);
+}
+SNN_HD float sqrt(float x) {
+  return ::sqrtf(x);
+}
+SNN_HD double sqrt(double x) {
+  return ::sqrt(x);
+}
+SNN_HD float floor(float x) {
+  return ::floorf(x);
+}
+SNN_HD double floor(double x) {
+  return ::floor(x);
+}
+SNN_HD float ceil(float x) {
+  return ::ceilf(x);
+}
+SNN_HD double ceil(double x) {
+  return ::ceil(x);
+}
+SNN_HD float trunc(float x) {
+  return ::truncf(x);
+}
+SNN_HD double trunc(double x) {
+  return ::trunc(x);
+}
+// To the nearest integer, halves to the even one.
+SNN_HD float round(float x) {
+  return ::rintf(x);
+}
+SNN_HD double round(double x) {
+  return ::rint(x);
+}
 SNN_HD float pow(float x, float y) {
   return ::powf(x, y);
 }
@@ -79,6 +128,28 @@ SNN_HD T min(T x, T y) {
 template <class T>
 SNN_HD T max(T x, T y) {
   return select(x < y, y, x);
+}
+
+// The smaller and the greater of two; NaN if either is.
+template <class T>
+SNN_HD T minimum(T x, T y) {
+  return select(x < y, x, select(x >= y, y, x + y));
+}
+template <class T>
+SNN_HD T maximum(T x, T y) {
+  return select(x > y, x, select(y >= x, y, x + y));
+}
+
+// -1, 0 or 1; NaN gives 0.
+template <class T>
+SNN_HD T sign(T x) {
+  return select(x > T(0), T(1), select(x < T(0), T(-1), T(0)));
+}
+
+// Of the outcome of a comparison of values of type T: its contrary.
+template <class T, class Mask>
+SNN_HD Mask logical_not(Mask mask) {
+  return mask ^ (T(0) >= T(0));
 }
 
 // 1 where u >= 0, else 0; NaN gives 0.

@@ -16,8 +16,8 @@
 
 namespace snn {
 
-constexpr int kMaxStates = 4;
-constexpr int kMaxParams = 8;
+constexpr int kMaxStates = 8;
+constexpr int kMaxParams = 16;
 
 struct Options {
   bool detach_reset;

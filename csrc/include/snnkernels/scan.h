@@ -1,8 +1,10 @@
 // A call of the scan as plain data: what the operators hand to a backend's driver.
 //
 // Sequences are [T, L] with stride 1 over the lanes L. Spikes, v_seq and grad_x are contiguous; x
-// and the incoming gradients have any stride over T. States are [S, L] in the arithmetic's type T,
-// and checkpoints [C, S, L]: the states at the start of every chunk but the first.
+// and the incoming gradients have any stride over T. A neuron with several outputs has them, and
+// their gradients, one behind the other: [O, T, L], the gradients contiguous too. States are [S, L]
+// in the arithmetic's type T, and checkpoints [C, S, L]: the states at the start of every chunk but
+// the first.
 #pragma once
 
 #include "launch.h"
@@ -48,16 +50,26 @@ struct Parameter {
   SNN_HD T at(int64 lane) const { return table ? table[lane / inner % size] : value; }
 };
 
+// A neuron that is compiled by itself and joins a loaded library; each device's unit.h says with
+// which functions.
+struct Unit {
+  int states;
+  int params;
+  int outputs;
+  unsigned tables;  // a bit for each parameter: whether it is a table
+};
+
 template <class T>
 struct Scan {
   NeuronId neuron;
+  const Unit* unit;  // null: the neuron is one of the library's own
   Element element;
   bool hard_reset;
   bool spiking;
   bool tables;  // whether any parameter is one
   Options options;
   SurrogateId surrogate;
-  T surrogate_params[kSurrogateParams];
+  T surrogate_params[kMaxSurrogateParams];
   int64 steps;
   int64 lanes;
   const void* x;

@@ -10,7 +10,8 @@
 namespace snn {
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr int kSurrogateParams = 2;
+constexpr int kSurrogateParams = 2;     // of those below
+constexpr int kMaxSurrogateParams = 8;  // of any
 
 struct Sigmoid {
   template <class T, class P>

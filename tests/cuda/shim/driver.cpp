@@ -2,6 +2,8 @@
 // library.
 #include <type_traits>
 
+#include "call.h"
+#include "cuda/unit.h"
 #include "run_kernels.h"
 #include "schemas.h"
 #include "spikes_call.h"
@@ -14,6 +16,10 @@ snn::cuda::Grid last_grid;
 
 template <class Call>
 void dispatch(const Call& call, const snn::cuda::Grid& grid) {
+  if (call.unit) {
+    static_cast<const snn::cuda::Unit*>(call.unit)->enqueue(call, grid, nullptr);
+    return;
+  }
   if constexpr (std::is_same_v<Call, snn::Forward<double>> ||
                 std::is_same_v<Call, snn::Backward<double>>) {
     run_float64(call, grid);
@@ -70,3 +76,5 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
   snn::implement_spikes<SpikeDriver>(m);
 }
+
+SNN_DEFINE_ADD_UNIT

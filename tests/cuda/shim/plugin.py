@@ -2,11 +2,14 @@
 
 import ctypes
 import os
+import subprocess
 from pathlib import Path
 
 import torch
 
 from snnkernels import build, registry
+
+from ..conftest import compiler
 
 LIBRARY = Path(os.environ["SNNKERNELS_SHIM"])
 
@@ -15,6 +18,20 @@ def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
     registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
     build.load = lambda device_type: build.LoadedLibrary(LIBRARY, "jit", 0.0)
+    build.printed_path = lambda device_type, printed: compile_unit(printed)
+
+
+def compile_unit(printed: build.Printed) -> Path:
+    """The CUDA kernels of a printed neuron, for the host and under the sanitizers."""
+    folder = LIBRARY.parent / f"{LIBRARY.stem}-{printed.name}"
+    folder.mkdir(exist_ok=True)
+    files = printed.files("cuda")
+    (folder / "neuron.h").write_text(files["neuron.h"])
+    source = folder / "unit.cpp"
+    source.write_text(files["unit.cu"].replace("cuda/unit.cuh", "unit.h"))
+    library = folder / "unit.so"
+    subprocess.run([*compiler(), "-shared", str(source), "-o", str(library)], check=True)
+    return library
 
 
 def last_grid() -> tuple[int, int, int]:

@@ -1,0 +1,34 @@
+"""``spike(u)``: where a step function fires, by the surrogate of the node that runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from . import surrogate
+
+_in_use = threading.local()
+
+
+def spike(u: Tensor) -> Tensor:
+    """1 where ``u >= 0``, else 0, with the gradient of the surrogate in use.
+
+    Inside a neuron of :func:`snnkernels.compile_neuron` that is the node's ``surrogate_function``;
+    elsewhere it is ``surrogate.Sigmoid()``.
+    """
+    function = getattr(_in_use, "surrogate", None)
+    return surrogate.Sigmoid()(u) if function is None else function(u)
+
+
+@contextmanager
+def with_surrogate(function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let ``spike`` be ``function`` for a while."""
+    before = getattr(_in_use, "surrogate", None)
+    _in_use.surrogate = function
+    try:
+        yield
+    finally:
+        _in_use.surrogate = before

@@ -1,0 +1,443 @@
+"""Record what a function does to numbers: run it once on single numbers, forward and backward.
+
+The function runs as it is, on zero-dimensional tensors; every operator that it and its autograd
+reach is entered into a graph. What a single number cannot show (a product of matrices, a branch on
+a value) is refused, with the line that is to blame.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .. import _firing
+from .errors import StepError, blamed_line, refusal, step_error
+from .graph import Graph, Operand, Value, is_finite, needed
+from .operators import OPERATORS
+
+_NOT_THE_AUTHORS = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parent),
+    str(Path(_firing.__file__)),
+)
+_SAME_NUMBER = {"detach", "alias", "view", "view_as", "expand", "reshape", "squeeze", "contiguous"}
+
+
+@dataclass(frozen=True)
+class NeuronTrace:
+    """A neuron's step and its adjoint, as operations on numbers.
+
+    Attributes:
+        place: where the step is defined, for people.
+        x, states, params: the step's inputs.
+        outputs, next_states: its results.
+        grad_outputs, grad_next_states: the adjoint's further inputs.
+        grad_x, grad_states, grad_params: its results; None where nothing flows.
+    """
+
+    place: str
+    x: Value
+    states: list[Value]
+    params: list[Value]
+    outputs: list[Operand]
+    next_states: list[Operand]
+    grad_outputs: list[Value]
+    grad_next_states: list[Value]
+    grad_x: Operand | None
+    grad_states: list[Operand | None]
+    grad_params: list[Operand | None]
+
+    @property
+    def spikes(self) -> bool:
+        """Whether the step asks the surrogate for anything."""
+        return any(v.op == "spike" for v in self._forward)
+
+    @property
+    def _forward(self) -> list[Value]:
+        return needed([*self.outputs, *self.next_states])
+
+
+@dataclass(frozen=True)
+class SurrogateTrace:
+    """A surrogate's two functions of x; None where there is no primitive."""
+
+    params: list[Value]
+    x: Value
+    gradient: Operand
+    primitive: Operand | None
+
+
+def trace_neuron(
+    step: Callable[..., Any],
+    states: Sequence[str],
+    params: Sequence[str],
+    options: Mapping[str, Any],
+) -> NeuronTrace:
+    """Record ``step(x, *states, **params, **options)`` and its gradients.
+
+    Raises:
+        StepError: naming the line that cannot be compiled.
+    """
+    graph = Graph()
+    recorder = _Recorder(graph, step)
+    x_name = step.__code__.co_varnames[0]
+    x = recorder.input(x_name)
+    before = [recorder.input(name) for name in states]
+    given = {name: recorder.input(name, uniform=True) for name in params}
+    with recorder.recording():
+        results = step(x, *before, **given, **options)
+    results = _checked_results(results, len(states), recorder)
+    split = len(results) - len(states)
+    operands = [recorder.operand(r) for r in results]
+    _name_results(operands, split, states)
+
+    graph.backward, graph.line = True, None
+    count = len(results)
+    names = [_grad_name(o, k, split, states) for k, o in enumerate(operands)]
+    grads = [recorder.input(name, requires_grad=False) for name in names]
+    inputs = [x, *before, *given.values()]
+    found = recorder.gradients(results, inputs, grads)
+    for name, operand in zip((x_name, *states, *given), found, strict=True):
+        if isinstance(operand, Value) and not operand.name:
+            operand.name = f"grad_{name}"
+    as_values = [recorder.value(g) for g in grads]
+    return NeuronTrace(
+        _place(step),
+        recorder.value(x),
+        [recorder.value(s) for s in before],
+        [recorder.value(p) for p in given.values()],
+        operands[:split],
+        operands[split:],
+        as_values[:split],
+        as_values[split:count],
+        found[0],
+        found[1 : 1 + len(states)],
+        found[1 + len(states) :],
+    )
+
+
+def trace_surrogate(
+    gradient: Callable[..., Tensor],
+    primitive: Callable[..., Tensor] | None,
+    params: Sequence[str],
+) -> SurrogateTrace:
+    """Record a surrogate's functions of x and its parameters.
+
+    Raises:
+        StepError: naming the line that cannot be compiled.
+    """
+    graph = Graph()
+    recorder = _Recorder(graph, gradient)
+    x = recorder.input("x", requires_grad=False)
+    given = [recorder.input(name, uniform=True, requires_grad=False) for name in params]
+    found: list[Operand | None] = [None, None]
+    for k, function in enumerate((gradient, primitive)):
+        if function is None:
+            continue
+        recorder.function = function
+        with recorder.recording():
+            result = function(x, *given)
+        recorder.check_number(result, f"the result of {function.__name__}")
+        found[k] = recorder.operand(result)
+    assert found[0] is not None
+    values = [recorder.value(g) for g in given]
+    return SurrogateTrace(values, recorder.value(x), found[0], found[1])
+
+
+class _Recorder(TorchDispatchMode):
+    """Enters every operator that runs into a graph.
+
+    A tensor is known by its storage: a view or a detached tensor is the same number.
+    """
+
+    def __init__(self, graph: Graph, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.function = function
+        self.last_call = ""
+        self._operands: dict[int, Operand] = {}
+        self._alive: list[Tensor] = []
+        self._quiet = False
+
+    def input(self, name: str, *, uniform: bool = False, requires_grad: bool = True) -> Tensor:
+        tensor = torch.tensor(0.5, dtype=torch.float64, requires_grad=requires_grad)
+        self._bind(tensor, self.graph.input(name, uniform=uniform))
+        return tensor
+
+    def value(self, tensor: Tensor) -> Value:
+        operand = self.operand(tensor)
+        assert isinstance(operand, Value)
+        return operand
+
+    def operand(self, tensor: Tensor) -> Operand:
+        """What a tensor stands for; one that is not known is a constant."""
+        known = self._operands.get(_storage(tensor))
+        if known is None:
+            known = self._constant(tensor)
+        return known
+
+    def _constant(self, tensor: Tensor) -> float:
+        if tensor.requires_grad:
+            raise step_error(
+                "a tensor from outside that requires a gradient",
+                "numbers, and tensors among the arguments",
+                "make it a parameter: params={...} in compile_neuron",
+                self.graph.line,
+            )
+        if tensor.numel() != 1:
+            raise step_error(
+                f"a tensor from outside of shape {tuple(tensor.shape)}",
+                "numbers, and tensors among the arguments",
+                "make it a parameter: params={...} in compile_neuron",
+                self.graph.line,
+            )
+        self._quiet = True
+        try:
+            return float(tensor)
+        finally:
+            self._quiet = False
+
+    def _bind(self, tensor: Tensor, operand: Operand) -> None:
+        self._operands[_storage(tensor)] = operand
+        self._alive.append(tensor)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record the author's code; whatever it raises becomes a refusal."""
+        try:
+            with _firing.with_surrogate(self.spike), self, _Calls(self), torch.enable_grad():
+                yield
+        except StepError:
+            raise
+        except Exception as error:
+            line = blamed_line(error.__traceback__, self.function.__code__)
+            raise self._explained(error, line) from error
+
+    def _explained(self, error: Exception, line: tuple[str, int] | None) -> StepError:
+        if self.last_call and isinstance(error, (RuntimeError, IndexError, NotImplementedError)):
+            return refusal(self.last_call, line, str(error).split("\n")[0])
+        return step_error(
+            f"{type(error).__name__}: {error}",
+            "a function that runs on zero-dimensional tensors",
+            "each value of the function is a single number, of one neuron at one step",
+            line,
+        )
+
+    def gradients(
+        self, results: Sequence[Tensor], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> list[Operand | None]:
+        pairs = [(r, g) for r, g in zip(results, grads, strict=True) if r.requires_grad]
+        if not pairs:
+            return [None] * len(inputs)
+        self._name_gradients(inputs)
+        with self:
+            found = torch.autograd.grad(
+                [r for r, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True
+            )
+        return [None if g is None else self.operand(g) for g in found]
+
+    def _name_gradients(self, inputs: Sequence[Tensor]) -> None:
+        """Call the gradient of what the author calls h grad_h."""
+        known = {_storage(t) for t in inputs}
+        for tensor in list(self._alive):
+            operand = self._operands[_storage(tensor)]
+            if (
+                isinstance(operand, Value)
+                and operand.name
+                and tensor.requires_grad
+                and _storage(tensor) not in known
+            ):
+                tensor.register_hook(
+                    lambda grad, name=operand.name: self._name_gradient(grad, name)
+                )
+
+    def _name_gradient(self, grad: Tensor, name: str) -> None:
+        operand = self._operands.get(_storage(grad))
+        if isinstance(operand, Value) and not operand.name:
+            operand.name = f"grad_{name}"
+
+    def spike(self, u: Tensor) -> Tensor:
+        """Stand in for the surrogate."""
+        self.check_number(u, "the argument of spike")
+        return _OpaqueSpike.apply(u, self)
+
+    def fresh(self, op: str, u: Tensor) -> Tensor:
+        self._quiet = True
+        try:
+            tensor = torch.full((), 0.5, dtype=torch.float64)
+        finally:
+            self._quiet = False
+        self._bind(tensor, self.graph.make(op, self.graph.number(self.operand(u))))
+        return tensor
+
+    def check_number(self, value: object, what: str) -> None:
+        if isinstance(value, Tensor) and value.dtype == torch.float64 and value.dim() == 0:
+            return
+        got = f"a {value.dtype} tensor" if isinstance(value, Tensor) else repr(value)
+        raise step_error(
+            f"{what} is {got}",
+            "a floating-point number as a tensor",
+            "write value.to(x) to make a number of a comparison's outcome, x * 0 + value of a "
+            "constant",
+            self.graph.line or (self.function.__code__.co_filename, _first_line(self.function)),
+        )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._quiet:
+            return func(*args, **kwargs)
+        if not self.graph.backward:
+            self._look_around()
+        name = func._schema.name.removeprefix("aten::")
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place and not self.graph.backward:
+            raise refusal(name, self.graph.line)
+        plain = name.removesuffix("_") if in_place else name
+        if plain not in OPERATORS and plain not in _SAME_NUMBER:
+            raise refusal(name, self.graph.line)
+        entered = [self._entered(a) for a in args]
+        out = func(*args, **kwargs)
+        self._check_outcome(name, out)
+        if plain in _SAME_NUMBER:
+            if _storage(out) not in self._operands:
+                self._bind(out, entered[0])
+            return out
+        try:
+            operand = OPERATORS[plain](self.graph, *entered, **kwargs)
+        except NotImplementedError as error:
+            raise refusal(name, self.graph.line, str(error)) from None
+        if name == "_to_copy" and out.dtype == torch.bool:
+            operand = self.graph.mask(operand)
+        elif out.dtype == torch.float64:
+            operand = self.graph.number(operand)
+        self._bind(out, operand)
+        return out
+
+    def _entered(self, argument: Any) -> Any:
+        return self.operand(argument) if isinstance(argument, Tensor) else argument
+
+    def _check_outcome(self, name: str, out: Any) -> None:
+        if not isinstance(out, Tensor) or out.dim() != 0:
+            raise refusal(self.last_call or name, self.graph.line)
+        if out.dtype not in (torch.float64, torch.bool) and not self.graph.backward:
+            kind = str(out.dtype).removeprefix("torch.")
+            raise refusal(kind, self.graph.line)
+
+    def _look_around(self) -> None:
+        """Note the author's line, and by which names the author's variables go."""
+        frames = list(_authors_frames(sys._getframe(2)))
+        if frames:
+            self.graph.line = frames[0].f_code.co_filename, frames[0].f_lineno
+        for frame in frames:
+            for name, local in frame.f_locals.items():
+                if isinstance(local, Tensor):
+                    operand = self._operands.get(_storage(local))
+                    if isinstance(operand, Value) and not operand.name:
+                        operand.name = name
+
+
+class _Calls(TorchFunctionMode):
+    """Remembers the torch function that runs, for a refusal to name, and refuses what hides."""
+
+    _REFUSED = frozenset({"item", "__bool__", "__float__", "__int__", "__index__", "tolist"})
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name not in ("__get__", "_set_grad_enabled"):
+            self._recorder.last_call = name
+        if name in self._REFUSED and not self._recorder._quiet:
+            frames = list(_authors_frames(sys._getframe(1)))
+            frame = frames[0] if frames else None
+            raise refusal(name, (frame.f_code.co_filename, frame.f_lineno) if frame else None)
+        return func(*args, **(kwargs or {}))
+
+
+class _OpaqueSpike(torch.autograd.Function):
+    """A spike and its surrogate gradient as operations that nobody looks into."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, recorder: _Recorder) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.recorder = recorder
+        return recorder.fresh("spike", u)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grad * ctx.recorder.fresh("gradient", u), None
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _authors_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of the author's functions, innermost first, up to the call that we made."""
+    inside = False
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file == __file__ and frame.f_code.co_name in ("trace_neuron", "trace_surrogate"):
+            return
+        if not file.startswith(_NOT_THE_AUTHORS):
+            inside = True
+            yield frame
+        elif inside and file == __file__:
+            return
+        frame = frame.f_back
+
+
+def _first_line(function: Callable[..., Any]) -> int:
+    return function.__code__.co_firstlineno
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__qualname__} in {Path(function.__code__.co_filename).name}"
+
+
+def _checked_results(results: Any, states: int, recorder: _Recorder) -> list[Tensor]:
+    line = recorder.function.__code__.co_filename, _first_line(recorder.function)
+    if not isinstance(results, tuple) or len(results) <= states:
+        got = f"{len(results)} values" if isinstance(results, tuple) else "one value"
+        raise step_error(
+            f"the function returns {got}",
+            f"a tuple: at least one output, then the next value of each state, {states} of them",
+            "return output, next_state",
+            line,
+        )
+    for k, result in enumerate(results):
+        recorder.check_number(result, f"value {k} that the function returns")
+        operand = recorder.operand(result)
+        if not is_finite(operand):
+            raise step_error("a constant that is not finite", "a finite number", "bound it", line)
+    return list(results)
+
+
+def _name_results(operands: Sequence[Operand], split: int, states: Sequence[str]) -> None:
+    for k, operand in enumerate(operands):
+        if isinstance(operand, Value) and not operand.name:
+            operand.name = "output" if k < split else f"next_{states[k - split]}"
+
+
+def _grad_name(operand: Operand, k: int, split: int, states: Sequence[str]) -> str:
+    if k < split:
+        named = isinstance(operand, Value) and operand.op != "input"
+        return f"grad_{operand.name}_out" if named else f"grad_output_{k}"  # type: ignore[union-attr]
+    return f"grad_next_{states[k - split]}"

@@ -1,0 +1,386 @@
+"""Neurons that are written as one step in PyTorch: :func:`compile_neuron`.
+
+The step function is the neuron's reference, and runs as it is with ``backend="torch"``. Its kernels
+are printed from what it does to numbers (:mod:`snnkernels.codegen`) and compiled at the first call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from . import _checks, _firing, engine, surrogate, units
+from ._node import Node, brief
+from .engine import Parameter, State
+
+if TYPE_CHECKING:
+    from .codegen import NeuronTrace
+
+Step = Callable[..., tuple[Tensor, ...]]
+_numbers = itertools.count()
+
+
+class CompiledNode(Node):
+    """Base of the classes that :func:`compile_neuron` makes.
+
+    Calls take x [B, ...], or [T, B, ...] in step mode "m", and give the step's output in the shape,
+    dtype and memory layout of x: a tensor, or a tuple of them if the step has several outputs.
+    """
+
+    step: ClassVar[Step]
+    arguments: ClassVar[inspect.Signature]
+    key: ClassVar[str]
+    states: ClassVar[dict[str, State | str]]
+    defaults: ClassVar[dict[str, Any]]
+    learnable: ClassVar[tuple[str, ...]]
+    limits: ClassVar[dict[str, dict[str, float]]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = self.arguments.bind(*args, **kwargs)
+        given.apply_defaults()
+        values = dict(given.arguments)
+        super().__init__(**{name: values.pop(name) for name in _SHARED})
+        for name, value in values.items():
+            self._set_value(name, value)
+        for name, value in self.states.items():
+            self.register_memory(name, value if isinstance(value, Tensor) else 0.0)
+        self.reset()
+
+    def _set_value(self, name: str, value: Any) -> None:
+        if _is_option(value):
+            setattr(self, name, value)
+        elif name in self.learnable and not isinstance(value, nn.Parameter):
+            if not isinstance(value, Tensor):
+                value = torch.tensor(_checks.number(name, value, **self.limits.get(name, {})))
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self._set_parameter(name, value, **self.limits.get(name, {}))
+
+    def reset(self) -> None:
+        """Back to the initial state; clears ``v_seq`` and the monitor."""
+        super().reset()
+        for name, value in self.states.items():
+            if not isinstance(value, Tensor):
+                setattr(self, name, self._initial_number(value))
+
+    def _initial_number(self, value: State | str) -> float | None:
+        """A state before the first call; None stands for a parameter that is a tensor."""
+        if isinstance(value, str):
+            value = getattr(self, value)
+        if value is None:
+            return 0.0
+        return None if isinstance(value, Tensor) else float(value)
+
+    def _values(self, x_seq: Tensor) -> dict[str, Any]:
+        """What the step is called with besides x and the states: parameters and options."""
+        return {name: getattr(self, name) for name in self.defaults}
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The step's output for one step of ``x``, or for all of them.
+
+        Raises:
+            TypeError: if ``x`` is not a floating-point tensor.
+            ValueError: if its rank, device or shape does not fit.
+        """
+        x_seq = self._sequence_of(x)
+        values = self._values(x_seq)
+        options = tuple((name, value) for name, value in values.items() if _is_option(value))
+        given = {name: value for name, value in values.items() if not _is_option(value)}
+        for name, limits in self.limits.items():
+            if name in given and not isinstance(given[name], Tensor):
+                _checks.number(name, given[name], **limits)
+        params = engine.checked_parameters(given, x_seq)
+        names = tuple(self.states)
+        before = engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
+        store = self.store_v_seq and self.step_mode == "m"
+        tables = tuple(isinstance(p, Tensor) for p in params.values())
+        kernel, outputs = self._kernel(options, tables, x_seq.device.type)
+        if kernel:
+            assert isinstance(self.surrogate_function, surrogate.SurrogateFunction)
+            out, v_seq, after = engine.scan(
+                kernel,
+                x_seq,
+                before,
+                list(params.values()),
+                self.surrogate_function,
+                outputs=outputs,
+                store_v_seq=store,
+            )
+        else:
+            out, v_seq, after = self._run_steps(x_seq, before, params, dict(options), store)
+        if store:
+            self.v_seq = v_seq
+        if self.monitor_state:
+            self._monitor(x_seq, before, params, dict(options))
+        for name, value in zip(names, after, strict=True):
+            setattr(self, name, value)
+        if self.step_mode == "s":
+            out = tuple(o.squeeze(0) for o in out)
+        return out[0] if len(out) == 1 else out
+
+    def _state(self, name: str, params: Mapping[str, Parameter], x_seq: Tensor) -> State:
+        value = getattr(self, name)
+        if value is None:
+            value = params[self.states[name]]  # type: ignore[index]
+        if isinstance(value, Tensor) and value is self._initial_memories[name]:
+            value = _checks.broadcast(name, value, x_seq.shape[1:])
+        elif getattr(self, name) is not None:
+            return value
+        wide = _checks.compute_dtype(x_seq.dtype)
+        return _checks.widen(name, value, wide).expand(x_seq.shape[1:])
+
+    def _kernel(
+        self, options: units.Options, tables: tuple[bool, ...], device_type: str
+    ) -> tuple[str, int]:
+        function = self.surrogate_function
+        if self.backend == "torch" or not engine.has_kernel(function, self.backend):
+            return "", 0
+        return units.kernel_for(
+            self.key,
+            options,
+            tables,
+            function.key,
+            function.spiking,
+            self.backend,
+            device_type,
+        )
+
+    def _run_steps(
+        self,
+        x_seq: Tensor,
+        before: Sequence[State],
+        params: Mapping[str, Parameter],
+        options: Mapping[str, Any],
+        store: bool,
+    ) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
+        """The step function itself, once for each step."""
+        rows, seen = [], []
+        wide = x_seq.to(_checks.compute_dtype(x_seq.dtype))
+        states = tuple(_full(s, wide) for s in before)
+        tensors = engine.on_device(dict(params), x_seq)
+        with _firing.with_surrogate(self.surrogate_function):
+            for x in wide:
+                out, states = self._step(x, states, {**tensors, **options})
+                rows.append(out)
+                seen.append(states[0])
+        outputs = len(rows[0]) if rows else self._output_count(options)
+        stacked = tuple(_stack([row[k] for row in rows], x_seq) for k in range(outputs))
+        return stacked, _stack(seen, x_seq) if store else None, states
+
+    def _step(
+        self, x: Tensor, states: tuple[Tensor, ...], values: Mapping[str, Any]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        results = type(self).step(x, *states, **values)
+        split = len(results) - len(states)
+        results = tuple(r.expand(x.shape) for r in results)
+        return results[:split], results[split:]
+
+    @torch.no_grad()
+    def _monitor(
+        self,
+        x_seq: Tensor,
+        states: Sequence[State],
+        params: Mapping[str, Parameter],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Run the steps in PyTorch and record what they give."""
+        wide = x_seq.to(_checks.compute_dtype(x_seq.dtype))
+        tensors = engine.on_device(dict(params), x_seq)
+        now = tuple(_full(s, wide) for s in states)
+        with _firing.with_surrogate(self.surrogate_function):
+            for x in wide:
+                out, now = self._step(x, now, {**tensors, **options})
+                for name, value in zip(self.monitored, (*now, *out), strict=False):
+                    self._record(name, value)
+
+    def _output_count(self, options: Mapping[str, Any]) -> int:
+        return len(self._trace(tuple(options.items())).outputs)
+
+    def source(self) -> str:
+        """The C++ header that the node's kernels are compiled from.
+
+        Raises:
+            snnkernels.StepError: the step cannot be compiled; the message gives the line.
+        """
+        values = {name: getattr(self, name) for name in self.defaults}
+        options = tuple((n, v) for n, v in values.items() if _is_option(v))
+        function = self.surrogate_function
+        key = function.key if engine.has_kernel(function, "native") else ""
+        return units.printed(units.Request(self.key, options, (), key, True)).header
+
+    @classmethod
+    @cache
+    def _trace(cls, options: units.Options) -> NeuronTrace:
+        from . import codegen
+
+        fixed = dict(options)
+        params = [name for name in cls.defaults if name not in fixed]
+        return codegen.trace_neuron(cls.step, tuple(cls.states), params, fixed)
+
+    @classmethod
+    def _describe(cls, options: units.Options) -> tuple[str, str, str, int, bool]:
+        from . import codegen
+
+        trace = cls._trace(options)
+        name = codegen.identifier(cls.__name__.removesuffix("Node"))
+        struct = codegen.print_neuron(name, trace)
+        return name, struct, f"WithoutOptions<printed::{name}>", len(trace.outputs), trace.spikes
+
+    def extra_repr(self) -> str:
+        names = (*self.defaults, "step_mode", "backend")
+        return ", ".join(f"{name}={brief(getattr(self, name))}" for name in names)
+
+
+_SHARED: dict[str, Any] = {
+    "surrogate_function": None,
+    "step_mode": "s",
+    "backend": "auto",
+    "store_v_seq": False,
+    "monitor_state": False,
+}
+"""The arguments that all nodes have, with their defaults."""
+
+
+def compile_neuron(
+    step: Step,
+    states: Mapping[str, State | str],
+    params: Mapping[str, Any] | None = None,
+    learnable: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    limits: Mapping[str, Mapping[str, float]] | None = None,
+) -> type[CompiledNode]:
+    """Make a neuron module of one step, written in PyTorch.
+
+    The step is traced now, on single numbers, so that what cannot be compiled is refused here; the
+    kernels for its forward and backward are compiled at the first call, once per surrogate and
+    device, and kept in the cache.
+
+    Args:
+        step: ``step(x, *states, **params) -> (*outputs, *next_states)``, in operations on one
+            element at a time: + - * /, neg, abs, exp, log, sqrt, pow, sigmoid, tanh, relu,
+            softplus, clamp, minimum, maximum, floor, ceil, round, sign, erf, sin, cos, comparisons,
+            logical operations, where, detach, and :func:`snnkernels.spike`.
+        states: the carried states by name, in the step's order, and what they start from: a number,
+            a tensor that broadcasts over [B, ...], or the name of a parameter. ``store_v_seq``
+            keeps the first one.
+        params: the parameters by name, with defaults: numbers or tensors. A node takes a number, a
+            tensor of one value per channel [C], or one that broadcasts over [B, ...]. What is True,
+            False, None or a string is an option: the step may branch on it in Python.
+        learnable: the parameters that a node makes an ``nn.Parameter`` of.
+        name: the class's name; None for that of the step, in capitals and with "Node" behind it.
+            Nodes can be pickled if it is the name of the module's variable that holds the class.
+        limits: by parameter, what a number must keep to: ``{"tau": {"minimum": 1}}``, with
+            "minimum", "maximum" and "above".
+
+    Returns:
+        A subclass of ``nn.Module``. Its arguments are ``params`` by position or name, then
+        ``surrogate_function``, ``step_mode``, ``backend``, ``store_v_seq`` and ``monitor_state``,
+        which are those of :class:`snnkernels.neuron.BaseNode`.
+
+    Raises:
+        snnkernels.StepError: the step cannot be compiled; the message gives the line that is to
+            blame and what to do instead.
+        TypeError, ValueError: an argument is not as above.
+    """
+    cls = define_neuron(step, states, params, learnable, name=name, limits=limits)
+    cls._trace(tuple((n, v) for n, v in cls.defaults.items() if _is_option(v)))
+    return cls
+
+
+def define_neuron(
+    step: Step,
+    states: Mapping[str, State | str],
+    params: Mapping[str, Any] | None = None,
+    learnable: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    limits: Mapping[str, Mapping[str, float]] | None = None,
+) -> type[CompiledNode]:
+    """:func:`compile_neuron` without the trace, which is then made at the first call."""
+    params = dict(params or {})
+    _check_definition(step, states, params, learnable)
+    name = name or "".join(part.capitalize() for part in step.__name__.split("_")) + "Node"
+    arguments = {**params, **_SHARED}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [inspect.Parameter(n, kind, default=d) for n, d in arguments.items()]
+    )
+    cls: type[CompiledNode] = type(
+        name,
+        (CompiledNode,),
+        {
+            "__doc__": step.__doc__,
+            "__module__": step.__module__,
+            "__signature__": signature,
+            "arguments": signature,
+            "step": staticmethod(step),
+            "key": f"{name}#{next(_numbers)}",
+            "states": dict(states),
+            "defaults": params,
+            "learnable": tuple(learnable),
+            "limits": {n: dict(limit) for n, limit in (limits or {}).items()},
+            "monitored": (*states, "s"),
+        },
+    )
+    units.register_neuron(cls.key, cls._describe)
+    return cls
+
+
+_MAX_STATES = 8
+_MAX_PARAMS = 16
+
+
+def _check_definition(
+    step: object,
+    states: Mapping[str, State | str],
+    params: Mapping[str, Any],
+    learnable: Sequence[str],
+) -> None:
+    if not inspect.isfunction(step):
+        raise TypeError(f"step must be a function, got {_checks.describe(step)}")
+    if not 1 <= len(states) <= _MAX_STATES:
+        raise ValueError(f"states must name 1 to {_MAX_STATES} states, got {len(states)}")
+    if len(params) > _MAX_PARAMS:
+        raise ValueError(f"params must name at most {_MAX_PARAMS} parameters, got {len(params)}")
+    accepted = list(inspect.signature(step).parameters)[1:]
+    for kind, names in (("states", states), ("params", params)):
+        for name in names:
+            if name not in accepted:
+                raise ValueError(
+                    f"{kind} names {name!r}, which {step.__name__}() does not take; "
+                    f"it takes {', '.join(accepted)} behind the input"
+                )
+            if name in _SHARED or hasattr(CompiledNode, name):
+                raise ValueError(f"{kind} must not use the name {name!r}, which every node has")
+    if accepted[: len(states)] != list(states):
+        raise ValueError(
+            f"states must be in the order of {step.__name__}()'s arguments behind the input, "
+            f"{', '.join(accepted[: len(states)])}; got {', '.join(states)}"
+        )
+    for name in learnable:
+        if name not in params:
+            raise ValueError(f"learnable names {name!r}, which is not among params")
+    for name, value in states.items():
+        if isinstance(value, str) and value not in params:
+            raise ValueError(f"states: {name} starts from {value!r}, which is not among params")
+
+
+def _is_option(value: object) -> bool:
+    return value is None or isinstance(value, (bool, str))
+
+
+def _full(state: State, x_seq: Tensor) -> Tensor:
+    if isinstance(state, Tensor):
+        return state
+    return torch.full(x_seq.shape[1:], state, dtype=x_seq.dtype, device=x_seq.device)
+
+
+def _stack(steps: Sequence[Tensor], x_seq: Tensor) -> Tensor:
+    return torch.stack(list(steps)).to(x_seq.dtype) if steps else x_seq.clone()

@@ -1,0 +1,168 @@
+"""Kernels that are compiled one by one: a neuron with its surrogate, either or both printed.
+
+The library of kernels holds the neurons of ``registry.h`` with the surrogates there. Every other
+pair becomes a small shared object of its own, which the loaded library takes in by name; from then
+on the operators run it as one of theirs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from . import backend, surrogate
+
+if TYPE_CHECKING:
+    from .build import Printed
+    from .build.description import DeviceType
+
+Options = tuple[tuple[str, Any], ...]
+"""A neuron's options by name: what is True, False, None or a string."""
+
+Describe = Callable[[Options], tuple[str, str, str, int, bool]]
+"""From options to title, printed struct (or ""), C++ type, outputs, and whether it spikes."""
+
+_neurons: dict[str, Describe] = {}
+_loaded: set[tuple[str, str]] = set()
+
+_NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for all surrogates
+
+
+def register_neuron(key: str, describe: Describe) -> None:
+    """Let `key` stand for a neuron in :func:`kernel_for`."""
+    _neurons[key] = describe
+
+
+def _describe_built_in(name: str) -> Describe:
+    def describe(options: Options) -> tuple[str, str, str, int, bool]:
+        reset = "HardReset" if dict(options)["hard_reset"] else "SoftReset"
+        return name, "", f"WithReset<{name}, {reset}>", 1, True
+
+    return describe
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call needs kernels for.
+
+    Attributes:
+        neuron: a key of :func:`register_neuron`, or the name of a neuron in ``registry.h``.
+        options: the neuron's options.
+        tables: for each of its parameters, whether it is a tensor.
+        surrogate: the ``key`` of the surrogate's class.
+        spiking: whether it gives spikes rather than the primitive.
+    """
+
+    neuron: str
+    options: Options
+    tables: tuple[bool, ...]
+    surrogate: str
+    spiking: bool
+
+
+def printed(request: Request) -> Printed:
+    """What is compiled for a request.
+
+    Raises:
+        snnkernels.StepError: the step or the surrogate cannot be compiled.
+    """
+    from .build import Printed
+
+    describe = _neurons.get(request.neuron) or _describe_built_in(request.neuron)
+    title, struct, neuron, outputs, spikes = describe(request.options)
+    surrogate_key, spiking = (request.surrogate, request.spiking) if spikes else _NO_SURROGATE
+    surrogate_struct, surrogate_type = _surrogate_code(surrogate_key)
+    lines = ["#pragma once", "", '#include "snnkernels/unit.h"', ""]
+    structs = "\n".join(filter(None, (surrogate_struct, struct)))
+    if structs:
+        lines += ["namespace snn::printed {", "", structs, "}  // namespace snn::printed", ""]
+    return Printed(
+        title,
+        "\n".join(lines),
+        neuron,
+        f"{'Spiking' if spiking else 'Smooth'}<{surrogate_type}>",
+        outputs,
+        sum(table << k for k, table in enumerate(request.tables)),
+    )
+
+
+@cache
+def _surrogate_code(key: str) -> tuple[str, str]:
+    """A surrogate's printed struct (empty for those of ``registry.h``) and its C++ type."""
+    if key in surrogate.BUILT_IN.values():
+        return "", key
+    from . import codegen
+
+    cls = surrogate.CLASSES[key]
+    name = codegen.identifier(cls.__name__)
+    return codegen.print_surrogate(name, cls.traced()), f"printed::{name}"
+
+
+_kernels: dict[tuple[Any, ...], tuple[str, int] | Exception] = {}
+
+
+def kernel_for(
+    neuron: str,
+    options: Options,
+    tables: tuple[bool, ...],
+    surrogate_key: str,
+    spiking: bool,
+    backend_name: str,
+    device_type: str,
+) -> tuple[str, int]:
+    """The operators' name of a kernel for a :class:`Request`, and how many outputs it has.
+
+    Compiles and loads it if need be. The name is empty where the plain-PyTorch step is to run,
+    after one warning that says why if the backend was "auto".
+
+    Raises:
+        snnkernels.build.BuildError: native was asked for by name and cannot be had.
+        snnkernels.StepError: native was asked for by name, and the functions cannot be compiled.
+    """
+    key = (neuron, options, tables, surrogate_key, spiking, backend_name, device_type)
+    found = _kernels.get(key)
+    if found is None:
+        request = Request(neuron, options, tables, surrogate_key, spiking)
+        found = _kernels[key] = _kernel(request, backend_name, device_type)
+    if isinstance(found, Exception):
+        raise found.with_traceback(None)
+    return found
+
+
+# As in backend.name_for: torch.compile evaluates it at trace time.
+kernel_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str, int] | Exception:
+    if backend.name_for(backend_name, device_type) == "torch":
+        return "", 0
+    from .build import BuildError
+    from .codegen import StepError
+
+    try:
+        unit = printed(request)
+        _load(cast("DeviceType", device_type), unit)
+    except (BuildError, StepError) as error:
+        if backend_name == "native":
+            return error
+        backend.warn_once(str(error))
+        return "", 0
+    return unit.name, unit.outputs
+
+
+def _load(device_type: DeviceType, unit: Printed) -> None:
+    """Build or find a unit's library, and hand it to the loaded library of the device."""
+    from . import build
+
+    if (device_type, unit.name) in _loaded:
+        return
+    library = ctypes.CDLL(str(build.printed_path(device_type, unit)))
+    library.snn_unit.restype = ctypes.c_void_p
+    add = ctypes.CDLL(str(build.load(device_type).path)).snn_add_unit
+    add.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
+    add.restype = None
+    add(unit.name.encode(), library.snn_unit())
+    _loaded.add((device_type, unit.name))

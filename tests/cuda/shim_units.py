@@ -1,0 +1,50 @@
+"""Run by test_shim.py under `shim.plugin`: the CUDA kernels of compiled neurons."""
+
+import pytest
+import torch
+
+from snnkernels import functional, surrogate
+
+from ..cases import DTYPES, randn
+from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
+from .shim.plugin import last_grid
+from .shim_cases import SIZES
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cls", [Adaptive, TwoFires, Exact], ids=lambda cls: cls.__name__)
+def test_every_size_agrees_with_the_step(cls, dtype):
+    for steps, lanes in SIZES:
+        compare(cls, randn(steps, 1, lanes, dtype=dtype) * 1.5)
+        full = 1 if dtype == torch.float64 or lanes % 2 else 2
+        assert last_grid()[0] == full
+
+
+def test_tables_and_states_reach_every_lane():
+    x = randn(19, 3, 6, 5)
+    states = {"v": randn(3, 6, 5, seed=1), "a": randn(3, 6, 5, seed=2)}
+    compare(Adaptive, x, rho=torch.rand(6), states=states)
+    compare(Adaptive, x, tau=torch.rand(6, 5) + 1.5, v_threshold=torch.rand(()))
+
+
+def test_a_custom_surrogate_reaches_a_built_in_neuron():
+    x = randn(19, 3, 10).requires_grad_()
+    grads = []
+    for backend in ("native", "torch"):
+        out, _ = functional.lif(x, surrogate_function=hat(), backend=backend)
+        grads.append(torch.autograd.grad(out.sum(), x)[0])
+    torch.testing.assert_close(*grads)
+
+
+def test_the_primitive_is_emitted():
+    x = randn(19, 3, 10)
+    function = surrogate.Sigmoid(spiking=False)
+    outs = [
+        functional.lif(x, surrogate_function=hat(spiking=False), backend=backend)[0]
+        for backend in ("native", "torch")
+    ]
+    torch.testing.assert_close(*outs)
+    node = TwoFires(step_mode="m", backend="native", surrogate_function=function)
+    eager = TwoFires(step_mode="m", backend="torch", surrogate_function=function)
+    for actual, expected in zip(node(x), eager(x), strict=True):
+        torch.testing.assert_close(actual, expected)

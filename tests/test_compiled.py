@@ -1,0 +1,521 @@
+"""Neurons compiled from one step: against the step itself, run eagerly."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import snnkernels
+from snnkernels import FallbackWarning, StepError, build, functional, spike, surrogate, units
+
+from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
+
+
+def adaptive(x, v, a, *, tau, v_threshold, kappa, rho):
+    h = v + (x - v) / tau
+    s = spike(h - (v_threshold + kappa * a))
+    return s, h * (1 - s), rho * a + s
+
+
+Adaptive = snnkernels.compile_neuron(
+    adaptive,
+    states={"v": 0.0, "a": 0.0},
+    params={"tau": 2.0, "v_threshold": 0.7, "kappa": 0.3, "rho": 0.9},
+    learnable=("rho",),
+    name="Adaptive",
+)
+
+
+def two_fires(x, v, w, *, low, high, v_reset, detach_reset):
+    """Two thresholds, two outputs and a readout."""
+    h = v * 0.9 + x
+    first = spike(h - low)
+    second = spike(h * first - high)
+    r = second.detach() if detach_reset else second
+    v = h - r * high if v_reset is None else torch.where(r > 0, v_reset, h)
+    w = 0.5 * w + first
+    return first, second, w * h, v, w
+
+
+TwoFires = snnkernels.compile_neuron(
+    two_fires,
+    states={"v": "v_reset", "w": torch.tensor(0.25)},
+    params={"low": 0.4, "high": 1.1, "v_reset": -0.1, "detach_reset": False},
+    name="TwoFires",
+)
+
+
+def exact(x, v, *, k):
+    """Everything that is defined to the bit."""
+    a = torch.minimum(x.abs(), v + 2) - torch.maximum(x, k * v) / 3
+    b = torch.where((x > v) & ~(a <= 0) | (x == 1), -a, a.clamp(-1.5, 0.75))
+    c = torch.floor(x) + torch.ceil(v) + torch.round(3 * x) / 8 + torch.sign(b) + F.relu(a)
+    d = b**2 + x**3 + 1 / (x.square() + 1) + torch.trunc(v)
+    return c + d.clamp(max=4), (0.25 * (c - d) + (x >= v).to(x) + 0.5 * v).clamp(min=-3)
+
+
+Exact = snnkernels.compile_neuron(exact, states={"v": 0.5}, params={"k": 2.0}, name="Exact")
+
+
+def smooth(x, v, *, k):
+    """Everything that is not."""
+    a = torch.exp(-x * x) + torch.log(x.abs() + k) + torch.sigmoid(2 * v) + torch.tanh(x - v)
+    b = (
+        F.softplus(x)
+        + F.softplus(v, beta=3.0)
+        + torch.sqrt(a * a + 1)
+        + torch.erf(x)
+        + torch.sin(v) * torch.cos(x)
+    )
+    c = (x * x + k) ** 1.7 + (v.abs() + 1) ** -0.5 + torch.log1p(x * x) + torch.expm1(-v.abs())
+    return a * b + c, torch.tanh(0.3 * a - 0.1 * b) + 0.05 * torch.rsqrt(c) + torch.atan(v)
+
+
+Smooth = snnkernels.compile_neuron(smooth, states={"v": 0.1}, params={"k": 1.5}, name="Smooth")
+
+NODES = [Adaptive, TwoFires, Exact, Smooth]
+BITS = [Adaptive, TwoFires, Exact]
+
+
+def call(cls, x, backend, *, states=None, **arguments):
+    """All that a call gives: outputs, states, v_seq; and gradients of every tensor that goes in."""
+    arguments.setdefault("surrogate_function", surrogate.ATan())
+    leaves = {n: a.clone().requires_grad_() for n, a in arguments.items() if torch.is_tensor(a)}
+    node = cls(**{**arguments, **leaves}, step_mode="m", backend=backend, store_v_seq=True)
+    for name, leaf in leaves.items():
+        if name not in cls.learnable:
+            setattr(node, name, leaf)
+    for name, value in (states or {}).items():
+        leaves[name] = value.clone().requires_grad_()
+        setattr(node, name, leaves[name])
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    out = node(x)
+    outputs = [*(out if isinstance(out, tuple) else (out,)), node.v_seq]
+    outputs += [getattr(node, name) for name in cls.states]
+    loss = sum(
+        (o.double() * randn(*o.shape, dtype=torch.float64, seed=seed)).sum()
+        for seed, o in enumerate(outputs, start=10)
+    )
+    wanted = [x, *(t for n, t in leaves.items() if n not in cls.learnable), *node.parameters()]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    pairs = zip(wanted, gradients, strict=True)
+    return [o.detach() for o in outputs], [
+        torch.zeros_like(t) if g is None else g for t, g in pairs
+    ]
+
+
+def compare(cls, x, **arguments):
+    outputs, gradients = call(cls, x, "native", **arguments)
+    expected, expected_gradients = call(cls, x, "torch", **arguments)
+    for actual, out in zip(outputs, expected, strict=True):
+        assert actual.dtype == out.dtype
+        if cls in BITS:
+            assert_same_bits(actual, out)
+        else:
+            torch.testing.assert_close(actual, out)
+    assert_gradients_close(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cls", NODES, ids=lambda cls: cls.__name__)
+def test_a_compiled_neuron_gives_what_its_step_gives(cls, dtype):
+    compare(cls, randn(37, 3, 43, dtype=dtype))
+
+
+@pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "primitive"])
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("v_reset", [-0.1, None], ids=["hard", "soft"])
+def test_the_step_may_branch_on_options(v_reset, detach_reset, spiking):
+    x = randn(20, 2, 21, dtype=torch.float64)
+    options = {"v_reset": v_reset, "detach_reset": detach_reset}
+    function = surrogate.Sigmoid(spiking=spiking)
+    outputs, gradients = call(TwoFires, x, "native", surrogate_function=function, **options)
+    expected, wanted = call(TwoFires, x, "torch", surrogate_function=function, **options)
+    for actual, out in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(actual, out)
+    assert_gradients_close(gradients, wanted)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (6, 4, 5), (6, 1, 5), (3, 1, 1, 1), (3, 6, 4, 5)])
+@pytest.mark.parametrize("names", [("rho",), ("tau", "kappa"), ("v_threshold", "rho", "tau")])
+def test_parameters_of_every_shape_are_learnt(names, shape):
+    x = randn(18, 3, 6, 4, 5)
+    base = {"tau": 2.0, "v_threshold": 0.7, "kappa": 0.3, "rho": 0.9}
+    tensors = {n: base[n] + 0.1 * torch.rand(shape) for n in names}
+    compare(Adaptive, x, **tensors)
+
+
+def test_a_parameter_that_is_also_the_initial_state_gets_both_gradients():
+    compare(TwoFires, randn(18, 3, 7), v_reset=-torch.rand(7), low=torch.rand(3, 7))
+
+
+@pytest.mark.parametrize("cls", NODES, ids=lambda cls: cls.__name__)
+def test_carried_states_enter_and_receive_gradients(cls):
+    states = {name: randn(3, 17, seed=k) for k, name in enumerate(cls.states)}
+    compare(cls, randn(20, 3, 17), states=states)
+
+
+def test_channels_last_input_keeps_its_layout():
+    x = randn(18 * 3, 6, 4, 5).to(memory_format=torch.channels_last).view(18, 3, 6, 4, 5)
+    compare(TwoFires, x, low=torch.rand(6))
+    node = TwoFires(step_mode="m", backend="native")
+    assert all(out.stride() == x.stride() for out in node(x))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cls=st.sampled_from(BITS),
+    steps=st.integers(0, 40),
+    batch=st.integers(0, 3),
+    features=st.integers(0, 150),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    seed=st.integers(0, 1000),
+)
+def test_any_size_agrees(cls, steps, batch, features, dtype, seed):
+    compare(cls, randn(steps, batch, features, dtype=dtype, seed=seed))
+
+
+def test_nan_and_infinity_pass_through_as_in_the_step():
+    x = randn(25, 2, 30)
+    x[3, 0, 4], x[5, 1, 2], x[7, 0, 0] = float("nan"), float("inf"), -float("inf")
+    for cls in BITS:
+        outputs, _ = call(cls, x, "native")
+        expected, _ = call(cls, x, "torch")
+        assert any(e.isnan().any() for e in expected)
+        for actual, out in zip(outputs, expected, strict=True):
+            assert_same_bits(actual, out)
+
+
+def test_single_steps_add_up_to_all_of_them_at_once():
+    x = randn(9, 2, 5)
+    together = Adaptive(step_mode="m", backend="native")
+    apart = Adaptive(step_mode="s", backend="native")
+    assert_same_bits(torch.stack([apart(step) for step in x]), together(x))
+    assert_same_bits(apart.a, together.a)
+    apart.reset()
+    assert apart.v == 0.0 and apart.a == 0.0
+
+
+def test_gradients_of_the_primitive_pass_gradcheck():
+    def run(x, low):
+        node = TwoFires(step_mode="m", backend="native", surrogate_function=smooth_atan)
+        node.low = low
+        return node(x)
+
+    smooth_atan = surrogate.ATan(spiking=False)
+    x = randn(5, 1, 3, dtype=torch.float64).requires_grad_()
+    low = torch.full((3,), 0.3, dtype=torch.float64, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.autograd.gradcheck(run, (x, low))
+
+
+def test_a_second_backward_is_refused_by_name():
+    x = randn(4, 2, 3).requires_grad_()
+    out = Adaptive(step_mode="m", backend="native")(x)
+    (grad,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="scan_backward.*backend='torch'"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_torch_compile_takes_it_without_a_graph_break(backend):
+    node = TwoFires(step_mode="m", backend=backend, low=torch.full((5,), 0.3))
+    x = randn(6, 2, 5)
+    expected = node(x)
+    node.reset()
+    torch._dynamo.reset()
+    compiled = torch.compile(node, fullgraph=True)
+    for actual, out in zip(compiled(x), expected, strict=True):
+        torch.testing.assert_close(actual, out)
+    node.reset()
+    compiled(randn(7, 3, 5))
+
+
+def test_changing_a_number_compiles_nothing(monkeypatch):
+    node = Adaptive(step_mode="m", backend="native")
+    x = randn(6, 2, 5)
+    node(x)
+
+    def refuse(*_):
+        raise AssertionError("a number was changed, and something was compiled")
+
+    monkeypatch.setattr(build, "printed_path", refuse)
+    node.reset()
+    node.tau = 3.5
+    node.surrogate_function.alpha = 1.0
+    out = node(x)
+    other = Adaptive(tau=3.5, step_mode="m", backend="torch")
+    assert_same_bits(out, other(x))
+
+
+def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
+    node = Adaptive(step_mode="m", backend="native")
+    node(randn(6, 2, 5))
+    monkeypatch.setattr(units, "_kernels", {})
+    monkeypatch.setattr(units, "_loaded", set())
+    monkeypatch.setattr("snnkernels.build.loader._build_entry", None)
+    node(
+        randn(6, 2, 5),
+    )
+
+
+def test_without_a_compiler_the_step_runs_with_one_warning(monkeypatch):
+    def no_compiler(*_):
+        raise build.BuildError("no C++ compiler")
+
+    monkeypatch.setattr(build, "printed_path", no_compiler)
+    monkeypatch.setattr(units, "_kernels", {})
+    monkeypatch.setattr(units, "_loaded", set())
+    node = Adaptive(step_mode="m")
+    with pytest.warns(FallbackWarning, match="no C\\+\\+ compiler"):
+        node(randn(6, 2, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        node(randn(6, 2, 5))
+    node.backend = "native"
+    with pytest.raises(build.BuildError, match="no C\\+\\+ compiler"):
+        node(randn(6, 2, 5))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda node: pickle.loads(pickle.dumps(node))])
+def test_nodes_are_copied_and_pickled_with_their_state(copied):
+    node = Adaptive(step_mode="m", rho=torch.full((5,), 0.8))
+    node(randn(6, 2, 5))
+    other = copied(node)
+    assert type(other) is Adaptive
+    assert_same_bits(other.a, node.a.detach())
+    assert_same_bits(other(randn(6, 2, 5)), node(randn(6, 2, 5)))
+    fresh = Adaptive(rho=torch.ones(5))
+    fresh.load_state_dict(node.state_dict())
+    assert_same_bits(fresh.rho, node.rho)
+
+
+def test_square_roots_are_rounded_correctly():
+    """PyTorch's own are not on every CPU, so they are compared with float64's."""
+
+    def root(x, v):
+        return torch.sqrt(x), v
+
+    cls = snnkernels.compile_neuron(root, states={"v": 0.0})
+    x = randn(50, 4, 100).abs()
+    expected = x.double().sqrt().float()
+    assert_same_bits(cls(step_mode="m", backend="native")(x), expected)
+
+
+def test_the_monitor_records_states_and_output():
+    node = Adaptive(step_mode="m", backend="native", monitor_state=True)
+    out = node(randn(6, 2, 5))
+    assert_same_bits(torch.tensor(node.monitor["s"][-1]), out[-1].detach())
+    assert_same_bits(torch.tensor(node.monitor["a"][-1]), node.a.detach())
+    functional.reset_net(node)
+    assert node.monitor == {"v": [], "a": [], "s": []}
+
+
+def test_the_source_keeps_the_authors_names():
+    source = Adaptive().source()
+    for line in ("const T h = v + t2;", "const T s = fire.spike(t5);", "const T grad_h = "):
+        assert line in source
+    assert "std::" not in source and "torch" not in source
+
+
+# What is refused, and with which words.
+
+
+def product(x, v, *, w):
+    h = v + x
+    return spike(h @ w), h
+
+
+def reduction(x, v, *, w):
+    return spike(v + x.mean()), v
+
+
+def branch(x, v, *, w):
+    h = v + x
+    if h > w:
+        h = h - w
+    return spike(h), h
+
+
+def in_place(x, v, *, w):
+    h = v * w
+    h += x
+    return spike(h), h
+
+
+def noise(x, v, *, w):
+    return spike(v + torch.rand_like(x)), v
+
+
+def unknown(x, v, *, w):
+    return spike(torch.special.bessel_j0(x)), v
+
+
+def boolean(x, v, *, w):
+    return x > v, v
+
+
+def no_state(x, v, *, w):
+    return spike(x)
+
+
+def reshaped(x, v, *, w):
+    return spike(x.unsqueeze(0)), v
+
+
+def outside(x, v, *, w):
+    return spike(x * WEIGHT), v
+
+
+WEIGHT = torch.ones(2, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "line", "words"),
+    [
+        (product, "return spike(h @ w), h", "matmul.*nn.Linear before the neuron"),
+        (reduction, "return spike(v + x.mean()), v", "mean: a reduction.*running value as a state"),
+        (branch, "if h > w:", "depends on the value.*torch.where"),
+        (in_place, "h += x", "in place.*a = a \\+ b"),
+        (noise, "torch.rand_like(x)", "random numbers.*add it to the input"),
+        (unknown, "torch.special.bessel_j0(x)", "bessel_j0.*BaseNode"),
+        (boolean, "return x > v, v", "value 0.*bool tensor.*to\\(x\\)"),
+        (no_state, "def no_state(x, v, *, w):", "one value.*1 of them"),
+        (reshaped, "x.unsqueeze(0)", "shapes or indices"),
+        (outside, "x * WEIGHT", "requires a gradient.*params="),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_cannot_be_compiled_is_refused_with_its_line_and_a_way_out(step, line, words):
+    with pytest.raises(StepError, match=f"(?s)test_compiled.py, line.*{words}") as caught:
+        snnkernels.compile_neuron(step, states={"v": 0.0}, params={"w": 1.0})
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"states": {}}, "1 to 8 states"),
+        ({"states": {"u": 0.0}}, "names 'u'.*it takes v, a, tau"),
+        ({"states": {"a": 0.0, "v": 0.0}}, "in the order"),
+        ({"params": {"k": 0.0}}, "names 'k'"),
+        ({"learnable": ("k",)}, "learnable names 'k'"),
+        ({"states": {"v": "k", "a": 0.0}}, "starts from 'k'"),
+    ],
+)
+def test_a_wrong_definition_is_refused_by_name(arguments, words):
+    good = {"states": {"v": 0.0, "a": 0.0}, "params": dict(Adaptive.defaults)}
+    with pytest.raises(ValueError, match=words):
+        snnkernels.compile_neuron(adaptive, **{**good, **arguments})
+
+
+def test_limits_hold_for_numbers():
+    def leak(x, v, *, tau):
+        h = v + (x - v) / tau
+        return h, h
+
+    cls = snnkernels.compile_neuron(
+        leak, states={"v": 0.0}, params={"tau": 2.0}, limits={"tau": {"minimum": 1}}
+    )
+    with pytest.raises(ValueError, match="tau must be finite and >= 1"):
+        cls(tau=0.5)
+    node = cls()
+    node.tau = 0.5
+    with pytest.raises(ValueError, match="tau must be finite and >= 1"):
+        node(torch.zeros(2, 3))
+
+
+# Surrogates of one's own.
+
+
+def hat_gradient(x, width, height):
+    return height * (1 - x.abs() / width).clamp(min=0)
+
+
+def hat_primitive(x, width, height):
+    y = (x / width).clamp(-1, 1)
+    return height * width * (y - y * y.abs() / 2 + 0.5)
+
+
+def hat(**changes):
+    values = {"width": 0.5, "height": 2.0, **changes}
+    return surrogate.custom(gradient=hat_gradient, primitive=hat_primitive, **values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "primitive"])
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+@pytest.mark.parametrize("neuron", [functional.if_, functional.lif, functional.cuba_lif])
+def test_a_custom_surrogate_runs_in_every_neurons_kernel(neuron, v_reset, spiking, dtype):
+    x = randn(20, 3, 17, dtype=dtype).requires_grad_()
+    found = []
+    for backend in ("native", "torch"):
+        out, *states = neuron(
+            x, v_reset=v_reset, surrogate_function=hat(spiking=spiking), backend=backend
+        )
+        weights = randn(*out.shape, dtype=dtype, seed=3)
+        found.append([out, *states, *torch.autograd.grad((out * weights).sum(), x)])
+    for actual, expected in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert found[1][-1].abs().max() > 0
+
+
+def test_a_custom_surrogate_runs_in_a_compiled_neuron():
+    compare(Adaptive, randn(20, 3, 17), surrogate_function=hat())
+
+
+def test_a_custom_surrogates_parameter_changes_without_a_compiler(monkeypatch):
+    function = hat()
+    x = randn(8, 3, 5).requires_grad_()
+    functional.lif(x, surrogate_function=function, backend="native")
+    monkeypatch.setattr(build, "printed_path", None)
+    function.width = 1.5
+    grads = [
+        torch.autograd.grad(
+            functional.lif(x, surrogate_function=function, backend=backend)[0].sum(), x
+        )
+        for backend in ("native", "torch")
+    ]
+    torch.testing.assert_close(*grads)
+
+
+def test_a_custom_surrogate_is_copied_and_pickled():
+    function = hat(width=0.7)
+    for other in (copy.deepcopy(function), pickle.loads(pickle.dumps(function))):
+        assert other.values == (0.7, 2.0) and type(other) is type(function)
+
+
+def test_a_custom_surrogate_without_primitive_only_spikes():
+    only = surrogate.custom(gradient=lambda x: 1 / (1 + x * x))
+    with pytest.raises(ValueError, match="no primitive"):
+        only.set_spiking_mode(False)
+    functional.lif(randn(3, 2, 4), surrogate_function=only, backend="native")
+
+
+def test_a_custom_surrogate_that_cannot_be_compiled_is_refused_with_its_line():
+    with pytest.raises(StepError, match=r"(?s)x\.sum\(\).*a reduction"):
+        surrogate.custom(gradient=lambda x: x.sum())
+
+
+def test_a_subclass_with_a_gradient_of_its_own_has_kernels_too():
+    class Wide(surrogate.SurrogateFunction):
+        @staticmethod
+        def gradient(x):
+            return torch.exp(-x.abs())
+
+    x = randn(8, 3, 5).requires_grad_()
+    grads = [
+        torch.autograd.grad(
+            functional.lif(x, surrogate_function=Wide(), backend=backend)[0].sum(), x
+        )
+        for backend in ("native", "torch")
+    ]
+    torch.testing.assert_close(*grads)
