@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
+import torch
 from torch import Tensor
 
 
@@ -35,3 +37,74 @@ def is_dense_in_any_order(x: Tensor) -> bool:
         return True
     order = slowest_first(strides)
     return is_dense([shape[d] for d in order], [strides[d] for d in order])
+
+
+class Lanes:
+    """How the dimensions [B, ...] of one step map to lanes side by side in memory.
+
+    ``order`` lists the step's dimensions from the slowest to the fastest in memory, so that a
+    channels_last step becomes lanes by a view. A step that is not dense is copied, once, in the
+    dimensions' own order.
+    """
+
+    def __init__(self, x_seq: Tensor) -> None:
+        self.shape = x_seq.shape[1:]
+        self.dense = self.in_order = x_seq.is_contiguous()
+        if self.in_order:
+            return
+        shape, strides = self.shape, x_seq.stride()[1:]
+        self.order = slowest_first(strides)
+        in_memory = torch.Size([shape[d] for d in self.order])
+        self.dense = is_dense(in_memory, [strides[d] for d in self.order])
+        self.in_order = not self.dense or is_dense(shape, strides)
+        if not self.in_order:
+            self.shape = in_memory
+            self.inverse = [self.order.index(d) for d in range(len(shape))]
+
+    def flatten_sequence(self, x_seq: Tensor) -> Tensor:
+        """[T, B, ...] to [T, L], stride 1 over L."""
+        if not self.in_order:
+            x_seq = x_seq.permute(0, *[1 + d for d in self.order])
+        flat = x_seq.reshape(x_seq.shape[0], prod(self.shape))
+        return flat if flat.stride(1) == 1 or flat.shape[1] <= 1 else flat.contiguous()
+
+    def flatten(self, step: Tensor) -> Tensor:
+        """[B, ...] to [L], in the order of the sequence's lanes."""
+        return (step if self.in_order else step.permute(self.order)).reshape(-1)
+
+    def restore(self, flat: Tensor) -> Tensor:
+        """[..., L] back to [..., B, ...], in the sequence's memory order."""
+        lead = flat.shape[:-1]
+        full = flat.view(lead + self.shape)
+        if self.in_order:
+            return full
+        return full.permute(*range(len(lead)), *[len(lead) + d for d in self.inverse])
+
+    def restore_(self, flat: Tensor) -> Tensor:
+        """:meth:`restore` of a contiguous tensor in place, which makes no view of it.
+
+        What an autograd function returns may only then be changed in place.
+        """
+        if self.in_order:
+            return flat.resize_(flat.shape[:-1] + self.shape)
+        full = self.restore(flat)
+        return flat.as_strided_(full.shape, full.stride())
+
+    def table(self, p: Tensor) -> tuple[Tensor, int]:
+        """A broadcastable parameter as (table, inner): lane l reads table[l // inner % len(table)].
+
+        Holds for scalars, channels, neurons and whatever else varies along one run of dimensions
+        that are side by side in memory; other patterns are expanded to one value per lane.
+        """
+        if p.numel() == 1:
+            return p.reshape(1), 1
+        if p.dim() == 1 and self.in_order and p.shape[0] == self.shape[-1]:
+            return p, 1  # as below, without views for autograd to walk back through
+        rank = len(self.shape)
+        aligned = p.reshape(*[1] * (rank - p.dim()), *p.shape)
+        ordered = aligned if self.in_order else aligned.permute(self.order)
+        varying = [k for k in range(rank) if ordered.shape[k] != 1]
+        first, last = varying[0], varying[-1]
+        if list(ordered.shape[first : last + 1]) == list(self.shape[first : last + 1]):
+            return ordered.reshape(-1), prod(self.shape[last + 1 :])
+        return ordered.expand(self.shape).reshape(-1), 1

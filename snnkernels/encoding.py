@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import _checks, reference, spike_storage
 from . import backend as backends
-from .engine import Lanes
+from ._layout import Lanes
 
 __all__ = ["PoissonEncoder", "poisson_encode"]
 

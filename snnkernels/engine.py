@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks, backend, ops, reference, spike_storage, surrogate, units
-from ._layout import is_dense, slowest_first
+from ._layout import Lanes
 
 Parameter = float | Tensor
 State = float | Tensor
@@ -235,17 +235,19 @@ def scan(
         ``store_v_seq``), and the states after the last step, each [B, ...].
     """
     lanes = Lanes(x_seq)
-    x = lanes.flatten_sequence(x_seq)
-    initial, state_lanes = _initial(states, lanes, x)
+    if not lanes.dense:
+        x_seq = x_seq.contiguous()
+    initial, state_lanes = _initial(states, lanes, x_seq)
     values, tables, size, inner = _tables(params, lanes)
     keep = torch.is_grad_enabled() and (
-        x.requires_grad
+        x_seq.requires_grad
         or (state_lanes is not None and state_lanes.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
-    spikes, v_seq, final, _ = ops.scan_forward(
+    spikes, v_seq, after = ops.scan(
+        lanes,
         kernel,
-        x,
+        x_seq,
         state_lanes,
         initial,
         values,
@@ -258,78 +260,13 @@ def scan(
         detach_reset,
         decay_input,
         surrogate_function.spiking,
-        ops.chunk_length(x.device.type),
+        ops.chunk_length(x_seq.device.type),
         outputs,
         store_v_seq,
         keep,
     )
-    split = (spikes,) if outputs == 1 else spikes.view(outputs, *x.shape).unbind()
-    return (
-        tuple(map(lanes.restore, split)),
-        lanes.restore(v_seq) if store_v_seq else None,
-        tuple(lanes.restore(final[k]) for k in range(len(states))),
-    )
-
-
-class Lanes:
-    """How the dimensions [B, ...] of one step map to lanes side by side in memory.
-
-    ``order`` lists the step's dimensions from the slowest to the fastest in memory, so that a
-    channels_last step becomes lanes by a view. A step that is not dense is copied, once, in the
-    dimensions' own order.
-    """
-
-    def __init__(self, x_seq: Tensor) -> None:
-        shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
-        rank = len(strides)
-        self.order = list(range(rank))
-        self.in_order = is_dense(shape, strides)
-        if not self.in_order:
-            order = slowest_first(strides)
-            if is_dense([shape[d] for d in order], [strides[d] for d in order]):
-                self.order = order
-            else:
-                self.in_order = True
-        self.shape = [x_seq.shape[1 + d] for d in self.order]
-        self.inverse = [self.order.index(d) for d in range(rank)]
-
-    def flatten_sequence(self, x_seq: Tensor) -> Tensor:
-        """[T, B, ...] to [T, L], stride 1 over L."""
-        if not self.in_order:
-            x_seq = x_seq.permute(0, *[1 + d for d in self.order])
-        flat = x_seq.reshape(x_seq.shape[0], prod(self.shape))
-        return flat if flat.stride(1) == 1 or flat.shape[1] <= 1 else flat.contiguous()
-
-    def flatten(self, step: Tensor) -> Tensor:
-        """[B, ...] to [L], in the order of the sequence's lanes."""
-        return (step if self.in_order else step.permute(self.order)).reshape(-1)
-
-    def restore(self, flat: Tensor) -> Tensor:
-        """[..., L] back to [..., B, ...], in the sequence's memory order."""
-        lead = flat.shape[:-1]
-        full = flat.view(*lead, *self.shape)
-        if self.in_order:
-            return full
-        return full.permute(*range(len(lead)), *[len(lead) + d for d in self.inverse])
-
-    def table(self, p: Tensor) -> tuple[Tensor, int]:
-        """A broadcastable parameter as (table, inner): lane l reads table[l // inner % len(table)].
-
-        Holds for scalars, channels, neurons and whatever else varies along one run of dimensions
-        that are side by side in memory; other patterns are expanded to one value per lane.
-        """
-        if p.numel() == 1:
-            return p.reshape(1), 1
-        if p.dim() == 1 and self.in_order and p.shape[0] == self.shape[-1]:
-            return p, 1  # as below, without views for autograd to walk back through
-        rank = len(self.order)
-        aligned = p.reshape(*[1] * (rank - p.dim()), *p.shape)
-        ordered = aligned if self.in_order else aligned.permute(self.order)
-        varying = [k for k in range(rank) if ordered.shape[k] != 1]
-        first, last = varying[0], varying[-1]
-        if list(ordered.shape[first : last + 1]) == list(self.shape[first : last + 1]):
-            return ordered.reshape(-1), prod(self.shape[last + 1 :])
-        return ordered.expand(self.shape).reshape(-1), 1
+    split = (spikes,) if outputs == 1 else spikes.unflatten(0, (outputs, -1)).unbind()
+    return split, v_seq, after
 
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:
@@ -340,7 +277,9 @@ def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[flo
     rows = [
         lanes.flatten(s)
         if isinstance(s, Tensor)
-        else torch.full((x.shape[1],), s, dtype=_checks.compute_dtype(x.dtype), device=x.device)
+        else torch.full(
+            (prod(lanes.shape),), s, dtype=_checks.compute_dtype(x.dtype), device=x.device
+        )
         for s in states
     ]
     return numbers, rows[0].contiguous().unsqueeze(0) if len(rows) == 1 else torch.stack(rows)

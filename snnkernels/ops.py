@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, registry
+from ._layout import Lanes
 
 FORWARD = "snnkernels::scan_forward"
 BACKWARD = "snnkernels::scan_backward"
@@ -49,11 +50,33 @@ def register() -> None:
         _registrations.impl(name, partial(_without_gradient, operator), "Autograd")
 
 
-def scan_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``torch.ops.snnkernels.scan_forward``, without the dispatcher's detour through Python."""
-    if torch.compiler.is_compiling():
-        return torch.ops.snnkernels.scan_forward(*args)
-    return _differentiable_forward(*args)
+def scan(
+    lanes: Lanes, neuron: str, x_seq: Tensor, *args: Any
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """``scan_forward`` over x_seq [T, B, ...] without the dispatcher's detour through Python.
+
+    Args:
+        lanes: how x_seq flattens.
+        args: what the operator takes behind x; states and tables are flat already.
+
+    Returns:
+        The spikes, the first state after each step if it was asked for, and the states after the
+        last step, in the layout of x_seq.
+    """
+    *_, store_v, keep = args
+    if keep and not torch.compiler.is_compiling():
+        spikes, final, v_seq, _ = _Scan.apply(x_seq, args[0], args[3], lanes, (neuron, *args))
+    else:
+        x = lanes.flatten_sequence(x_seq)
+        if torch.compiler.is_compiling():
+            flat = torch.ops.snnkernels.scan_forward(neuron, x, *args)
+        else:
+            operator = torch.ops.snnkernels.scan_forward.default
+            flat = _below_autograd(operator, (neuron, x, *args))
+        spikes = lanes.restore(flat[0])
+        v_seq = lanes.restore(flat[1]) if store_v else None
+        final = lanes.restore(flat[2].view(-1) if len(args[1]) == 1 else flat[2])
+    return spikes, v_seq, (final,) if len(args[1]) == 1 else final.unbind()
 
 
 def chunk_length(device_type: str) -> int:
@@ -155,13 +178,14 @@ def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
         return operator(*args)
 
 
-def _differentiable_forward(*args: Any) -> Any:
-    _, x, states, _, _, tables, *_, keep = args
+def _differentiable_forward(neuron: str, x: Tensor, *args: Any) -> Any:
+    states, tables, keep = args[0], args[3], args[-1]
     if keep:
-        return _Scan.apply(x, states, tables, args)
+        spikes, final, v_seq, checkpoints = _Scan.apply(x, states, tables, None, (neuron, *args))
+        return spikes, v_seq, final, checkpoints
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
         raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
-    return _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
+    return _below_autograd(torch.ops.snnkernels.scan_forward.default, (neuron, x, *args))
 
 
 def _differentiable_backward(*args: Any) -> Any:
@@ -181,39 +205,59 @@ def _any_requires_grad(*args: Any) -> bool:
 
 
 class _Scan(torch.autograd.Function):
-    """scan_forward, given its arguments once more by the tensors that may need a gradient."""
+    """scan_forward, given once more the tensors that may need a gradient.
+
+    ``args`` are the operator's without x. Where ``lanes`` says how x_seq [T, B, ...] flattens, the
+    outputs have its layout, and what nobody asked for is None; else all is as in the operator.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, states: Tensor | None, tables: Tensor | None, args: tuple[Any, ...]
-    ) -> tuple[Tensor, ...]:
-        output = _below_autograd(torch.ops.snnkernels.scan_forward.default, args)
-        ctx.save_for_backward(x, states, output[3], tables)
+        ctx: Any,
+        x_seq: Tensor,
+        states: Tensor | None,
+        tables: Tensor | None,
+        lanes: Lanes | None,
+        args: tuple[Any, ...],
+    ) -> tuple[Tensor | None, ...]:
+        x = lanes.flatten_sequence(x_seq) if lanes else x_seq
+        operator = torch.ops.snnkernels.scan_forward.default
+        spikes, v_seq, final, checkpoints = _below_autograd(operator, (args[0], x, *args[1:]))
+        ctx.save_for_backward(x_seq, states, checkpoints, tables)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(output[3])
-        ctx.settings = args[0], *args[3:5], *args[6:-2]
-        ctx.layout = args[6:8]
-        return output
+        ctx.lanes = lanes
+        ctx.settings = args[0], *args[2:4], *args[5:-2]
+        ctx.layout = args[5:7]
+        if lanes is None:
+            ctx.mark_non_differentiable(checkpoints)
+            return spikes, final, v_seq, checkpoints
+        if final.shape[0] == 1:
+            final.resize_(final.shape[1])
+        v_seq = lanes.restore_(v_seq) if args[-2] else None
+        return lanes.restore_(spikes), lanes.restore_(final), v_seq, None
 
     @staticmethod
     def backward(
         ctx: Any,
         grad_spikes: Tensor | None,
-        grad_v_seq: Tensor | None,
         grad_states: Tensor | None,
+        grad_v_seq: Tensor | None,
         _: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, states, checkpoints, tables = ctx.saved_tensors
-        neuron, initial, values, *rest = ctx.settings
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        x_seq, states, checkpoints, tables = ctx.saved_tensors
+        lanes, (neuron, initial, values, *rest) = ctx.lanes or Lanes(x_seq), ctx.settings
         table_grads = tables is not None and ctx.needs_input_grad[2]
+        if grad_states is not None:
+            grad_states = grad_states.reshape(len(initial), *x_seq.shape[1:])
+            grad_states = lanes.flatten_sequence(grad_states).contiguous()
         grad_x, grad_initial, sums = _scan_backward(
             neuron,
-            x,
+            lanes.flatten_sequence(x_seq),
             states,
             checkpoints,
-            _lanes(grad_spikes),
-            _lanes(grad_v_seq),
-            None if grad_states is None else grad_states.contiguous(),
+            None if grad_spikes is None else lanes.flatten_sequence(grad_spikes),
+            None if grad_v_seq is None else lanes.flatten_sequence(grad_v_seq),
+            grad_states,
             initial,
             values,
             tables,
@@ -221,9 +265,10 @@ class _Scan(torch.autograd.Function):
             table_grads,
         )
         return (
-            grad_x,
+            lanes.restore(grad_x),
             None if states is None else grad_initial,
             _reduce(sums, *ctx.layout) if table_grads else None,
+            None,
             None,
         )
 
@@ -247,10 +292,3 @@ def _reduce(sums: Tensor, size: Sequence[int], inner: Sequence[int]) -> Tensor:
     return torch.cat(
         [row.view(-1, n, k).sum((0, 2)) for row, n, k in zip(sums, size, inner, strict=True) if n]
     )
-
-
-def _lanes(grad: Tensor | None) -> Tensor | None:
-    """An incoming gradient with its lanes side by side; any stride over T is fine."""
-    if grad is None or grad.stride(1) == 1 or grad.shape[1] == 1:
-        return grad
-    return grad.contiguous()
