@@ -17,6 +17,8 @@ from benchmarks import arguments, environment, gpu_round, targets
 from benchmarks.cases import Axes, Case, select
 from benchmarks.check import CheckFailed
 from benchmarks.contenders import line_up
+from benchmarks.peers import page
+from benchmarks.peers.command import PeerSession, fetch_peers, install_peers
 from benchmarks.report import Report, one_line, show, write_json
 from benchmarks.runner import CaseResult, Settings, run_cases
 from benchmarks.startup import Startup, StartupFailed, measure_cold_build, measure_import
@@ -29,17 +31,34 @@ BUSY = 0.5
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns 0, 1 after a failed check or build, 130 if interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["report"]:
+        return page.main(argv[1:])
     options = arguments.parse(argv)
     if options.gpu_round:
-        return gpu_round.run(options.device or "cuda", options.results or gpu_round.RESULTS)
+        return gpu_round.run(
+            options.device or "cuda",
+            options.results or gpu_round.RESULTS,
+            peers=gpu_round.Peers(options.peer_wheels, options.peers_dir),
+        )
     if options.threads:
         torch.set_num_threads(options.threads)
     console = make_console()
     try:
-        return Session(options, console).run()
+        return _run(options, console)
     except (BuildError, StartupFailed) as error:
         console.print(f"[red]error:[/] {escape(str(error))}")
         return 1
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    if options.fetch_peers:
+        return fetch_peers(options, console)
+    if options.install_peers is not None:
+        return install_peers(options, console)
+    if options.peers is not None:
+        return PeerSession(options, console).run()
+    return Session(options, console).run()
 
 
 def make_console() -> Console:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import cases, contenders
+from benchmarks.peers import catalogue, workloads
 
 DEFAULT_BUDGET = 2.5
 QUICK_BUDGET = 0.6
@@ -18,7 +19,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; a mistake is named on stderr and exits with code 2."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    for check in (_check_selection, _check_devices, _check_files, _check_round):
+    checks = (_check_selection, _check_devices, _check_files, _check_peers, _check_round)
+    for check in checks:
         problem = check(options)
         if problem:
             parser.error(problem)
@@ -32,11 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Fused neuron kernels against the plain-PyTorch reference.",
         epilog="With no selection, representative rows are measured, which takes a few minutes. "
-        "Once an axis is given, the others are lif, float32, all six shapes, both modes.",
+        "Once an axis is given, the others are lif, float32, all six shapes, both modes. "
+        "python -m benchmarks report writes docs/performance.md from the JSON of --peers.",
     )
     _add_selection(parser)
     _add_measuring(parser)
     _add_output(parser)
+    _add_peers(parser)
     _add_round(parser)
     return parser
 
@@ -116,6 +120,63 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", type=Path, metavar="FILE", help="everything found, as JSON")
     group.add_argument("--plot", type=Path, metavar="FILE", help="a picture; suffix gives format")
+
+
+def _add_peers(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("comparison with other libraries")
+    names = [entry.peer.name for entry in catalogue.entries()]
+    group.add_argument(
+        "--peers",
+        nargs="*",
+        choices=names,
+        metavar="NAME",
+        help=f"measure ours beside theirs; all, or some of {', '.join(names)}",
+    )
+    group.add_argument(
+        "--install-peers",
+        nargs="*",
+        choices=names,
+        metavar="NAME",
+        help="make the environments that --peers needs, and exit",
+    )
+    group.add_argument(
+        "--fetch-peers",
+        type=Path,
+        metavar="FOLDER",
+        help="download the peers' packages into a folder for --peer-wheels, and exit",
+    )
+    group.add_argument(
+        "--peer-wheels",
+        type=Path,
+        metavar="FOLDER",
+        help="install peers from the wheels and sdists of a folder, without network",
+    )
+    group.add_argument(
+        "--peers-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where the environments are (default: in the user's cache folder)",
+    )
+    letters = "; ".join(f"{each.letter}: {each.title}" for each in workloads.WORKLOADS)
+    group.add_argument(
+        "--workloads",
+        nargs="+",
+        choices=workloads.LETTERS,
+        default=list(workloads.LETTERS),
+        help=f"{letters} (default: all; on a CPU shapes that it does in about a second)",
+    )
+    group.add_argument(
+        "--dataset-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="the files of MNIST, for e (default: data/ here, or shared/data/ beside the checkout)",
+    )
+    group.add_argument(
+        "--peer-limit",
+        type=_positive,
+        metavar="SECONDS",
+        help="leave out a peer whose first call takes longer (default 150, on a GPU 45)",
+    )
 
 
 def _add_round(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +262,19 @@ def _check_plot(path: Path | None) -> str | None:
     formats = sorted(FigureCanvasAgg.get_supported_filetypes())
     if path.suffix[1:].lower() not in formats:
         return f"--plot: got {path.name!r}, expected a suffix out of {', '.join(formats)}"
+    return None
+
+
+def _check_peers(options: argparse.Namespace) -> str | None:
+    if options.peers is not None and (options.targets or options.full):
+        return "--peers has its own cases, so it goes with neither --targets nor --full"
+    if options.dataset_dir and workloads.mnist_folder(options.dataset_dir) is None:
+        return f"--dataset-dir: the files of MNIST are not all in {options.dataset_dir}"
+    needs = (options.install_peers is not None) or options.gpu_round
+    if options.peer_wheels and not needs:
+        return "--peer-wheels belongs to --install-peers or --gpu-round"
+    if options.peer_wheels and not options.peer_wheels.is_dir():
+        return f"--peer-wheels: the folder {options.peer_wheels} does not exist"
     return None
 
 

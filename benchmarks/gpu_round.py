@@ -1,15 +1,23 @@
-"""A whole round on a machine with a GPU: build, gpu tests, benchmark, all into JSON.
+"""A whole round on a machine with a GPU: build, peers, gpu tests, benchmarks, all into JSON.
 
 Each step is a process of its own. A failed test or benchmark does not keep the later steps from
 running, since time on a GPU is dear; a failed build does. The record is written after every step.
+
+The round ends within ``ROUND_SECONDS``: a step may take its share of what is left when it begins,
+and is ended there. Benchmarks are told to begin no case late in their share, and write their JSON
+after each case.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,18 +29,34 @@ from benchmarks import environment
 from snnkernels.build import cache
 
 RESULTS = Path(__file__).resolve().parent / "results"
-BENCHMARK_SECONDS = 360.0
+ROUND_SECONDS = 525.0
+LAST_CASE = 0.8
+"""The part of its time after which a benchmark begins no case."""
 CASE_BUDGET = 0.8
+PEER_LIMIT = 20.0
+SECONDS = "{seconds}"
 TAIL_LINES = 40
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the round; nothing after it runs if it is ``needed`` and fails."""
+    """One command of the round; nothing after it runs if it is ``needed`` and fails.
+
+    ``share`` is the part of the time left that it may take, ``limit`` that time in seconds.
+    """
 
     name: str
     command: tuple[str, ...]
+    share: float = 1.0
     needed: bool = False
+    limit: float = math.inf
+
+    def within(self, left: float) -> Step:
+        """The step with its limit, given the seconds that are left, and told of it if need be."""
+        limit = self.share * left
+        told = f"{max(LAST_CASE * limit, 1.0):.0f}"
+        command = tuple(part.replace(SECONDS, told) for part in self.command)
+        return replace(self, command=command, limit=limit)
 
 
 @dataclass(frozen=True)
@@ -54,30 +78,59 @@ class Finished:
 Execute = Callable[[Step], Finished]
 
 
-def plan(device: str, results: Path, stem: str) -> list[Step]:
-    """The steps of a round; on the CPU a short benchmark stands in for the full one."""
+@dataclass(frozen=True)
+class Peers:
+    """Where the packages of peers come from and their environments go; None for the usual."""
+
+    wheels: Path | None = None
+    folder: Path | None = None
+
+    def options(self) -> tuple[str, ...]:
+        return ("--peers-dir", str(self.folder)) if self.folder else ()
+
+    def install_options(self) -> tuple[str, ...]:
+        return (*self.options(), *(("--peer-wheels", str(self.wheels)) if self.wheels else ()))
+
+
+def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[Step]:
+    """The steps of a round; on the CPU short benchmarks stand in for the full ones."""
     python = (sys.executable, "-m")
-    limits = ("--time-limit", f"{BENCHMARK_SECONDS:g}", "--budget", f"{CASE_BUDGET:g}")
-    extent = ("--quick",) if device == "cpu" else ("--full", *limits)
-    checked = ("--devices", device, "--check", "--keep-going")
-    output = ("--json", str(results / f"{stem}.json"), "--plot", str(results / f"{stem}.png"))
+    benchmarks = (*python, "benchmarks", "--devices", device)
+    timed = ("--time-limit", SECONDS, "--budget", f"{CASE_BUDGET:g}")
+    extent = ("--quick",) if device == "cpu" else ("--full",)
+    peer_extent = ("--quick",) if device == "cpu" else ("--peer-limit", f"{PEER_LIMIT:g}")
     tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs")
+
+    def output(name: str) -> tuple[str, ...]:
+        return ("--json", str(results / f"{name}.json"), "--plot", str(results / f"{name}.png"))
+
     return [
-        Step("build", (*python, "snnkernels", "build", "--device", device), needed=True),
-        Step("tests", (*python, *tests, f"--junitxml={results / f'{stem}-tests.xml'}")),
+        Step(
+            "build", (*python, "snnkernels", "build", "--device", device), share=0.5, needed=True
+        ),
+        Step("install peers", (*benchmarks, "--install-peers", *peers.install_options()), 0.35),
+        Step("tests", (*python, *tests, f"--junitxml={results / f'{stem}-tests.xml'}"), 0.35),
+        Step(
+            "peers",
+            (*benchmarks, "--peers", *peers.options(), *peer_extent, *timed, "--no-startup",
+             *output(f"{stem}-peers")),
+            share=0.65,
+        ),
         Step(
             "benchmark",
-            (*python, "benchmarks", *extent, *checked, *output),
+            (*benchmarks, *extent, *timed, "--check", "--keep-going", *output(stem)),
         ),
-    ]
+    ]  # fmt: skip
 
 
 def run(
     device: str,
     results: Path = RESULTS,
     *,
+    peers: Peers = Peers(),
     execute: Execute | None = None,
     say: Callable[[str], None] = print,
+    now: Callable[[], float] = time.monotonic,
 ) -> int:
     """Run the round and write ``<stem>-round.json``; returns the exit code, 0 if all is well."""
     if not device_present(device):
@@ -90,7 +143,9 @@ def run(
     stem = file_stem(device)
     record = results / f"{stem}-round.json"
     done: list[Finished] = []
-    for step in plan(device, results, stem):
+    end = now() + ROUND_SECONDS
+    for planned in plan(device, results, stem, peers):
+        step = planned.within(end - now())
         say(f"== {step.name}: {' '.join(step.command)}")
         finished = (execute or execute_step)(step)
         if step.name == "tests":
@@ -149,13 +204,25 @@ def execute_step(step: Step) -> Finished:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
+    ended = threading.Timer(min(step.limit, threading.TIMEOUT_MAX), _end, [process])
+    ended.start()
     for line in process.stdout:
         print(line, end="", flush=True)
         lines = [*lines[-TAIL_LINES + 1 :], line.rstrip()]
     code = process.wait()
-    return Finished(step.name, step.command, code, time.monotonic() - start, tuple(lines))
+    seconds = time.monotonic() - start
+    ended.cancel()
+    remark = f"ended after {step.limit:.0f} s" if seconds >= step.limit else ""
+    return Finished(step.name, step.command, code, seconds, tuple(lines), remark)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a step with whatever it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def judge_tests(finished: Finished, xml: Path, device: str) -> Finished:

@@ -2,8 +2,9 @@
 
 CPU: torch's profiler records each allocation and release of torch's CPU allocator, also those
 inside an operator and inside a backward; the peak is the highest running sum, exact to the byte and
-the same on every run. Memory that a kernel would take from malloc by itself is not seen (the
-resident-set size would show it, but counts pages, caches of the C library and code along with it).
+the same on every run. What the package keeps for its next outputs is given up for that call. Memory
+that a kernel would take from malloc by itself is not seen (the resident-set size would show it, but
+counts pages, caches of the C library and code along with it).
 CUDA: the peak of torch's caching allocator, in its blocks of 512 bytes.
 """
 
@@ -13,10 +14,13 @@ import gc
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from typing import Protocol, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from snnkernels.memory import without_cache
 
 
 class HasTensors(Protocol):
@@ -91,20 +95,40 @@ def _storage_key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
+def left_allocated(call: Callable[[], object], device: str) -> int:
+    """Bytes that are allocated after a call and were not before, while its result lives."""
+    gc.collect()
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        outcome = call()
+        return torch.cuda.memory_allocated() - before
+    sizes, outcome = _allocations(call)
+    del outcome
+    return sum(sizes)
+
+
+Outcome = TypeVar("Outcome")
+
+
+def _allocations(call: Callable[[], Outcome]) -> tuple[list[int], Outcome]:
+    """Bytes of each allocation of torch's CPU allocator in order, negative for each release."""
     # torch 2.11 warns unless events are to be accumulated.
-    with profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
-    ) as recorded:
+    with (
+        without_cache(),
+        profile(
+            activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+        ) as recorded,
+    ):
         outcome = call()
     kineto = recorded.profiler
     assert kineto is not None and kineto.kineto_results is not None
     events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak, outcome
+    return [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())], outcome
+
+
+def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:
+    sizes, outcome = _allocations(call)
+    return max(accumulate(sizes, initial=0)), outcome
 
 
 def _peak_cuda(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console
@@ -40,7 +41,7 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -53,7 +54,13 @@ class Report:
         }
 
 
-def write_json(report: Report, path: Path) -> None:
+class Writable(Protocol):
+    """A report that knows its JSON."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def write_json(report: Writable, path: Path) -> None:
     """Write the report; an existing file is replaced only by a whole one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(report.to_json(), indent=1) + "\n")
@@ -198,10 +205,10 @@ def _reference_milliseconds(result: CaseResult, name: str) -> str:
 def _milliseconds(summary: Summary | None) -> str:
     if summary is None:
         return ""
-    return f"{_digits(summary.median * 1e3)} ({_digits(summary.iqr * 1e3, 2)})"
+    return f"{digits(summary.median * 1e3)} ({digits(summary.iqr * 1e3, 2)})"
 
 
-def _digits(value: float, digits: int = 3) -> str:
+def digits(value: float, digits: int = 3) -> str:
     """Three significant digits without an exponent."""
     if value == 0:
         return "0"
@@ -213,7 +220,7 @@ def _digits(value: float, digits: int = 3) -> str:
 
 def _extra(result: CaseResult, name: str) -> str:
     memory = result.measurements[name].memory
-    return "" if memory is None else _digits(memory.peak_extra / MEGABYTE, 2)
+    return "" if memory is None else digits(memory.peak_extra / MEGABYTE, 2)
 
 
 def _compile_seconds(result: CaseResult, name: str) -> str:
@@ -230,7 +237,7 @@ def one_line(result: CaseResult) -> str:
             parts.append(f"{name} {measured.skipped}")
         else:
             ratio = "" if figures.ratio is None else f", {figures.ratio:.1f}x the reference"
-            parts.append(f"{name} {_digits(measured.time.median * 1e3)} ms{ratio}")
+            parts.append(f"{name} {digits(measured.time.median * 1e3)} ms{ratio}")
     return f"{result.case}: {'; '.join(parts)}"
 
 

@@ -3,13 +3,14 @@
 A round gives every contender one block of calls; the order is reversed from round to round. A block
 lasts about ``BLOCK_SECONDS``; one of several calls is preceded by a call that is not counted, which
 brings the contender's own data back into the caches. Rounds go on until the budget of the case is
-spent, and at least ``MIN_ROUNDS`` times. Every call is one sample; the spread that is shown is the
-interquartile range.
+spent, and at least ``MIN_ROUNDS`` times; a contender too slow for that may leave earlier. Every
+call is one sample; the spread that is shown is the interquartile range.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -126,11 +127,15 @@ def interleave(
     *,
     min_rounds: int = MIN_ROUNDS,
     max_rounds: int = MAX_ROUNDS,
+    patience: float = math.inf,
+    pause: float = 0.0,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Summary]:
     """Time the contenders in turns for about ``budget`` seconds and summarise each.
 
-    They must be warm: the first call here already sets the size of their blocks.
+    They must be warm: the first call here already sets the size of their blocks. One that has
+    spent ``patience`` seconds of samples takes no part in further rounds. ``pause`` seconds lie
+    between blocks, for the threads of a contender in another process to fall asleep.
     """
     calls = {name: block_calls(run.samples(1)[0]) for name, run in contenders.items()}
     rounds: dict[str, list[list[float]]] = {name: [] for name in contenders}
@@ -143,7 +148,9 @@ def interleave(
         done = 0
         while done < min_rounds or (now() - start < budget and done < max_rounds):
             for name in order:
-                rounds[name].append(_block(contenders[name], calls[name]))
+                if sum(map(sum, rounds[name])) < patience:
+                    rounds[name].append(_block(contenders[name], calls[name]))
+                    time.sleep(pause)
             order.reverse()
             done += 1
     finally:

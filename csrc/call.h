@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -91,6 +92,20 @@ constexpr ScalarType scalar_type() {
   return sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 }
 
+inline int64_t element_bytes(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Bool:
+      return 1;
+    case ScalarType::Half:
+    case ScalarType::BFloat16:
+      return 2;
+    case ScalarType::Double:
+      return 8;
+    default:
+      return 4;
+  }
+}
+
 inline void check_device(const char* name, const Tensor& tensor, const Tensor& x) {
   STD_TORCH_CHECK(tensor.device() == x.device(), name, ": expected the device of x");
 }
@@ -124,6 +139,12 @@ void check_array(const char* name, const Tensor& array, const Tensor& x,
   }
 }
 
+// A contiguous tensor of any content where `like` is.
+inline Tensor empty_from_torch(const Tensor& like, const std::vector<int64_t>& sizes,
+                               ScalarType dtype) {
+  return torch::stable::new_empty(like, sizes, dtype);
+}
+
 template <class T>
 const T* pointer(const std::optional<Tensor>& tensor) {
   return tensor ? static_cast<const T*>(tensor->const_data_ptr()) : nullptr;
@@ -151,6 +172,13 @@ struct Settings {
   int64_t outputs;
 };
 
+// Powers of two have one, as long as it is a normal number.
+template <class T>
+bool has_exact_inverse(const Parameter<T>& p) {
+  int exponent = 0;
+  return !p.table && std::frexp(p.value, &exponent) == T(0.5) && std::isnormal(T(1) / p.value);
+}
+
 template <class T>
 void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
   const NeuronLine line = Neurons::get().find(s.neuron);
@@ -176,7 +204,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.hard_reset = s.hard_reset;
   call.spiking = s.spiking;
   call.tables = s.tables.has_value();
-  call.options = Options{s.detach_reset, s.decay_input};
+  call.options = Options{s.detach_reset, s.decay_input, false};
   if (!line.unit) call.surrogate = find_surrogate(s.surrogate);
   for (int i = 0; i < kMaxSurrogateParams; ++i) {
     const bool given = i < static_cast<int>(s.surrogate_values.size());
@@ -203,49 +231,51 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
     offset += size;
   }
   if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
+  call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
 
 using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
 
-template <class T, class Launch>
+template <class T, class Driver>
 ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states, const Settings& s,
-                           int64_t chunk, bool store_v, bool keep, Launch launch) {
+                           bool store_v, bool keep) {
   Forward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
-  const int64_t saved = keep ? checkpoint_count(steps, chunk) : 0;
-  Tensor spikes = torch::stable::new_empty(x, {s.outputs * steps, lanes});
-  Tensor v_seq = torch::stable::new_empty(x, {store_v ? steps : 0, lanes});
-  Tensor final_states = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
-  Tensor checkpoints = torch::stable::new_empty(x, {saved * count * lanes}, scalar_type<T>());
+  const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
+  Tensor spikes = Driver::empty(x, {s.outputs * steps, lanes}, x.scalar_type());
+  Tensor v_seq = Driver::empty(x, {store_v ? steps : 0, lanes}, x.scalar_type());
+  Tensor final_states = Driver::empty(x, {count, lanes}, scalar_type<T>());
+  Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
   call.spikes = spikes.mutable_data_ptr();
   call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
   call.final_states = static_cast<T*>(final_states.mutable_data_ptr());
   call.checkpoints = saved ? static_cast<T*>(checkpoints.mutable_data_ptr()) : nullptr;
-  if (lanes > 0) launch(call, x);
+  if (lanes > 0) Driver::launch(call, x);
   return {spikes, v_seq, final_states, checkpoints};
 }
 
-template <class T, class Launch>
+template <class T, class Driver>
 BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& states,
                              const Tensor& checkpoints, const std::optional<Tensor>& grad_spikes,
                              const std::optional<Tensor>& grad_v_seq,
                              const std::optional<Tensor>& grad_states, const Settings& s,
-                             int64_t chunk, bool table_grads, Launch launch) {
+                             bool table_grads) {
   Backward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
   const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
-  check_array<T>("checkpoints", checkpoints, x, {checkpoint_count(steps, chunk) * count * lanes});
+  check_array<T>("checkpoints", checkpoints, x,
+                 {checkpoint_count(steps, Driver::kChunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, x, {count, lanes});
-  Tensor grad_x = torch::stable::new_empty(x, {steps, lanes});
-  Tensor grad_initial = torch::stable::new_empty(x, {count, lanes}, scalar_type<T>());
-  Tensor grad_params = torch::stable::new_empty(x, {rows, lanes}, scalar_type<T>());
+  Tensor grad_x = Driver::empty(x, {steps, lanes}, x.scalar_type());
+  Tensor grad_initial = Driver::empty(x, {count, lanes}, scalar_type<T>());
+  Tensor grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
   call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
   call.grad_spikes = pointer<void>(grad_spikes);
   call.grad_spikes_stride = grad_spikes ? grad_spikes->stride(0) : 0;
@@ -258,12 +288,12 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   for (int64_t i = 0; i < rows; ++i) {
     if (s.table_size[i] > 0 || !call.unit) call.grad_params[i] = sums + i * lanes;
   }
-  if (lanes > 0) launch(call, x);
+  if (lanes > 0) Driver::launch(call, x);
   return {grad_x, grad_initial, grad_params};
 }
 
-// The operators' implementations for a device: Driver has kChunk and launch(call, x) for every
-// call.
+// The operators' implementations for a device: Driver has kChunk, launch(call, x) for every
+// call, and empty(like, sizes, dtype) for their outputs.
 template <class Driver>
 struct Operators {
   static ForwardOutputs scan_forward(std::string neuron, Tensor x, std::optional<Tensor> states,
@@ -277,10 +307,9 @@ struct Operators {
     const Settings s{neuron,      initial,   values,           tables,     table_size,
                      table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
                      decay_input, spiking,   outputs};
-    const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
     return x.scalar_type() == ScalarType::Double
-               ? run_forward<double>(x, states, s, chunk, store_v, keep, launch)
-               : run_forward<float>(x, states, s, chunk, store_v, keep, launch);
+               ? run_forward<double, Driver>(x, states, s, store_v, keep)
+               : run_forward<float, Driver>(x, states, s, store_v, keep);
   }
 
   static BackwardOutputs scan_backward(
@@ -295,12 +324,11 @@ struct Operators {
     const Settings s{neuron,      initial,   values,           tables,     table_size,
                      table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
                      decay_input, spiking,   outputs};
-    const auto launch = [](const auto& call, const Tensor& like) { Driver::launch(call, like); };
     return x.scalar_type() == ScalarType::Double
-               ? run_backward<double>(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,
-                                      s, chunk, table_grads, launch)
-               : run_backward<float>(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,
-                                     s, chunk, table_grads, launch);
+               ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
+                                              grad_states, s, table_grads)
+               : run_backward<float, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
+                                             grad_states, s, table_grads);
   }
 
   static void check_chunk(int64_t chunk) {

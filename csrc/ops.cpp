@@ -1,16 +1,35 @@
 // The operators and their implementation on the CPU; cuda/driver.cpp has the one for GPUs. One
 // unit, because torch's headers take longer to compile than all that is in it.
 #include "cpu/driver.h"
+#include "cpu/spikes_driver.h"
 #include "schemas.h"
+
+namespace {
+
+int64_t limit_cpu_cache(int64_t bytes) {
+  return snn::cpu::BlockCache::instance().set_limit(bytes);
+}
+
+int64_t cpu_cache_bytes() {
+  return snn::cpu::BlockCache::instance().held();
+}
+
+}  // namespace
 
 STABLE_TORCH_LIBRARY(snnkernels, m) {
   snn::define_operators(m);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(snnkernels, CompositeExplicitAutograd, m) {
+  m.impl("limit_cpu_cache", TORCH_BOX(&limit_cpu_cache));
+  m.impl("cpu_cache_bytes", TORCH_BOX(&cpu_cache_bytes));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   using Operators = snn::Operators<snn::cpu::Driver>;
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_spikes<snn::cpu::SpikeDriver>(m);
 }
 
 SNN_DEFINE_ADD_UNIT

@@ -18,6 +18,11 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
       "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
       "bool spiking, int chunk, int outputs, bool table_grads) -> (Tensor, Tensor, Tensor)");
+  m.def("limit_cpu_cache(int bytes) -> int");
+  m.def("cpu_cache_bytes() -> int");
+  m.def("poisson_encode(Tensor x, Tensor keys, ScalarType dtype) -> Tensor");
+  m.def("pack_spikes(Tensor x) -> (Tensor, Tensor)");
+  m.def("unpack_spikes(Tensor words, SymInt count, ScalarType dtype) -> Tensor");
 }
 
 }  // namespace snn

@@ -12,7 +12,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, ops, reference, surrogate, units
+from . import _checks, backend, ops, reference, spike_storage, surrogate, units
+from ._layout import is_dense, slowest_first
 
 Parameter = float | Tensor
 State = float | Tensor
@@ -52,9 +53,13 @@ def run(
     states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
     kernel = _kernel_name(neuron, params, surrogate_function, backend_name, x_seq.device.type)
     options = surrogate_function, decay_input, detach_reset, store_v_seq
-    if not kernel:
-        return _run_reference(neuron, x_seq, states, params, *options)
-    return _run_native(kernel, neuron, x_seq, states, params, *options)
+    if kernel:
+        outcome = _run_native(kernel, neuron, x_seq, states, params, *options)
+    else:
+        outcome = _run_reference(neuron, x_seq, states, params, *options)
+    if isinstance(surrogate_function, surrogate.SurrogateFunction) and surrogate_function.spiking:
+        spike_storage.mark(outcome[0])
+    return outcome
 
 
 def check_surrogate(surrogate_function: object) -> None:
@@ -266,26 +271,6 @@ def scan(
     )
 
 
-def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether dimensions, from slowest to fastest, lie side by side without gap or overlap."""
-    expected = 1
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _slowest_first(strides: Sequence[int]) -> list[int]:
-    order: list[int] = []
-    for d, stride in enumerate(strides):
-        place = len(order)
-        while place > 0 and strides[order[place - 1]] < stride:
-            place -= 1
-        order.insert(place, d)
-    return order
-
-
 class Lanes:
     """How the dimensions [B, ...] of one step map to lanes side by side in memory.
 
@@ -298,10 +283,10 @@ class Lanes:
         shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
         rank = len(strides)
         self.order = list(range(rank))
-        self.in_order = _is_dense(shape, strides)
+        self.in_order = is_dense(shape, strides)
         if not self.in_order:
-            order = _slowest_first(strides)
-            if _is_dense([shape[d] for d in order], [strides[d] for d in order]):
+            order = slowest_first(strides)
+            if is_dense([shape[d] for d in order], [strides[d] for d in order]):
                 self.order = order
             else:
                 self.in_order = True

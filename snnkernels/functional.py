@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from . import _checks, engine, surrogate
 from .backend import check as _check_backend
+from .encoding import poisson_encode
 from .engine import Parameter, State
+from .spike_storage import SpikeStorage
 
 __all__ = [
     "cuba_lif",
@@ -25,9 +27,11 @@ __all__ = [
     "if_",
     "lif",
     "parametric_lif",
+    "poisson_encode",
     "reset_net",
     "set_backend",
     "set_step_mode",
+    "spike_storage",
 ]
 
 
@@ -248,6 +252,32 @@ def cuba_lif(
         return_v_seq,
         detach_reset=detach_reset,
     )
+
+
+def spike_storage() -> SpikeStorage:
+    """A context in whose forward passes autograd keeps spikes for the backward as one bit each.
+
+    A layer such as Linear or Conv2d saves its input for the backward. Within the context a saved
+    tensor of at least 32 elements that holds nothing but 0 and 1 is packed, 32 elements to a word
+    of 32 bits, and unpacked in the backward: gradients are the same to the bit. Other tensors are
+    saved as ever; -0 and NaN are no spikes. What several layers save is packed once. It works with
+    any floating dtype, memory format, autocast and torch.utils.checkpoint, and the backward may run
+    outside of the context. Nothing is gained where something else keeps the spikes alive.
+
+    On the CPU every saved tensor is looked at, which is over at its first other number. On a GPU
+    that would make the host wait, so there only spikes are packed that come, within the context,
+    from this package's neurons with built-in surrogates and from its encoders (or are views of
+    such), and not those of a graph that torch.compile made.
+
+    A tensor that was modified in place after it was saved is an error in the backward, as without
+    the context, unless it was packed: then the backward uses what was saved.
+
+    Example:
+        >>> with functional.spike_storage():
+        ...     loss = criterion(net(x_seq).mean(0), labels)
+        >>> loss.backward()
+    """
+    return SpikeStorage()
 
 
 def reset_net(net: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The two operators of the native library as PyTorch sees them: shapes, autograd, calling form.
+"""The operators of the native library as PyTorch sees them: shapes, autograd, calling form.
 
 ``snnkernels::scan_forward`` and ``snnkernels::scan_backward`` are registered in C++
 (``csrc/ops.cpp``) and work on flattened lanes: x is [T, L] with L = B * N * ..., of any stride over
@@ -9,6 +9,7 @@ outputs and the autograd formula, once the library is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from . import _checks, registry
 
 FORWARD = "snnkernels::scan_forward"
 BACKWARD = "snnkernels::scan_backward"
+ENCODE = "snnkernels::poisson_encode"
+PACK = "snnkernels::pack_spikes"
+UNPACK = "snnkernels::unpack_spikes"
+WORD_BITS = 32
 
 _registrations: torch.library.Library | None = None
 
@@ -33,9 +38,15 @@ def register() -> None:
         return
     torch.library.register_fake(FORWARD, _fake_forward)
     torch.library.register_fake(BACKWARD, _fake_backward)
+    torch.library.register_fake(ENCODE, _fake_encode)
+    torch.library.register_fake(PACK, _fake_pack)
+    torch.library.register_fake(UNPACK, _fake_unpack)
     _registrations = torch.library.Library("snnkernels", "IMPL")
     _registrations.impl("scan_forward", _differentiable_forward, "Autograd")
     _registrations.impl("scan_backward", _differentiable_backward, "Autograd")
+    for name in ("poisson_encode", "pack_spikes", "unpack_spikes"):
+        operator = getattr(torch.ops.snnkernels, name).default
+        _registrations.impl(name, partial(_without_gradient, operator), "Autograd")
 
 
 def scan_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -120,6 +131,23 @@ def _fake_backward(
         x.new_empty(len(initial), lanes, dtype=wide),
         x.new_empty(len(values) if table_grads else 0, lanes, dtype=wide),
     )
+
+
+def _fake_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.new_empty(x.shape, dtype=dtype)
+
+
+def _fake_pack(x: Tensor) -> tuple[Tensor, Tensor]:
+    words = (x.numel() + WORD_BITS - 1) // WORD_BITS
+    return x.new_empty(words, dtype=torch.int32), x.new_empty(1, dtype=torch.bool)
+
+
+def _fake_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    return words.new_empty(count, dtype=dtype)
+
+
+def _without_gradient(operator: Any, *args: Any) -> Any:
+    return _below_autograd(operator, args)
 
 
 def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:

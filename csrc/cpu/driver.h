@@ -1,13 +1,8 @@
 // The CPU's driver: shares the lanes out over torch's threads, picks the instruction set.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include <cstdint>
-
 #include "../call.h"
+#include "cache.h"
 #include "kernels.h"
 #include "unit.h"
 
@@ -20,54 +15,42 @@ inline bool has_avx512() {
 }
 #endif
 
-// Lanes [begin, end), on the widest instruction set that this library has and the machine too.
-template <class Call>
-void scan_lanes(const Call& call, int64 begin, int64 end, int width) {
-  if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, begin, end);
+// Calls f with the kernels of the widest instruction set that this library has and the machine too.
+template <class F>
+auto with_kernels(F f) {
 #if defined(SNN_CPU_HAS_AVX512)
-  if (has_avx512()) return avx512::scan(call, begin, end, width);
+  if (has_avx512()) return f(avx512::Kernels{});
 #endif
 #if defined(SNN_CPU_HAS_AVX2)
-  if (__builtin_cpu_supports("avx2")) return avx2::scan(call, begin, end, width);
+  if (__builtin_cpu_supports("avx2")) return f(avx2::Kernels{});
 #endif
 #if defined(SNN_CPU_DISPATCH)
-  baseline::scan(call, begin, end, width);
+  return f(baseline::Kernels{});
 #else
-  SNN_CPU_ISA::scan(call, begin, end, width);
+  return f(SNN_CPU_ISA::Kernels{});
 #endif
 }
 
-// Asks for huge pages behind a large array that nobody has touched yet: writing fresh memory in
-// small pages costs more than the scan itself.
-inline void expect_writes(void* array, int64 bytes) {
-#if defined(MADV_HUGEPAGE)
-  constexpr int64 kWorthwhile = 4 << 20, kHugePage = 2 << 20;
-  if (!array || bytes < kWorthwhile) return;
-  const auto first = reinterpret_cast<std::uintptr_t>(array);
-  const auto begin = (first + kHugePage - 1) / kHugePage * kHugePage;
-  const auto end = (first + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
-
-template <class T>
-void expect_writes(const Forward<T>& call) {
-  const int64 bytes = call.steps * call.lanes * element_size(call.element);
-  expect_writes(call.spikes, bytes * (call.unit ? call.unit->outputs : 1));
-  expect_writes(call.v_seq, bytes);
-}
-
-template <class T>
-void expect_writes(const Backward<T>& call) {
-  expect_writes(call.grad_x, call.steps * call.lanes * element_size(call.element));
+// A contiguous tensor of any content; a large one lies in a block of the cache.
+inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& sizes,
+                               ScalarType dtype) {
+  std::vector<int64_t> strides(sizes.size());
+  int64 count = 1;
+  for (size_t d = sizes.size(); d-- > 0; count *= sizes[d]) strides[d] = count;
+  BlockCache& cache = BlockCache::instance();
+  const BlockCache::Block block = cache.take(count * element_bytes(dtype));
+  if (!block.memory) return empty_from_torch(like, sizes, dtype);
+  return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
+                                  [block, &cache](void*) { cache.give_back(block); });
 }
 
 struct Driver {
   static constexpr int kChunk = SNN_CPU_CHUNK;
 
+  static constexpr auto empty = empty_from_cache;
+
   template <class Call>
   static void launch(const Call& call, const Tensor&) {
-    expect_writes(call);
     const int64 threads = torch::stable::get_num_threads();
     const int64 share = (call.lanes + threads - 1) / threads;
     const int64 rounded = (share + kStrip - 1) / kStrip * kStrip;
@@ -76,8 +59,10 @@ struct Driver {
     const int64 work = (call.steps > 0 ? call.steps : 1) * width;
     const int64 grain = work < kGrain ? kGrain / work : 1;
     torch::stable::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
-      const int64 last = end * width;
-      scan_lanes(call, begin * width, last < call.lanes ? last : call.lanes, width);
+      const int64 first = begin * width;
+      const int64 last = end * width < call.lanes ? end * width : call.lanes;
+      if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, first, last);
+      with_kernels([&](auto kernels) { kernels.scan(call, first, last, width); });
     });
   }
 

@@ -1,15 +1,22 @@
 // What the units compiled once per instruction set offer to the rest.
 #pragma once
 
-#include "../include/snnkernels/scan.h"
+#include "../include/snnkernels/spikes.h"
 
-#define SNN_DECLARE_KERNELS(isa)                                                       \
-  namespace snn::cpu::isa {                                                            \
-  /* The scan over lanes [begin, end), in blocks of at most width <= SNN_CPU_LANES. */ \
-  void scan(const Forward<float>& call, int64 begin, int64 end, int width);            \
-  void scan(const Forward<double>& call, int64 begin, int64 end, int width);           \
-  void scan(const Backward<float>& call, int64 begin, int64 end, int width);           \
-  void scan(const Backward<double>& call, int64 begin, int64 end, int width);          \
+#define SNN_DECLARE_KERNELS(isa)                                                         \
+  namespace snn::cpu::isa {                                                              \
+  struct Kernels {                                                                       \
+    /* The scan over lanes [begin, end), in blocks of at most width <= SNN_CPU_LANES. */ \
+    static void scan(const Forward<float>& call, int64 begin, int64 end, int width);     \
+    static void scan(const Forward<double>& call, int64 begin, int64 end, int width);    \
+    static void scan(const Backward<float>& call, int64 begin, int64 end, int width);    \
+    static void scan(const Backward<double>& call, int64 begin, int64 end, int width);   \
+    /* Tasks [begin, end), one for each step of each SNN_CPU_ENCODE_LANES lanes. */      \
+    static void encode(const Encode& call, int64 begin, int64 end);                      \
+    /* Words [begin, end); whether all their elements are 0 or 1. */                     \
+    static bool pack(const PackSpikes& call, int64 begin, int64 end);                    \
+    static void unpack(const UnpackSpikes& call, int64 begin, int64 end);                \
+  };                                                                                     \
   }
 
 #if defined(SNN_CPU_DISPATCH)

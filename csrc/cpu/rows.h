@@ -33,12 +33,15 @@ void convert_row(Element e, const void* elements, double* row, int count);
 void convert_row(Element e, const float* row, void* elements, int count);
 void convert_row(Element e, const double* row, void* elements, int count);
 
-// Brings a row that will be needed soon into the cache: rows lie too far apart for the hardware to
-// see the pattern.
+// Brings a row that will be needed soon into the cache, to be read or written: rows lie too far
+// apart for the hardware to see the pattern.
+template <bool kWrite = false>
 SNN_INLINE void prefetch_row(Element e, const void* array, int64 offset, int count) {
   const int64 size = element_size(e);
   const char* elements = static_cast<const char*>(array) + offset * size;
-  for (int64 byte = 0; byte < count * size; byte += 64) __builtin_prefetch(elements + byte);
+  for (int64 byte = 0; byte < count * size; byte += 64) {
+    __builtin_prefetch(elements + byte, kWrite);
+  }
 }
 
 // The values of elements [offset, offset + count) of an array: in place, or in the buffer.

@@ -8,7 +8,7 @@
 namespace snn::cpu::SNN_CPU_ISA {
 
 constexpr int kChunk = SNN_CPU_CHUNK;
-constexpr int kAhead = 2;  // rows of x that are prefetched ahead
+constexpr int kAhead = 2;  // rows that are prefetched ahead
 
 // The fires that steps and adjoints are called with. A neuron sees vectors of lanes; the surrogate
 // works on whole rows of u in between, so that no neuron is compiled once for every surrogate.
@@ -207,19 +207,25 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
   write_rows<kStates>(state, call.final_states, call.lanes, lane, count);
 }
 
-// What the backward pass recomputes of one chunk, in the caches.
-template <class Neuron, class T>
+// What the backward pass recomputes of one chunk, in the caches. Of a linear neuron only the
+// parameters' gradients want the states before each step, so without tables one row serves all.
+template <class Neuron, bool kTables, class T>
 struct ChunkMemory {
-  alignas(64) Row<T> states[kChunk + 1][Neuron::kStates];
+  static constexpr bool kKeepsStates = kTables || !Neuron::kLinear;
+  alignas(64) Row<T> states_[kKeepsStates ? kChunk + 1 : 1][Neuron::kStates];
   alignas(64) Row<T> u[kChunk];
   alignas(64) Row<T> output[kChunk];  // the primitive, where that is the output
   alignas(64) Row<T> x_buffer[kChunk];
   const T* x[kChunk];
+
+  // The states before step k of the chunk.
+  Row<T>* states(int k) { return states_[kKeepsStates ? k : 0]; }
 };
 
 template <class Neuron, class Reset, bool kTables, class T>
 void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                     ChunkMemory<Neuron, T>& chunk, int64 start, int steps, int64 lane, int count) {
+                     ChunkMemory<Neuron, kTables, T>& chunk, int64 start, int steps, int64 lane,
+                     int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
     T* u = chunk.u[k];
@@ -228,16 +234,12 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTabl
     if (k + kAhead < steps) {
       prefetch_row(call.element, call.x, offset + kAhead * call.x_stride, count);
     }
-    if (call.grad_spikes) {
-      const int64 grad_offset = (start + k) * call.grad_spikes_stride + lane;
-      prefetch_row(call.element, call.grad_spikes, grad_offset, count);
-    }
     if (call.spiking) {
       step_block<Neuron, Reset>(
-          call, params, x, chunk.states[k], chunk.states[k + 1], count,
+          call, params, x, chunk.states(k), chunk.states(k + 1), count,
           [&](int l) { return NoteAndSpike<T>{u + l}; }, [](int, Vec<T>) {});
     } else {
-      step_block_primitive<Neuron, Reset>(call, params, x, chunk.states[k], chunk.states[k + 1],
+      step_block_primitive<Neuron, Reset>(call, params, x, chunk.states(k), chunk.states(k + 1),
                                           count, u, chunk.output[k]);
     }
   }
@@ -269,10 +271,18 @@ SNN_INLINE void adjoint_block(const Backward<T>& call,
   }
 }
 
+template <class T>
+SNN_INLINE void prefetch_gradients(const Backward<T>& call, int64 t, int64 lane, int count) {
+  if (call.grad_spikes) {
+    prefetch_row(call.element, call.grad_spikes, t * call.grad_spikes_stride + lane, count);
+  }
+  prefetch_row<true>(call.element, call.grad_x, t * call.lanes + lane, count);
+}
+
 template <class Neuron, class Reset, bool kTables, class T>
 void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
-  ChunkMemory<Neuron, T> chunk;
+  ChunkMemory<Neuron, kTables, T> chunk;
   alignas(64) Row<T> grad_states[kStates], grad_params[kTables ? Neuron::kParams : 1] = {};
   alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer, slope;
   const BlockParams<Neuron, T, kTables> params(call, lane, count);
@@ -282,15 +292,19 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
     const int64 left = call.steps - start;
     const int steps = static_cast<int>(left < kChunk ? left : kChunk);
     if (start == 0) {
-      initial_states<kStates>(call, lane, count, chunk.states[0]);
+      initial_states<kStates>(call, lane, count, chunk.states(0));
     } else {
       const T* saved = checkpoint<kStates>(call.checkpoints, call, start);
-      read_rows<kStates>(saved, call.lanes, lane, count, chunk.states[0]);
+      read_rows<kStates>(saved, call.lanes, lane, count, chunk.states(0));
     }
     recompute_chunk<Neuron, Reset>(call, params, chunk, start, steps, lane, count);
+    for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) {
+      prefetch_gradients(call, start + k, lane, count);
+    }
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
+      if (k >= kAhead) prefetch_gradients(call, t - kAhead, lane, count);
       if (call.grad_v_seq) {
         const T* grad_v = load_row(call.element, call.grad_v_seq, t * call.grad_v_seq_stride + lane,
                                    grad_buffer, count);
@@ -305,7 +319,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       const T *u = chunk.u[k], *output = chunk.output[k];
       surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
       const auto adjoint = [&](auto fire_at) {
-        adjoint_block<Neuron, Reset>(call, params, chunk.x[k], chunk.states[k], grad_out,
+        adjoint_block<Neuron, Reset>(call, params, chunk.x[k], chunk.states(k), grad_out,
                                      grad_states, grad_params, grad_x, count, fire_at);
       };
       if (call.spiking) {

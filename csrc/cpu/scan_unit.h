@@ -154,10 +154,6 @@ void recompute_unit(const Backward<T>& call, const UnitParams<U, T>& params, Uni
     if (k + kAhead < steps) {
       prefetch_row(call.element, call.x, offset + kAhead * call.x_stride, count);
     }
-    if (call.grad_spikes) {
-      const int64 grad_offset = (start + k) * call.grad_spikes_stride + lane;
-      prefetch_row(call.element, call.grad_spikes, grad_offset, count);
-    }
     if (k + 1 == steps) break;  // nobody asks for the states after the last step
     step_unit(call, params, chunk.x[k], chunk.states[k], chunk.states[k + 1], count,
               [](int, const Vec<T>*) {});
@@ -219,9 +215,13 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
       read_rows<U::kStates>(saved, call.lanes, lane, count, chunk.states[0]);
     }
     recompute_unit(call, params, chunk, start, steps, lane, count);
+    for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) {
+      prefetch_gradients(call, start + k, lane, count);
+    }
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
+      if (k >= kAhead) prefetch_gradients(call, t - kAhead, lane, count);
       if (call.grad_v_seq) {
         const int64 offset = t * call.grad_v_seq_stride + lane;
         const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_buffer, count);

@@ -71,6 +71,36 @@ struct Vec {
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
 
+// a * b + c, rounded once where the instruction set can.
+SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if defined(__AVX512F__)
+  return Vec<float>(__builtin_ia32_vfmaddps512_mask(a.raw, b.raw, c.raw, -1, 4));
+#elif defined(__AVX2__) && defined(__FMA__)
+  return Vec<float>(__builtin_ia32_vfmaddps256(a.raw, b.raw, c.raw));
+#else
+  return a * b + c;
+#endif
+}
+
+// The instruction set's estimate and one step of Newton's; x beyond 2^126 counts as 2^126, whose
+// reciprocal is the least normal number.
+SNN_INLINE Vec<float> inverse(Vec<float> x) {
+  using V = Vec<float>;
+#if defined(__SSE__)
+  x = select(V(0x1p126f) < x, V(0x1p126f), x);
+#if defined(__AVX512F__)
+  const V estimate(__builtin_ia32_rcp14ps512_mask(x.raw, x.raw, -1));
+#elif defined(__AVX2__)
+  const V estimate(__builtin_ia32_rcpps256(x.raw));
+#else
+  const V estimate(__builtin_ia32_rcpps(x.raw));
+#endif
+  return estimate * multiply_add(-x, estimate, V(2.0f));
+#else
+  return V(1.0f) / x;
+#endif
+}
+
 // exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf (S. Moshier): 2 ulp. x
 // is within the range of float's exponents; NaN stays NaN.
 struct ExpParts {
@@ -82,15 +112,15 @@ SNN_INLINE ExpParts exp_parts(Vec<float> x) {
   using V = Vec<float>;
   const V magic(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const V n = (x * V(1.44269504088896341f) + magic) - magic;
-  V r = x - n * V(0.693359375f);
-  r = r - n * V(-2.12194440e-4f);
+  const V r = multiply_add(n, V(2.12194440e-4f), multiply_add(n, V(-0.693359375f), x));
   V p(1.9875691500e-4f);
-  p = p * r + V(1.3981999507e-3f);
-  p = p * r + V(8.3334519073e-3f);
-  p = p * r + V(4.1665795894e-2f);
-  p = p * r + V(1.6666665459e-1f);
-  p = p * r + V(5.0000001201e-1f);
-  return {p * r * r + r + V(1.0f), __builtin_convertvector(n.raw, V::Mask)};
+  p = multiply_add(p, r, V(1.3981999507e-3f));
+  p = multiply_add(p, r, V(8.3334519073e-3f));
+  p = multiply_add(p, r, V(4.1665795894e-2f));
+  p = multiply_add(p, r, V(1.6666665459e-1f));
+  p = multiply_add(p, r, V(5.0000001201e-1f));
+  p = multiply_add(p, r * r, r) + V(1.0f);
+  return {p, __builtin_convertvector(n.raw, V::Mask)};
 }
 
 SNN_INLINE Vec<float> power_of_two(Vec<float>::Mask n) {

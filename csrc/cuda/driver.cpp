@@ -5,7 +5,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "../call.h"
+#include "../spikes_call.h"
 #include "kernels.h"
 #include "unit.h"
 
@@ -57,6 +57,7 @@ cudaStream_t current_stream(int device) {
 
 struct Driver {
   static constexpr int kChunk = SNN_CUDA_CHUNK;
+  static constexpr auto empty = empty_from_torch;
 
   template <class Call>
   static void launch(const Call& call, const Tensor& like) {
@@ -72,6 +73,23 @@ struct Driver {
   }
 };
 
+struct SpikeDriver {
+  static constexpr auto empty = empty_from_torch;
+
+  template <class Call>
+  static void run(const Call& call, const Tensor& like) {
+    const int device = like.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    const int64 blocks = spike_blocks(call);
+    STD_TORCH_CHECK(blocks <= std::numeric_limits<int>::max(),
+                    "snnkernels: expected fewer elements than ", blocks, " blocks hold");
+    const cudaError_t error = enqueue_spikes(call, blocks, current_stream(device));
+    STD_TORCH_CHECK(error == cudaSuccess,
+                    "snnkernels: could not launch a kernel on spikes: ", cudaGetErrorString(error),
+                    " (", cudaGetErrorName(error), ")");
+  }
+};
+
 }  // namespace
 
 }  // namespace snn::cuda
@@ -80,6 +98,7 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
   using Operators = snn::Operators<snn::cuda::Driver>;
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_spikes<snn::cuda::SpikeDriver>(m);
 }
 
 SNN_DEFINE_ADD_UNIT

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "snnkernels/scan.h"
+#include "snnkernels/spikes.h"
 
 namespace snn::cuda {
 
@@ -65,6 +65,21 @@ Grid plan_grid(const Call& call, int multiprocessors) {
   int threads = SNN_CUDA_THREADS;
   while (threads > SNN_CUDA_WARP && workers <= int64{threads} / 2 * multiprocessors) threads /= 2;
   return Grid{width, threads, (workers + threads - 1) / threads};
+}
+
+// Blocks of SNN_CUDA_THREADS for spikes that need no neuron.
+inline int64 spike_blocks(int64 threads) {
+  return (threads + SNN_CUDA_THREADS - 1) / SNN_CUDA_THREADS;
+}
+inline int64 spike_blocks(const Encode& call) {
+  const int64 groups = (call.lanes + 3) / 4;
+  return spike_blocks(groups * ((call.steps + SNN_CUDA_ENCODE_STEPS - 1) / SNN_CUDA_ENCODE_STEPS));
+}
+inline int64 spike_blocks(const PackSpikes& call) {
+  return spike_blocks(word_count(call.count));
+}
+inline int64 spike_blocks(const UnpackSpikes& call) {
+  return spike_blocks((call.count + 3) / 4);
 }
 
 }  // namespace snn::cuda

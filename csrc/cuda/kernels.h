@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "grid.h"
+#include "snnkernels/spikes.h"
 
 #define SNN_DECLARE_ENQUEUE(name, T)                                               \
   cudaError_t name(const Forward<T>& call, const Grid& grid, cudaStream_t stream); \
@@ -16,6 +17,10 @@ SNN_DECLARE_ENQUEUE(enqueue_float64, double)
 SNN_DECLARE_ENQUEUE(enqueue_float32, float)
 SNN_DECLARE_ENQUEUE(enqueue_float16, float)
 SNN_DECLARE_ENQUEUE(enqueue_bfloat16, float)
+
+cudaError_t enqueue_spikes(const Encode& call, int64 blocks, cudaStream_t stream);
+cudaError_t enqueue_spikes(const PackSpikes& call, int64 blocks, cudaStream_t stream);
+cudaError_t enqueue_spikes(const UnpackSpikes& call, int64 blocks, cudaStream_t stream);
 
 }  // namespace snn::cuda
 

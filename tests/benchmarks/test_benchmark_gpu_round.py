@@ -12,6 +12,7 @@ from benchmarks import arguments, gpu_round
 from benchmarks.__main__ import main
 from benchmarks.gpu_round import Finished, Step, execute_step, judge_tests, plan
 
+STEPS = ["build", "install peers", "tests", "peers", "benchmark"]
 XML = '<testsuites><testsuite tests="{}" skipped="{}"/></testsuites>'
 
 
@@ -42,10 +43,10 @@ def test_without_a_gpu_the_round_says_so_and_fails(monkeypatch, tmp_path: Path, 
 def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path: Path):
     steps = Recorder()
     assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 0
-    assert steps.ran == ["build", "tests", "benchmark"]
+    assert steps.ran == STEPS
     record = record_in(tmp_path)
     assert record["device"] == "cpu"
-    assert [step["code"] for step in record["steps"]] == [0, 0, 0]
+    assert [step["code"] for step in record["steps"]] == [0] * len(STEPS)
     assert record["steps"][0]["tail"] == ["said"]
     assert "commit" in record["environment"]
 
@@ -60,7 +61,7 @@ def test_nothing_runs_after_a_failed_build(tmp_path: Path):
 def test_the_benchmark_runs_after_failed_tests_and_the_round_fails(tmp_path: Path):
     steps = Recorder(tests=1)
     assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 1
-    assert steps.ran == ["build", "tests", "benchmark"]
+    assert steps.ran == STEPS
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -69,11 +70,55 @@ def test_the_benchmark_of_a_round_is_a_command_that_benchmarks_takes(
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     *_, benchmark = plan(device, tmp_path, "stem")
-    options = arguments.parse(list(benchmark.command[3:]))
+    options = arguments.parse(list(benchmark.within(100.0).command[3:]))
     assert options.devices == [device]
     assert options.check and options.keep_going
     assert options.full is (device == "cuda")
+    assert options.time_limit == 80.0
     assert options.json == tmp_path / "stem.json"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_peers_are_installed_and_measured_by_commands_that_benchmarks_takes(
+    device: str, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    places = gpu_round.Peers(wheels=tmp_path, folder=tmp_path / "environments")
+    _, install, _, peers, _ = plan(device, tmp_path, "stem", places)
+    options = arguments.parse(list(install.within(100.0).command[3:]))
+    assert options.install_peers == [] and options.devices == [device]
+    assert options.peer_wheels == tmp_path and options.peers_dir == places.folder
+    options = arguments.parse(list(peers.within(100.0).command[3:]))
+    assert options.peers == [] and options.devices == [device]
+    assert options.peers_dir == places.folder
+    assert options.time_limit == 52.0
+    assert options.json == tmp_path / "stem-peers.json"
+
+
+def test_a_round_hands_each_step_its_share_of_what_is_left(tmp_path: Path):
+    clock = [0.0]
+    limits = {}
+
+    def execute(step: Step) -> Finished:
+        limits[step.name] = step.limit
+        clock[0] += step.limit
+        return Finished(step.name, step.command, 0, step.limit, ())
+
+    gpu_round.run(
+        "cpu", tmp_path, execute=execute, say=lambda text: None, now=lambda: clock[0]
+    )  # fmt: skip
+    assert list(limits) == STEPS
+    assert sum(limits.values()) == pytest.approx(gpu_round.ROUND_SECONDS)
+    assert gpu_round.ROUND_SECONDS < 9 * 60
+    assert min(limits.values()) > 20
+
+
+def test_a_step_is_ended_at_its_limit_with_what_it_started():
+    code = "import subprocess; subprocess.run(['sleep', '60'])"
+    done = execute_step(Step("sleep", (sys.executable, "-c", code), limit=1.0))
+    assert not done.ok
+    assert done.seconds < 30
+    assert done.remark == "ended after 1 s"
 
 
 def finished(code: int) -> Finished:

@@ -108,7 +108,7 @@ def test_there_is_a_table_for_each_device_and_mode_training_first(tiny_case):
     ],
 )
 def test_numbers_have_the_digits_that_matter(value: float, digits: int, text: str):
-    assert report._digits(value, digits) == text
+    assert report.digits(value, digits) == text
 
 
 def test_json_is_replaced_only_by_a_whole_file(tiny_case, tmp_path: Path, monkeypatch):

@@ -45,6 +45,15 @@ def test_slow_contenders_get_the_fewest_rounds_allowed():
     assert summaries["slow"].count == summaries["slow"].rounds == timing.MIN_ROUNDS
 
 
+def test_a_contender_that_has_used_up_its_patience_leaves_and_the_others_go_on():
+    log: list[str] = []
+    time = [0.0]
+    runs = {n: Scripted(n, s, log, time) for n, s in (("slow", 5.0), ("fast", 0.5))}
+    found = interleave(runs, 0.0, patience=4.0, now=lambda: time[0])
+    assert found["slow"].rounds == 1
+    assert found["fast"].rounds == timing.MIN_ROUNDS
+
+
 def test_rounds_go_on_until_the_budget_is_spent():
     summaries, _, total = race(2.0, fast=0.001, slow=0.01)
     assert 2.0 <= total <= 2.3

@@ -48,7 +48,8 @@ def _commands(folder: Path) -> list[list[str]]:
         ]
         for name, (element, arithmetic) in ELEMENTS.items()
     ]
-    commands.append([*common, str(SHIM / "driver.cpp"), f"-o{folder / 'driver.o'}"])
+    for name in ("driver", "spikes"):
+        commands.append([*common, str(SHIM / f"{name}.cpp"), f"-o{folder / name}.o"])
     return commands
 
 

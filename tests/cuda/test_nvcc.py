@@ -89,6 +89,14 @@ def test_no_float32_kernel_spills_registers(compiled):
         assert spilled and not any(spilled), f"{kernel} for {arch}: {report}"
 
 
+def test_no_kernel_on_spikes_spills_registers(compiled):
+    reports = kernel_reports(compiled["kernels_spikes"])
+    assert len(reports) == 2 * (4 + 2 * 4 + 4)
+    for kernel, arch, report in reports:
+        spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
+        assert spilled and not any(spilled), f"{kernel} for {arch}: {report}"
+
+
 def functions(listing: str, pattern: str) -> list[tuple[str, str]]:
     """Name and body of each function of a listing whose functions begin as in the pattern."""
     parts = re.split(pattern, demangled(listing))

@@ -24,7 +24,14 @@ def preloaded() -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "file", ["tests/cuda/shim_cases.py", "tests/cuda/shim_units.py", "tests/test_parity.py"]
+    "file",
+    [
+        "tests/cuda/shim_cases.py",
+        "tests/cuda/shim_units.py",
+        "tests/test_parity.py",
+        "tests/test_encoding.py",
+        "tests/test_spike_storage.py",
+    ],
 )
 def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, shim_library):
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tests.cuda.shim.plugin", file]

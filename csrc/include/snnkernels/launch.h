@@ -6,7 +6,13 @@
 #define SNN_CUDA_CHUNK 8
 
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
-#define SNN_CPU_LANES 128
+#define SNN_CPU_LANES 256
+
+// Lanes that a task of the CPU's encoder draws for one step.
+#define SNN_CPU_ENCODE_LANES 2048
+
+// Steps that a thread of the CUDA encoder draws for its four lanes.
+#define SNN_CUDA_ENCODE_STEPS 8
 
 // Adjacent lanes that a thread of the CUDA kernels owns where the layout allows it; one in float64.
 #define SNN_CUDA_LANES 2

@@ -158,6 +158,12 @@ SNN_HD T heaviside(T u) {
   return select(u >= T(0), T(1), T(0));
 }
 
+// 1 / x of a normal x > 0, to a few units in the last place: for gradients, which promise no bits.
+template <class T>
+SNN_HD T inverse(T x) {
+  return T(1) / x;
+}
+
 // exp of x <= 0, which a vector type can do in fewer operations.
 template <class T>
 SNN_HD T exp_nonpositive(T x) {
@@ -174,7 +180,7 @@ SNN_HD T sigmoid(T x) {
 template <class T>
 SNN_HD T sigmoid_slope(T x) {
   const T e = exp_nonpositive(-abs(x));
-  return e / ((T(1) + e) * (T(1) + e));
+  return e * inverse((T(1) + e) * (T(1) + e));
 }
 
 }  // namespace snn

@@ -22,6 +22,8 @@ constexpr int kMaxParams = 16;
 struct Options {
   bool detach_reset;
   bool decay_input;
+  // Whether the product by the reciprocal of LIF's tau has the quotient's bits: tau = 2, 4, 0.5 ...
+  bool inverse_is_exact;
 };
 
 struct HardReset {
@@ -67,7 +69,8 @@ struct SoftReset {
 
 // Charge, fire, reset: what every neuron here does around its own charge.
 //
-// Charge has kStates, kParams (its own), and on states whose first is the membrane potential V
+// Charge has kStates, kParams (its own), kLinear (whether grad_x and grad_state are the same for
+// all states and x), and on states whose first is the membrane potential V
 //   charge(state, x, p, rest, options) -> H          updates the states behind the first
 //   charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest) -> grad_x
 //                                                    writes grad_state[0], turns the others from
@@ -76,6 +79,7 @@ template <class Charge>
 struct ChargeFireReset {
   static constexpr int kStates = Charge::kStates;
   static constexpr int kParams = Charge::kParams + 2;
+  static constexpr bool kLinear = Charge::kLinear;
   static constexpr int kThreshold = Charge::kParams;
   static constexpr int kReset = Charge::kParams + 1;
 
@@ -122,6 +126,7 @@ struct ChargeFireReset {
 struct IFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 0;
+  static constexpr bool kLinear = true;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T*, T, const Options&) {
@@ -140,12 +145,14 @@ struct IFCharge {
 struct LIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
+  static constexpr bool kLinear = true;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
     const T v = state[0];
     const T leak = v - rest;
-    const T change = (options.decay_input ? x - leak : leak) / p[0];
+    const T decaying = options.decay_input ? x - leak : leak;
+    const T change = options.inverse_is_exact ? decaying * (T(1) / p[0]) : decaying / p[0];
     return options.decay_input ? v + change : v - change + x;
   }
 
@@ -167,6 +174,7 @@ struct LIFCharge {
 struct ParametricLIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
+  static constexpr bool kLinear = true;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
@@ -191,6 +199,7 @@ struct ParametricLIFCharge {
 struct CubaLIFCharge {
   static constexpr int kStates = 2;
   static constexpr int kParams = 2;
+  static constexpr bool kLinear = true;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T, const Options&) {

@@ -31,7 +31,7 @@ struct ATan {
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
     const T y = T(kPi / 2) * a * x;
-    return a / T(2) / (T(1) + y * y);
+    return a / T(2) * inverse(T(1) + y * y);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -88,7 +88,7 @@ struct SoftSign {
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
     const T y = T(1) + abs(a * x);
-    return a / (T(2) * y * y);
+    return a / T(2) * inverse(y * y);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -102,7 +102,7 @@ struct SuperSpike {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T y = T(1) + abs(x);
-    return T(p[0]) / (y * y);
+    return T(p[0]) * inverse(y * y);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -114,7 +114,7 @@ struct FastSigmoid {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T y = T(1) + T(p[0]) * abs(x);
-    return T(1) / (y * y);
+    return inverse(y * y);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {

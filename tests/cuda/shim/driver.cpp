@@ -6,6 +6,7 @@
 #include "cuda/unit.h"
 #include "run_kernels.h"
 #include "schemas.h"
+#include "spikes_call.h"
 
 namespace {
 
@@ -33,11 +34,21 @@ void dispatch(const Call& call, const snn::cuda::Grid& grid) {
 
 struct Driver {
   static constexpr int kChunk = SNN_CUDA_CHUNK;
+  static constexpr auto empty = snn::empty_from_torch;
 
   template <class Call>
   static void launch(const Call& call, const snn::Tensor&) {
     last_grid = snn::cuda::plan_grid(call, kMultiprocessors);
     dispatch(call, last_grid);
+  }
+};
+
+struct SpikeDriver {
+  static constexpr auto empty = snn::empty_from_torch;
+
+  template <class Call>
+  static void run(const Call& call, const snn::Tensor&) {
+    run_spikes(call);
   }
 };
 
@@ -63,6 +74,7 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   using Operators = snn::Operators<Driver>;
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_spikes<SpikeDriver>(m);
 }
 
 SNN_DEFINE_ADD_UNIT

@@ -11,3 +11,7 @@ SHIM_DECLARE(run_float64, double)
 SHIM_DECLARE(run_float32, float)
 SHIM_DECLARE(run_float16, float)
 SHIM_DECLARE(run_bfloat16, float)
+
+void run_spikes(const snn::Encode& call);
+void run_spikes(const snn::PackSpikes& call);
+void run_spikes(const snn::UnpackSpikes& call);

@@ -1,0 +1,93 @@
+"""sinabs on plain torch, and its CUDA kernels, sinabs-exodus. Both take [B, T, ...]."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from benchmarks.peers.spec import Environment, Neuron, Peer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from benchmarks.peers.torch_side import TorchEngine
+
+SINABS = ("sinabs==3.1.3", "nir==1.0.4", "nirtorch==2.6", "pbr==7.1.3", "h5py==3.16.0")
+PEERS = (
+    Peer(
+        "sinabs",
+        "sinabs 3.1.3",
+        Environment(SINABS),
+        # It resets by a comparison, through which no gradient flows.
+        neuron=Neuron(decay_input=False, detach_reset=True, surrogate="PiecewiseExp", alpha=2.0),
+    ),
+    Peer(
+        "sinabs-exodus",
+        "sinabs-exodus 2.0.0",
+        Environment(
+            SINABS,
+            sources=("sinabs-exodus==2.0.0",),
+            build_requirements=("setuptools==84.2.1", "wheel==0.48.0", "ninja==1.13.2"),
+        ),
+        neuron=Neuron(decay_input=False, v_reset=None, surrogate="PiecewiseExp", alpha=2.0),
+        devices=("cuda",),
+        dtypes=("float32",),
+        provider="exodus",
+    ),
+)
+
+
+def load(peer: Peer) -> TorchEngine:
+    """LIF with alpha = exp(-1/tau_mem), which has to be 1 - 1/tau."""
+    from sinabs import activation, layers
+    from torch import nn
+
+    from benchmarks.peers import torch_side
+
+    exodus = peer.provider == "exodus"
+    if exodus:
+        from sinabs.exodus import layers as exodus_layers
+
+    class TimeFirst(nn.Module):
+        """A layer of sinabs, which takes [B, T, ...], on [T, B, ...]."""
+
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer = layer.requires_grad_(False)
+
+        def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.layer(x_seq.transpose(0, 1))
+            return out.transpose(0, 1)
+
+    def tau_mem(settings: Neuron) -> float:
+        return -1 / math.log(1 - 1 / settings.tau)
+
+    class Sinabs(torch_side.Library):
+        def lif(self, settings: Neuron) -> nn.Module:
+            reset = activation.MembraneReset() if settings.v_reset is not None else None
+            kind = exodus_layers.LIF if exodus else layers.LIF
+            return TimeFirst(
+                kind(
+                    tau_mem=tau_mem(settings),
+                    norm_input=False,
+                    spike_fn=activation.SingleSpike,
+                    reset_fn=reset or activation.MembraneSubtract(),
+                    surrogate_grad_fn=activation.SingleExponential(grad_width=0.5, grad_scale=0.5),
+                )
+            )
+
+        def readout(self, settings: Neuron) -> nn.Module:
+            kind = exodus_layers.ExpLeak if exodus else layers.ExpLeak
+            return TimeFirst(kind(tau_mem=tau_mem(settings), norm_input=False))
+
+        def reset(self, net: nn.Module) -> None:
+            for module in net.modules():
+                if isinstance(module, layers.StatefulLayer):
+                    module.reset_states()
+
+        def provider(self, task: object) -> str | None:
+            return "exodus" if exodus else None
+
+    return torch_side.TorchEngine(Sinabs(), sinabs=version("sinabs"))

@@ -1,0 +1,53 @@
+"""snnTorch: a cell that a loop calls; reset in the same step and to zero, as ours."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers.spec import Environment, Neuron, Peer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from benchmarks.peers.torch_side import TorchEngine
+
+PEERS = (
+    Peer(
+        "snntorch",
+        "snnTorch 1.0.0",
+        Environment(("snntorch==1.0.0",)),
+        neuron=Neuron(decay_input=False),
+    ),
+)
+
+
+def load(peer: Peer) -> TorchEngine:
+    """Leaky, whose beta is 1 - 1/tau."""
+    import snntorch
+    from snntorch import surrogate
+    from torch import nn
+
+    from benchmarks.peers import torch_side
+
+    class Cell(nn.Module):
+        def __init__(self, settings: Neuron, **arguments: Any) -> None:
+            super().__init__()
+            self.leaky = snntorch.Leaky(
+                beta=1 - 1 / settings.tau, spike_grad=surrogate.atan(alpha=2.0), **arguments
+            )
+            self.spikes = arguments["reset_mechanism"] != "none"
+
+        def forward(self, x: Any, mem: Any) -> tuple[Any, Any]:
+            spk, mem = self.leaky(x, self.leaky.reset_mem() if mem is None else mem)
+            return (spk if self.spikes else mem), mem
+
+    class SnnTorch(torch_side.Library):
+        def lif(self, settings: Neuron) -> nn.Module:
+            cell = Cell(settings, reset_mechanism="zero", reset_delay=False)
+            return torch_side.StepByStep(cell)
+
+        def readout(self, settings: Neuron) -> nn.Module:
+            return torch_side.StepByStep(Cell(settings, reset_mechanism="none"))
+
+    return torch_side.TorchEngine(SnnTorch(), snntorch=version("snntorch"))

@@ -1,0 +1,64 @@
+"""The memory that the CPU kernels keep for their next outputs.
+
+A fresh page of memory costs a fault and its clearing, for a large output more than the neurons'
+arithmetic. So blocks of 128 KiB and more, once freed, are kept and handed out again, as torch does
+on GPUs. At most an eighth of the machine's memory is kept so; what lay idle longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from . import _checks, backend, build
+
+__all__ = ["cached_bytes", "empty_cache", "limit_cache", "without_cache"]
+
+
+def limit_cache(limit: int) -> int:
+    """Keep at most ``limit`` bytes of freed outputs; 0 keeps none and leaves all to torch.
+
+    Returns:
+        The limit until now, in bytes.
+
+    Raises:
+        TypeError: if ``limit`` is not an integer.
+        ValueError: if it is negative.
+        snnkernels.build.BuildError: if there are no kernels to keep anything.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"limit must be an integer number of bytes, got {_checks.describe(limit)}")
+    if limit < 0:
+        raise ValueError(f"limit must be >= 0 bytes, got {limit}")
+    build.load("cpu")
+    return int(torch.ops.snnkernels.limit_cpu_cache(limit))
+
+
+def cached_bytes() -> int:
+    """Bytes that are kept at the moment, beside what tensors use."""
+    return int(torch.ops.snnkernels.cpu_cache_bytes()) if _has_kernels() else 0
+
+
+def empty_cache() -> None:
+    """Give everything that is kept back to the system."""
+    with without_cache():
+        pass
+
+
+@contextmanager
+def without_cache() -> Iterator[None]:
+    """Keep nothing for a while, so that torch's allocator makes, and its profiler sees, all."""
+    if not _has_kernels():
+        yield
+        return
+    before = limit_cache(0)
+    try:
+        yield
+    finally:
+        limit_cache(before)
+
+
+def _has_kernels() -> bool:
+    return backend.resolve("auto", "cpu").name == "native"

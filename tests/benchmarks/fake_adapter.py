@@ -1,0 +1,91 @@
+"""An adapter for tests, whose peers behave and misbehave in a few ways; it needs numpy alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.spec import Environment, Job, Peer, Task, Unsupported
+
+FAKE = Environment(("fakepeer==1.0",), shares_torch=False)
+SHARING = Environment(("fakepeer==1.0",))
+MISSING = Environment(("no-such-fakepeer==1.0",), shares_torch=False)
+BROKEN = Environment(("fakepeer==1.0",), sources=("brokenpeer==1.0",), shares_torch=False)
+KINDS = ("native", "faithful", "flipped", "loud", "crashes", "hangs", "raises", "refuses", "late")
+PEERS = (
+    *(Peer(kind, f"Fake {kind}", None) for kind in KINDS),
+    Peer("chooses", "Fake chooser", None, provider="fast"),
+    Peer("short", "Fake short", None, max_steps=2),
+    Peer("installed", "Fake installed", FAKE),
+    Peer("sharing", "Fake sharing", SHARING),
+    Peer("missing", "Fake missing", MISSING),
+    Peer("broken", "Fake broken", BROKEN),
+    Peer("unloadable", "Fake unloadable", FAKE),
+)
+
+
+def load(peer: Peer) -> FakeEngine:
+    if peer.name == "unloadable":
+        raise ImportError("nothing here")
+    return FakeEngine(peer)
+
+
+class FakeEngine:
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.versions = {"fake": "1.0", "pid": str(os.getpid())}
+        if peer.name == "loud":
+            print("this is no JSON")
+        if peer.environment:
+            import fakepeer
+
+            self.versions["fake"] = fakepeer.VERSION
+        if peer.name == "sharing":
+            import torch
+
+            self.versions["torch"] = torch.__version__
+
+    def provider(self, task: Task) -> str | None:
+        return "slow" if self.peer.provider else None
+
+    def tidy(self) -> None:
+        pass
+
+    def prepare(self, task: Task, arrays: Mapping[str, Any]) -> Job:
+        if self.peer.name == "crashes":
+            os.write(2, b"last words\n")
+            os._exit(3)
+        if self.peer.name == "hangs":
+            time.sleep(600)
+        if self.peer.name == "raises":
+            raise ValueError("bad luck\nwith details")
+        if self.peer.name == "refuses":
+            raise Unsupported("does not do this")
+        return FakeJob(self.peer.name, arrays)
+
+
+class FakeJob:
+    def __init__(self, kind: str, arrays: Mapping[str, Any]) -> None:
+        self.kind, self.arrays, self.calls = kind, arrays, 0
+
+    def samples(self, count: int) -> list[float]:
+        self.calls += count
+        if self.kind == "late" and self.calls > 3:
+            os._exit(4)
+        return [0.001] * count
+
+    def outcome(self) -> dict[str, Any]:
+        output = (self.arrays["x"] > 1).astype(np.float32)
+        if self.kind == "flipped":
+            output = 1 - output
+        found = {"output": output}
+        if "upstream" in self.arrays:
+            found["gradient"] = self.arrays["upstream"].ravel()
+        return found
+
+    def memory(self) -> dict[str, int | None]:
+        return {"peak_extra": 8, "saved": 4}
