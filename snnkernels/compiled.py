@@ -48,8 +48,8 @@ class CompiledNode(Node):
         super().__init__(**{name: values.pop(name) for name in _SHARED})
         for name, value in values.items():
             self._set_value(name, value)
-        for name, value in self.states.items():
-            self.register_memory(name, value if isinstance(value, Tensor) else 0.0)
+        for name in self.states:
+            self.register_memory(name, 0.0)
         self.reset()
 
     def _set_value(self, name: str, value: Any) -> None:
@@ -58,7 +58,7 @@ class CompiledNode(Node):
         elif name in self.learnable and not isinstance(value, nn.Parameter):
             if not isinstance(value, Tensor):
                 value = torch.tensor(_checks.number(name, value, **self.limits.get(name, {})))
-            self.register_parameter(name, nn.Parameter(value))
+            self.register_parameter(name, nn.Parameter(value.detach().clone()))
         else:
             self._set_parameter(name, value, **self.limits.get(name, {}))
 
@@ -66,11 +66,10 @@ class CompiledNode(Node):
         """Back to the initial state; clears ``v_seq`` and the monitor."""
         super().reset()
         for name, value in self.states.items():
-            if not isinstance(value, Tensor):
-                setattr(self, name, self._initial_number(value))
+            setattr(self, name, self._initial_number(value))
 
     def _initial_number(self, value: State | str) -> float | None:
-        """A state before the first call; None stands for a parameter that is a tensor."""
+        """A state before the first call; None stands for a tensor."""
         if isinstance(value, str):
             value = getattr(self, value)
         if value is None:
@@ -126,14 +125,14 @@ class CompiledNode(Node):
 
     def _state(self, name: str, params: Mapping[str, Parameter], x_seq: Tensor) -> State:
         value = getattr(self, name)
-        if value is None:
-            value = params[self.states[name]]  # type: ignore[index]
-        if isinstance(value, Tensor) and value is self._initial_memories[name]:
-            value = _checks.broadcast(name, value, x_seq.shape[1:])
-        elif getattr(self, name) is not None:
+        if value is not None:
             return value
-        wide = _checks.compute_dtype(x_seq.dtype)
-        return _checks.widen(name, value, wide).expand(x_seq.shape[1:])
+        shape, wide = x_seq.shape[1:], _checks.compute_dtype(x_seq.dtype)
+        source = self.states[name]
+        if isinstance(source, str):
+            return params[source].expand(shape)  # type: ignore[union-attr]
+        assert isinstance(source, Tensor)
+        return _checks.broadcast(name, source.to(x_seq.device, wide), shape).expand(shape)
 
     def _kernel(
         self, options: units.Options, tables: tuple[bool, ...], device_type: str
@@ -289,7 +288,9 @@ def compile_neuron(
             blame and what to do instead.
         TypeError, ValueError: an argument is not as above.
     """
-    cls = define_neuron(step, states, params, learnable, name=name, limits=limits)
+    if name is None:
+        name = "".join(part.capitalize() for part in step.__name__.split("_")) + "Node"
+    cls = define_neuron(step, states, params or {}, learnable, name, limits or {})
     cls._trace(tuple((n, v) for n, v in cls.defaults.items() if _is_option(v)))
     return cls
 
@@ -297,16 +298,14 @@ def compile_neuron(
 def define_neuron(
     step: Step,
     states: Mapping[str, State | str],
-    params: Mapping[str, Any] | None = None,
-    learnable: Sequence[str] = (),
-    *,
-    name: str | None = None,
-    limits: Mapping[str, Mapping[str, float]] | None = None,
+    params: Mapping[str, Any],
+    learnable: Sequence[str],
+    name: str,
+    limits: Mapping[str, Mapping[str, float]],
 ) -> type[CompiledNode]:
     """:func:`compile_neuron` without the trace, which is then made at the first call."""
-    params = dict(params or {})
+    params = dict(params)
     _check_definition(step, states, params, learnable)
-    name = name or "".join(part.capitalize() for part in step.__name__.split("_")) + "Node"
     arguments = {**params, **_SHARED}
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
@@ -325,14 +324,15 @@ def define_neuron(
             "states": dict(states),
             "defaults": params,
             "learnable": tuple(learnable),
-            "limits": {n: dict(limit) for n, limit in (limits or {}).items()},
-            "monitored": (*states, "s"),
+            "limits": {n: dict(limit) for n, limit in limits.items()},
+            "monitored": tuple(dict.fromkeys((*states, "s"))),
         },
     )
     units.register_neuron(cls.key, cls._describe)
     return cls
 
 
+_TAKEN = {*_SHARED, *CompiledNode.__annotations__, "monitor", "v_seq", "training"}
 _MAX_STATES = 8
 _MAX_PARAMS = 16
 
@@ -357,7 +357,7 @@ def _check_definition(
                     f"{kind} names {name!r}, which {step.__name__}() does not take; "
                     f"it takes {', '.join(accepted)} behind the input"
                 )
-            if name in _SHARED or hasattr(CompiledNode, name):
+            if name in _TAKEN or hasattr(CompiledNode, name):
                 raise ValueError(f"{kind} must not use the name {name!r}, which every node has")
     if accepted[: len(states)] != list(states):
         raise ValueError(

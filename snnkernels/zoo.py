@@ -47,7 +47,7 @@ def _node(
     """Make the class of a step that is named as the class is to be."""
 
     def define(step: Step) -> type[CompiledNode]:
-        return define_neuron(step, states, params, learnable, name=step.__name__, limits=limits)
+        return define_neuron(step, states, params, learnable, step.__name__, limits or {})
 
     return define
 
@@ -239,7 +239,9 @@ def _gated_lif(x, v, s, *, alpha, gamma, tau, v_threshold, linear_decay, v_subre
 
 
 _GATES = ("alpha", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
-_GatedLIF: Any = define_neuron(_gated_lif, {"v": 0.0, "s": 0.0}, dict.fromkeys(_GATES, 0.5))
+_GatedLIF: Any = define_neuron(
+    _gated_lif, {"v": 0.0, "s": 0.0}, dict.fromkeys(_GATES, 0.5), (), "GatedLIFNode", {}
+)
 
 
 class GLIFNode(_GatedLIF):

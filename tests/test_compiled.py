@@ -162,6 +162,25 @@ def test_carried_states_enter_and_receive_gradients(cls):
     compare(cls, randn(20, 3, 17), states=states)
 
 
+def test_a_state_that_starts_from_a_tensor_does_so_in_every_dtype_and_after_a_reset():
+    node = TwoFires(step_mode="m", backend="native").double()
+    x = randn(4, 2, 3, dtype=torch.float64)
+    first = node(x)[2]
+    assert node.w.dtype == torch.float64
+    node.float()
+    node.reset()
+    torch.testing.assert_close(node(x.float())[2].double(), first)
+    torch.testing.assert_close(first, TwoFires(step_mode="m", backend="torch")(x)[2])
+
+
+def test_nodes_do_not_share_what_they_learn():
+    start = torch.full((3,), 0.5)
+    nodes = Adaptive(rho=start), Adaptive(rho=start)
+    with torch.no_grad():
+        nodes[0].rho.add_(1)
+    assert torch.equal(nodes[1].rho, start) and torch.equal(start, torch.full((3,), 0.5))
+
+
 def test_channels_last_input_keeps_its_layout():
     x = randn(18 * 3, 6, 4, 5).to(memory_format=torch.channels_last).view(18, 3, 6, 4, 5)
     compare(TwoFires, x, low=torch.rand(6))
@@ -415,6 +434,14 @@ def test_a_wrong_definition_is_refused_by_name(arguments, words):
     good = {"states": {"v": 0.0, "a": 0.0}, "params": dict(Adaptive.defaults)}
     with pytest.raises(ValueError, match=words):
         snnkernels.compile_neuron(adaptive, **{**good, **arguments})
+
+
+@pytest.mark.parametrize("name", ["key", "forward", "training", "backend", "monitor"])
+def test_a_name_that_every_node_has_is_refused(name):
+    namespace = {}
+    exec(f"def step(x, {name}):\n    return x, {name}", namespace)
+    with pytest.raises(ValueError, match=f"must not use the name '{name}'"):
+        snnkernels.compile_neuron(namespace["step"], states={name: 0.0})
 
 
 def test_limits_hold_for_numbers():

@@ -18,8 +18,9 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("source", BLOCKS)
-def test_each_python_block_of_the_documents_runs(source, tmp_path):
+def test_each_python_block_of_the_documents_runs(source, tmp_path, monkeypatch):
     """From a file, as a reader would run it: refusals quote the line."""
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "block.py"
     script.write_text(source, encoding="utf-8")
     exec(compile(source, str(script), "exec"), {"__name__": "block"})

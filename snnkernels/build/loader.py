@@ -321,7 +321,7 @@ def _build_printed(plan: Plan, folder: Path, log: Path, progress: BuildProgress)
         plan.tools,
         folder,
         log=log,
-        on_step=progress.step,
+        on_step=lambda title: None,  # it takes a moment
         on_output=progress.output if verbose() else None,
     )
     for unit in units:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from snnkernels import functional, neuron, registry, surrogate
 
-from ..cases import CASES, RESETS, SURROGATES, Case, assert_same_bits, randn
+from ..cases import CASES, DTYPES, RESETS, SURROGATES, Case, assert_same_bits, randn
+from ..test_compiled import Adaptive, TwoFires
 from .near import assert_gradients_near
 
 pytestmark = pytest.mark.gpu
@@ -262,3 +263,20 @@ def test_compute_sanitizer_finds_no_bad_access():
         env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cls", [Adaptive, TwoFires], ids=lambda cls: cls.__name__)
+def test_a_compiled_neuron_gives_what_its_step_gives(cls, dtype):
+    found = []
+    for backend, device in (("native", "cuda"), ("torch", "cpu")):
+        x = randn(2 * K + 3, 3, 42, dtype=dtype).to(device).requires_grad_()
+        node = cls(step_mode="m", backend=backend, surrogate_function=surrogate.ATan()).to(device)
+        out = node(x)
+        out = out if isinstance(out, tuple) else (out,)
+        grads = torch.autograd.grad(sum(o.float().sum() for o in out), [x, *node.parameters()])
+        found.append(([o.detach().cpu() for o in out], [g.cpu() for g in grads]))
+    (outputs, gradients), (expected, wanted) = found
+    for actual, e in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, e)
+    assert_gradients_near(gradients, wanted)
