@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
     encode_kernel(const __grid_constant__ Encode call) {
   const int64 item = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64 groups = (call.lanes + kWords - 1) / kWords;
-  const int64 first = item / groups * kEncodeSteps, lane = item % groups * kWords;
+  const int64 run = item / groups;
+  const int64 first = run * kEncodeSteps, lane = (item - run * groups) * kWords;
   if (first >= call.steps) return;
   const int64 end = first + kEncodeSteps < call.steps ? first + kEncodeSteps : call.steps;
   const bool aligned = call.lanes % kWords == 0;
