@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import arguments, environment, gpu_round, targets
+from benchmarks import arguments, environment, gpu_round, sweep, targets
 from benchmarks.cases import Axes, Case, select
 from benchmarks.check import CheckFailed
 from benchmarks.contenders import line_up
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["report"]:
         return page.main(argv[1:])
+    if argv[:1] == ["sweep"]:
+        return sweep.main(argv[1:])
     options = arguments.parse(argv)
     if options.gpu_round:
         return gpu_round.run(
