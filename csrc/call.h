@@ -99,10 +99,14 @@ inline int64_t element_bytes(ScalarType dtype) {
     case ScalarType::Half:
     case ScalarType::BFloat16:
       return 2;
+    case ScalarType::Float:
+    case ScalarType::Int:
+      return 4;
     case ScalarType::Double:
       return 8;
     default:
-      return 4;
+      STD_TORCH_CHECK(false, "dtype: no operator makes tensors of this one");
+      return 0;
   }
 }
 

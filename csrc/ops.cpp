@@ -14,6 +14,14 @@ int64_t cpu_cache_bytes() {
   return snn::cpu::BlockCache::instance().held();
 }
 
+int64_t empty_cpu_cache() {
+  return snn::cpu::BlockCache::instance().clear();
+}
+
+void suspend_cpu_cache(bool on) {
+  snn::cpu::BlockCache::instance().suspend(on);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(snnkernels, m) {
@@ -23,6 +31,8 @@ STABLE_TORCH_LIBRARY(snnkernels, m) {
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CompositeExplicitAutograd, m) {
   m.impl("limit_cpu_cache", TORCH_BOX(&limit_cpu_cache));
   m.impl("cpu_cache_bytes", TORCH_BOX(&cpu_cache_bytes));
+  m.impl("empty_cpu_cache", TORCH_BOX(&empty_cpu_cache));
+  m.impl("suspend_cpu_cache", TORCH_BOX(&suspend_cpu_cache));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {

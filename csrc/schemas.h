@@ -20,6 +20,8 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "bool spiking, int chunk, int outputs, bool table_grads) -> (Tensor, Tensor, Tensor)");
   m.def("limit_cpu_cache(int bytes) -> int");
   m.def("cpu_cache_bytes() -> int");
+  m.def("empty_cpu_cache() -> int");
+  m.def("suspend_cpu_cache(bool on) -> ()");
   m.def("poisson_encode(Tensor x, Tensor keys, ScalarType dtype) -> Tensor");
   m.def("pack_spikes(Tensor x) -> (Tensor, Tensor)");
   m.def("unpack_spikes(Tensor words, SymInt count, ScalarType dtype) -> Tensor");

@@ -38,10 +38,10 @@ struct SpikeOperators {
     check_vector("keys", keys, x.size(0));
     check_device("keys", keys, x);
     STD_TORCH_CHECK(keys.scalar_type() == ScalarType::Long, "keys: expected int64");
-    Tensor spikes = Driver::empty(x, {x.size(0), x.size(1)}, dtype);
     Encode call{};
     call.element = element_of(x);
     call.format = spike_format(dtype);
+    Tensor spikes = Driver::empty(x, {x.size(0), x.size(1)}, dtype);
     call.steps = x.size(0);
     call.lanes = x.size(1);
     call.x = x.const_data_ptr();

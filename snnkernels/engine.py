@@ -265,8 +265,10 @@ def scan(
         store_v_seq,
         keep,
     )
-    split = (spikes,) if outputs == 1 else spikes.unflatten(0, (outputs, -1)).unbind()
-    return split, v_seq, after
+    if outputs == 1:
+        return (spikes,), v_seq, after
+    stacked = spikes.unflatten(0, (outputs, -1))
+    return tuple(stacked[k] for k in range(outputs)), v_seq, after
 
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:

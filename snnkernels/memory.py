@@ -2,7 +2,10 @@
 
 A fresh page of memory costs a fault and its clearing, for a large output more than the neurons'
 arithmetic. So blocks of 128 KiB and more, once freed, are kept and handed out again, as torch does
-on GPUs. At most an eighth of the machine's memory is kept so; what lay idle longest goes first.
+on GPUs: no more than were ever in use at once, and at most an eighth of the memory of the machine
+or container. What lay idle longest goes first.
+
+Tensors in such blocks cannot be resized to more elements; ``limit_cache(0)`` leaves all to torch.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from contextlib import contextmanager
 
 import torch
 
-from . import _checks, backend, build
+from . import _checks, build
 
 __all__ = ["cached_bytes", "empty_cache", "limit_cache", "without_cache"]
+
+_MOST = 2**63 - 1
 
 
 def limit_cache(limit: int) -> int:
@@ -33,32 +38,32 @@ def limit_cache(limit: int) -> int:
     if limit < 0:
         raise ValueError(f"limit must be >= 0 bytes, got {limit}")
     build.load("cpu")
-    return int(torch.ops.snnkernels.limit_cpu_cache(limit))
+    return int(torch.ops.snnkernels.limit_cpu_cache(min(limit, _MOST)))
 
 
 def cached_bytes() -> int:
     """Bytes that are kept at the moment, beside what tensors use."""
-    return int(torch.ops.snnkernels.cpu_cache_bytes()) if _has_kernels() else 0
+    return int(torch.ops.snnkernels.cpu_cache_bytes()) if _is_loaded() else 0
 
 
 def empty_cache() -> None:
     """Give everything that is kept back to the system."""
-    with without_cache():
-        pass
+    if _is_loaded():
+        torch.ops.snnkernels.empty_cpu_cache()
 
 
 @contextmanager
 def without_cache() -> Iterator[None]:
     """Keep nothing for a while, so that torch's allocator makes, and its profiler sees, all."""
-    if not _has_kernels():
-        yield
-        return
-    before = limit_cache(0)
+    loaded = _is_loaded()
+    if loaded:
+        torch.ops.snnkernels.suspend_cpu_cache(True)
     try:
         yield
     finally:
-        limit_cache(before)
+        if loaded:
+            torch.ops.snnkernels.suspend_cpu_cache(False)
 
 
-def _has_kernels() -> bool:
-    return backend.resolve("auto", "cpu").name == "native"
+def _is_loaded() -> bool:
+    return hasattr(torch.ops.snnkernels, "cpu_cache_bytes")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _checks, registry
 from ._layout import Lanes
@@ -64,19 +65,32 @@ def scan(
         last step, in the layout of x_seq.
     """
     *_, store_v, keep = args
-    if keep and not torch.compiler.is_compiling():
+    states = len(args[1])
+    compiling = torch.compiler.is_compiling()
+    if not compiling and forward_ad._current_level >= 0:
+        _refuse_tangents(x_seq, args[0], args[3])
+    if keep and not compiling:
         spikes, final, v_seq, _ = _Scan.apply(x_seq, args[0], args[3], lanes, (neuron, *args))
     else:
         x = lanes.flatten_sequence(x_seq)
-        if torch.compiler.is_compiling():
+        if compiling:
             flat = torch.ops.snnkernels.scan_forward(neuron, x, *args)
         else:
             operator = torch.ops.snnkernels.scan_forward.default
             flat = _below_autograd(operator, (neuron, x, *args))
         spikes = lanes.restore(flat[0])
         v_seq = lanes.restore(flat[1]) if store_v else None
-        final = lanes.restore(flat[2].view(-1) if len(args[1]) == 1 else flat[2])
-    return spikes, v_seq, (final,) if len(args[1]) == 1 else final.unbind()
+        final = lanes.restore(flat[2].view(-1) if states == 1 else flat[2])
+    return spikes, v_seq, (final,) if states == 1 else tuple(final[k] for k in range(states))
+
+
+def _refuse_tangents(*tensors: Tensor | None) -> None:
+    for tensor in tensors:
+        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(
+                "snnkernels: native neurons have no forward-mode derivative, expected inputs "
+                "without a tangent; use reverse mode (torch.autograd.grad)"
+            )
 
 
 def chunk_length(device_type: str) -> int:

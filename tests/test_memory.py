@@ -78,6 +78,29 @@ def test_without_the_cache_nothing_is_kept_and_torch_allocates():
         assert memory.cached_bytes() == 0
 
 
+def test_overlapping_contexts_leave_the_cache_as_it_was():
+    first, second = memory.without_cache(), memory.without_cache()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert infer(torch.rand(SHAPE)).untyped_storage().resizable()
+    second.__exit__(None, None, None)
+    infer(torch.rand(SHAPE))
+    assert memory.cached_bytes() > 0
+
+
+def test_sizes_that_no_longer_occur_do_not_pile_up():
+    largest = 64
+    for batch in range(8, largest + 1, 5):
+        infer(torch.rand(16, batch, 1024))
+    assert memory.cached_bytes() <= 1.25 * 4 * 16 * largest * 1024
+
+
+def test_a_limit_beyond_64_bits_is_no_limit():
+    before = memory.limit_cache(2**70)
+    assert memory.limit_cache(before) == 2**63 - 1
+
+
 def test_small_outputs_stay_with_torch():
     assert infer(torch.rand(4, 2, 8)).untyped_storage().resizable()
 

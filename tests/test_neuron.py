@@ -366,3 +366,19 @@ def test_distributed_data_parallel_on_one_process_gives_the_plain_gradients(tmp_
 
 def test_the_default_surrogate_is_the_sigmoid():
     assert isinstance(neuron.LIFNode().surrogate_function, surrogate.Sigmoid)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_carried_states_may_be_changed_in_place(backend):
+    node = neuron.MultiStepCubaLIFNode(backend=backend)
+    node(torch.randn(5, 3, 4, requires_grad=True))
+    expected = 2 * node.v.detach()
+    node.v.mul_(2)
+    assert torch.equal(node.v, expected)
+
+
+def test_a_native_neuron_refuses_forward_mode_by_name():
+    with torch.autograd.forward_ad.dual_level():
+        x = torch.autograd.forward_ad.make_dual(torch.rand(3, 2, 4), torch.ones(3, 2, 4))
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            neuron.MultiStepLIFNode(backend="native")(x)

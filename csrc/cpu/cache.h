@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
@@ -37,26 +38,34 @@ class BlockCache {
   Block take(int64 bytes) {
     if (bytes < kSmallest) return {nullptr, 0};
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (limit_ == 0) return {nullptr, 0};
+    if (limit_ == 0 || suspensions_ > 0) return {nullptr, 0};
     const int64 wanted = round_up(bytes, bytes < kHugePage ? kSmallest : kHugePage);
-    size_t best = free_.size();
-    for (size_t i = free_.size(); i-- > 0;) {  // the last freed is the likeliest in the caches
-      const int64 size = free_[i].bytes;
-      const bool fits = size >= wanted && size <= wanted + wanted / 4;
-      if (fits && (best == free_.size() || size < free_[best].bytes)) best = i;
+    const size_t place = find(wanted);
+    Block block{nullptr, wanted};
+    if (place < free_.size()) {
+      block = free_[place];
+      free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(place));
+      held_ -= block.bytes;
+    } else {
+      block.memory = allocate(wanted);
+      if (!block.memory) trim(0);  // for torch, which is asked next
     }
-    if (best == free_.size()) return {allocate(wanted), wanted};
-    const Block block = free_[best];
-    free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(best));
-    held_ -= block.bytes;
+    if (!block.memory) return block;
+    out_ += block.bytes;
+    if (out_ > most_out_) most_out_ = out_;
     return block;
   }
 
-  void give_back(Block block) {
+  void give_back(Block block) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(block);
+    out_ -= block.bytes;
+    try {
+      free_.push_back(block);
+    } catch (...) {
+      return std::free(block.memory);
+    }
     held_ += block.bytes;
-    trim();
+    trim(keepable());
   }
 
   // Keeps at most `bytes`, freeing what lay idle longest; 0 switches the cache off. Returns the
@@ -65,8 +74,24 @@ class BlockCache {
     const std::lock_guard<std::mutex> lock(mutex_);
     const int64 before = limit_;
     limit_ = bytes;
-    trim();
+    trim(keepable());
     return before;
+  }
+
+  // Switches the cache off until as many calls have taken that back.
+  void suspend(bool on) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    suspensions_ += on ? 1 : -1;
+    trim(keepable());
+  }
+
+  // Frees all that is kept; returns its bytes.
+  int64 clear() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const int64 freed = held_;
+    trim(0);
+    most_out_ = out_;
+    return freed;
   }
 
   int64 held() {
@@ -79,11 +104,43 @@ class BlockCache {
   static constexpr int64 kHugePage = 2 << 20;
   static constexpr int64 kShareOfMachine = 8;
 
-  BlockCache() {
-    limit_ = static_cast<int64>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE) / kShareOfMachine;
+  BlockCache() : limit_(machine_memory() / kShareOfMachine) {
     // A child must not inherit the lock from a thread that it does not have.
     pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                    [] { instance().mutex_.unlock(); });
+  }
+
+  // Of the machine, or of the container that the process is in.
+  static int64 machine_memory() {
+    int64 bytes = static_cast<int64>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+    for (const char* path :
+         {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+      if (std::FILE* file = std::fopen(path, "r")) {
+        long long limit = 0;
+        if (std::fscanf(file, "%lld", &limit) == 1 && limit > 0 && limit < bytes) bytes = limit;
+        std::fclose(file);
+      }
+    }
+    return bytes;
+  }
+
+  // What may be kept now: with what is out no more than ever was out at once, so that blocks of
+  // sizes that no longer occur do not pile up.
+  int64 keepable() const {
+    if (suspensions_ > 0) return 0;
+    return limit_ < most_out_ - out_ ? limit_ : most_out_ - out_;
+  }
+
+  // The place of the smallest block that fits, of equal ones that of the last freed, which is the
+  // likeliest in the caches; the number of blocks if none fits.
+  size_t find(int64 wanted) const {
+    size_t best = free_.size();
+    for (size_t i = free_.size(); i-- > 0;) {
+      const int64 size = free_[i].bytes;
+      const bool fits = size >= wanted && size <= wanted + wanted / 4;
+      if (fits && (best == free_.size() || size < free_[best].bytes)) best = i;
+    }
+    return best;
   }
 
   static int64 round_up(int64 value, int64 multiple) {
@@ -100,9 +157,9 @@ class BlockCache {
     return memory;
   }
 
-  void trim() {
+  void trim(int64 limit) {
     size_t freed = 0;
-    for (; held_ > limit_; ++freed) {
+    for (; held_ > limit; ++freed) {
       std::free(free_[freed].memory);
       held_ -= free_[freed].bytes;
     }
@@ -112,7 +169,10 @@ class BlockCache {
   std::mutex mutex_;
   std::vector<Block> free_;  // the last freed at the end
   int64 held_ = 0;           // bytes in free_
-  int64 limit_ = 0;
+  int64 out_ = 0;            // bytes in use
+  int64 most_out_ = 0;
+  int64 limit_;
+  int suspensions_ = 0;
 };
 
 }  // namespace snn::cpu

@@ -40,8 +40,13 @@ inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& s
   BlockCache& cache = BlockCache::instance();
   const BlockCache::Block block = cache.take(count * element_bytes(dtype));
   if (!block.memory) return empty_from_torch(like, sizes, dtype);
-  return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
-                                  [block, &cache](void*) { cache.give_back(block); });
+  try {
+    return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
+                                    [block, &cache](void*) { cache.give_back(block); });
+  } catch (...) {
+    cache.give_back(block);
+    throw;
+  }
 }
 
 struct Driver {
