@@ -9,11 +9,13 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnkernels
 from snnkernels import FallbackWarning, StepError, build, functional, spike, surrogate, units
+from snnkernels.compiled import define_neuron
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
 
@@ -345,6 +347,80 @@ def test_the_source_keeps_the_authors_names():
     assert "std::" not in source and "torch" not in source
 
 
+def assert_it_runs_in_a_kernel(function):
+    x = randn(8, 3, 5).requires_grad_()
+    grads = [
+        torch.autograd.grad(
+            functional.lif(x, surrogate_function=function, backend=backend)[0].sum(), x
+        )
+        for backend in ("native", "torch")
+    ]
+    torch.testing.assert_close(*grads)
+
+
+# What the caller is in when a neuron is traced.
+
+
+def drift(x, v, *, k):
+    h = k * v + x
+    s = spike(h - 1.0)
+    return s, h - s
+
+
+def untraced():
+    """A neuron whose step is traced at its first call."""
+    return define_neuron(drift, {"v": 0.0}, {"k": 0.75}, (), "Drift", {})
+
+
+def assert_it_learns_as_its_step(cls):
+    outputs, gradients = call(cls, randn(9, 2, 5), "native")
+    expected, expected_gradients = call(cls, randn(9, 2, 5), "torch")
+    for actual, out in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, out)
+    assert_gradients_close(gradients, expected_gradients)
+    assert gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu"),
+        lambda: torch.autograd.graph.saved_tensors_hooks(lambda t: None, lambda t: None),
+    ],
+    ids=["inference_mode", "no_grad", "meta", "autocast", "hooks"],
+)
+def test_a_first_call_anywhere_leaves_the_gradients_as_they_are(surroundings):
+    cls = untraced()
+    x = randn(4, 2, 5)
+    with surroundings():
+        cls(step_mode="m", backend="native")(x)
+    assert_it_learns_as_its_step(cls)
+
+
+def test_a_first_call_inside_a_checkpoint_leaves_the_gradients_as_they_are():
+    cls = untraced()
+    x = randn(4, 2, 5).requires_grad_()
+
+    def run(x):
+        return cls(step_mode="m", backend="native")(x)
+
+    out = torch.utils.checkpoint.checkpoint(run, x, use_reentrant=False)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    (expected,) = torch.autograd.grad(run(x).sum(), x)
+    assert_same_bits(grad, expected)
+    assert_it_learns_as_its_step(cls)
+
+
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, lambda: torch.device("meta")])
+def test_a_surrogate_is_made_anywhere(surroundings):
+    with surroundings():
+        function = surrogate.custom(gradient=lambda x: 1 / (1 + 3 * x * x))
+    assert_it_runs_in_a_kernel(function)
+
+
 # What is refused, and with which words.
 
 
@@ -378,6 +454,10 @@ def unknown(x, v, *, w):
     return spike(torch.special.bessel_j0(x)), v
 
 
+def without_gradient(x, v, *, w):
+    return (x > v).to(x), (v + x).detach()
+
+
 def boolean(x, v, *, w):
     return x > v, v
 
@@ -407,6 +487,7 @@ WEIGHT = torch.ones(2, requires_grad=True)
         (noise, "torch.rand_like(x)", "random numbers.*add it to the input"),
         (unknown, "torch.special.bessel_j0(x)", "bessel_j0.*BaseNode"),
         (boolean, "return x > v, v", "value 0.*bool tensor.*to\\(x\\)"),
+        (without_gradient, "def without_gradient(x, v, *, w):", "gradient for none.*spike\\(u\\)"),
         (no_state, "def no_state(x, v, *, w):", "one value.*1 of them"),
         (reshaped, "x.unsqueeze(0)", "shapes or indices"),
         (outside, "x * WEIGHT", "requires a gradient.*params="),
@@ -538,11 +619,4 @@ def test_a_subclass_with_a_gradient_of_its_own_has_kernels_too():
         def gradient(x):
             return torch.exp(-x.abs())
 
-    x = randn(8, 3, 5).requires_grad_()
-    grads = [
-        torch.autograd.grad(
-            functional.lif(x, surrogate_function=Wide(), backend=backend)[0].sum(), x
-        )
-        for backend in ("native", "torch")
-    ]
-    torch.testing.assert_close(*grads)
+    assert_it_runs_in_a_kernel(Wide())
