@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import snnkernels
 from snnkernels import FallbackWarning, StepError, build, functional, spike, surrogate, units
 from snnkernels.compiled import define_neuron
+from snnkernels.engine import gives_spikes
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
 
@@ -620,3 +621,20 @@ def test_a_subclass_with_a_gradient_of_its_own_has_kernels_too():
             return torch.exp(-x.abs())
 
     assert_it_runs_in_a_kernel(Wide())
+
+
+class Doubled(surrogate.ATan):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_surrogate_with_a_forward_of_its_own_runs_on_the_reference():
+    x = randn(8, 3, 5)
+    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+        functional.lif(x, surrogate_function=Doubled(), backend="native")
+    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+        Adaptive(step_mode="m", surrogate_function=Doubled(), backend="native")(x)
+    with pytest.warns(FallbackWarning, match="surrogate Doubled has no kernel"):
+        out = functional.lif(x, surrogate_function=Doubled())[0]
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert not gives_spikes(Doubled()) and gives_spikes(surrogate.ATan())
