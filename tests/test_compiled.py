@@ -348,6 +348,18 @@ def test_the_source_keeps_the_authors_names():
     assert "std::" not in source and "torch" not in source
 
 
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("value", [None, -0.5])
+def test_a_tensor_that_a_state_starts_from_may_be_replaced_before_the_first_call(value, backend):
+    node = TwoFires(v_reset=torch.rand(5), step_mode="m", backend=backend)
+    del node.v_reset
+    node.v_reset = value
+    fresh = TwoFires(v_reset=value, step_mode="m", backend=backend)
+    x = randn(6, 2, 5)
+    for actual, expected in zip(node(x), fresh(x), strict=True):
+        assert_same_bits(actual, expected)
+
+
 def assert_it_runs_in_a_kernel(function):
     x = randn(8, 3, 5).requires_grad_()
     grads = [
@@ -579,6 +591,13 @@ def test_a_custom_surrogate_runs_in_every_neurons_kernel(neuron, v_reset, spikin
 
 def test_a_custom_surrogate_runs_in_a_compiled_neuron():
     compare(Adaptive, randn(20, 3, 17), surrogate_function=hat())
+
+
+@pytest.mark.parametrize("name", ["CustomNode", "printed", "ATan", "Scan"])
+def test_a_neuron_may_be_called_as_its_surrogate_is_or_as_anything(name):
+    cls = snnkernels.compile_neuron(drift, {"v": 0.0}, {"k": 0.5}, name=name)
+    compare(cls, randn(20, 3, 17), surrogate_function=hat())
+    compare(cls, randn(20, 3, 17))
 
 
 def test_a_custom_surrogates_parameter_changes_without_a_compiler(monkeypatch):
