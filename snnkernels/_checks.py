@@ -34,20 +34,29 @@ def number(
     minimum: float = -math.inf,
     maximum: float = math.inf,
     above: float = -math.inf,
+    whole: bool = False,
 ) -> float:
     """``value`` as a float, if it is a finite number in [minimum, maximum] and greater than above.
+
+    With ``whole`` it must have no fraction.
 
     Raises:
         TypeError: if ``value`` is not a number.
         ValueError: if it is not finite or out of range.
     """
-    if type(value) is float and minimum <= value <= maximum and above < value < math.inf > -value:
+    if (
+        type(value) is float
+        and minimum <= value <= maximum
+        and above < value < math.inf > -value
+        and not whole
+    ):
         return value  # nearly always
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {describe(value)}")
     result = float(value)  # type: ignore[arg-type]
     finite = -math.inf < result < math.inf
-    if finite and minimum <= result <= maximum and result > above:
+    fits = finite and minimum <= result <= maximum and result > above
+    if fits and (result.is_integer() or not whole):
         return result
     limits = ["finite"]
     if above > -math.inf:
@@ -56,6 +65,8 @@ def number(
         limits.append(f">= {minimum:g}")
     if maximum < math.inf:
         limits.append(f"<= {maximum:g}")
+    if whole:
+        limits.append("whole")
     raise ValueError(f"{name} must be {' and '.join(limits)}, got {value!r}")
 
 

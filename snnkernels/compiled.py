@@ -130,7 +130,8 @@ class CompiledNode(Node):
         shape, wide = x_seq.shape[1:], _checks.compute_dtype(x_seq.dtype)
         source = self.states[name]
         if isinstance(source, str):
-            return params[source].expand(shape)  # type: ignore[union-attr]
+            start = params.get(source, 0.0)  # set since the last reset, it is no tensor
+            return start.expand(shape) if isinstance(start, Tensor) else start
         assert isinstance(source, Tensor)
         return _checks.broadcast(name, source.to(x_seq.device, wide), shape).expand(shape)
 
@@ -276,7 +277,7 @@ def compile_neuron(
         name: the class's name; None for that of the step, in capitals and with "Node" behind it.
             Nodes can be pickled if it is the name of the module's variable that holds the class.
         limits: by parameter, what a number must keep to: ``{"tau": {"minimum": 1}}``, with
-            "minimum", "maximum" and "above".
+            "minimum", "maximum", "above" and, for whole numbers, ``"whole": True``.
 
     Returns:
         A subclass of ``nn.Module``. Its arguments are ``params`` by position or name, then

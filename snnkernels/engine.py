@@ -57,7 +57,7 @@ def run(
         outcome = _run_native(kernel, neuron, x_seq, states, params, *options)
     else:
         outcome = _run_reference(neuron, x_seq, states, params, *options)
-    if isinstance(surrogate_function, surrogate.SurrogateFunction) and surrogate_function.spiking:
+    if gives_spikes(surrogate_function):
         spike_storage.mark(outcome[0])
     return outcome
 
@@ -75,6 +75,19 @@ def check_surrogate(surrogate_function: object) -> None:
         )
 
 
+def gives_spikes(surrogate_function: nn.Module) -> bool:
+    """Whether what a surrogate gives is known to be 0 or 1."""
+    return _is_declared(surrogate_function) and surrogate_function.spiking
+
+
+def _is_declared(surrogate_function: nn.Module) -> TypeGuard[surrogate.SurrogateFunction]:
+    """Whether its gradient and primitive say all that a surrogate does."""
+    return (
+        isinstance(surrogate_function, surrogate.SurrogateFunction)
+        and not surrogate_function.has_own_forward
+    )
+
+
 def has_kernel(
     surrogate_function: nn.Module, backend_name: str
 ) -> TypeGuard[surrogate.SurrogateFunction]:
@@ -83,7 +96,7 @@ def has_kernel(
     Raises:
         ValueError: if they can't, and native was asked for by name.
     """
-    if isinstance(surrogate_function, surrogate.SurrogateFunction):
+    if _is_declared(surrogate_function):
         return True
     kind = type(surrogate_function).__name__
     if backend.check(backend_name) == "native":

@@ -9,7 +9,7 @@ The formulas here are plain PyTorch and serve as the reference for the kernels, 
 
 A surrogate of your own is made by :func:`custom`, or is a subclass of :class:`SurrogateFunction`;
 kernels are compiled with it. Any other module from tensor to tensor, such as one around a
-``torch.autograd.Function``, runs on the reference path.
+``torch.autograd.Function`` or a subclass with a ``forward`` of its own, runs on the reference path.
 """
 
 from __future__ import annotations
@@ -76,11 +76,16 @@ class SurrogateFunction(nn.Module):
     parameter_names: ClassVar[tuple[str, ...]] = ()
     key: ClassVar[str]
     """What the class is known by in :data:`CLASSES`."""
+    has_own_forward: ClassVar[bool] = False
+    """Whether a subclass gives more than ``gradient`` and ``primitive``, which no kernel runs."""
     _spike: ClassVar[type[torch.autograd.Function]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._spike = _spike_function(cls)
+        cls.has_own_forward = (
+            cls.forward is not SurrogateFunction.forward or cls.__call__ is not nn.Module.__call__
+        )
         built_in = cls.__module__ == __name__ and "<locals>" not in cls.__qualname__
         cls.key = cls.__name__ if built_in else f"{cls.__name__}#{next(_numbers)}"
         CLASSES[cls.key] = cls

@@ -30,6 +30,8 @@ _loaded: set[tuple[str, str]] = set()
 
 _NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for all surrogates
 
+_SURROGATES = "printed_surrogates"  # a namespace of their own: a step may be called as one of them
+
 
 def register_neuron(key: str, describe: Describe) -> None:
     """Let `key` stand for a neuron in :func:`kernel_for`."""
@@ -76,9 +78,9 @@ def printed(request: Request) -> Printed:
     surrogate_key, spiking = (request.surrogate, request.spiking) if spikes else _NO_SURROGATE
     surrogate_struct, surrogate_type = _surrogate_code(surrogate_key)
     lines = ["#pragma once", "", '#include "snnkernels/unit.h"', ""]
-    structs = "\n".join(filter(None, (surrogate_struct, struct)))
-    if structs:
-        lines += ["namespace snn::printed {", "", structs, "}  // namespace snn::printed", ""]
+    for namespace, code in ((_SURROGATES, surrogate_struct), ("printed", struct)):
+        if code:
+            lines += [f"namespace snn::{namespace} {{", "", code, f"}}  // snn::{namespace}", ""]
     return Printed(
         title,
         "\n".join(lines),
@@ -98,7 +100,7 @@ def _surrogate_code(key: str) -> tuple[str, str]:
 
     cls = surrogate.CLASSES[key]
     name = codegen.identifier(cls.__name__)
-    return codegen.print_surrogate(name, cls.traced()), f"printed::{name}"
+    return codegen.print_surrogate(name, cls.traced()), f"{_SURROGATES}::{name}"
 
 
 _kernels: dict[tuple[Any, ...], tuple[str, int] | Exception] = {}

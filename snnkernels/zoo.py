@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _checks
+from . import _checks, engine
 from ._firing import spike
 from .compiled import CompiledNode, Step, define_neuron
 from .engine import State
@@ -213,7 +213,7 @@ def CLIFNode(x, v, m, *, tau, v_threshold, detach_reset):  # type: ignore[no-unt
 
 @_node(
     {"v": 0.0},
-    limits={**_TAU, "v_threshold": {"above": 0.0}, "D": {"minimum": 1.0}},
+    limits={**_TAU, "v_threshold": {"above": 0.0}, "D": {"minimum": 1, "whole": True}},
     tau=2.0,
     v_threshold=1.0,
     D=4,
@@ -222,11 +222,12 @@ def ILIFNode(x, v, *, tau, v_threshold, D):  # type: ignore[no-untyped-def]
     """Integer LIF: H = (1 - 1/tau) V + X, the output C = round(clip(H / v_threshold, 0, D)).
 
     V' = H - C v_threshold. The gradient passes straight through the rounding, and so it is 1 /
-    v_threshold between 0 and D v_threshold; the surrogate has no part in it. ``D`` is the largest
-    output. Source: Luo et al., ECCV 2024.
+    v_threshold between 0 and D v_threshold; the surrogate has no part in it. ``D``, a whole number,
+    is the largest output. Source: Luo et al., ECCV 2024.
     """
     h = (1 - 1 / tau) * v + x
-    c = torch.minimum(torch.clamp(h / v_threshold, min=0), D)
+    c = torch.clamp(h / v_threshold, min=0)
+    c = torch.where(c > D, D, c)  # at D itself the gradient is that below it
     c = c + (torch.round(c) - c).detach()
     return c, h - c * v_threshold
 
@@ -277,8 +278,8 @@ class GLIFNode(_GatedLIF):
         init_conduct: float = 0.5,
         **shared: Any,
     ) -> None:
-        shape = () if inplane is None else (int(_checks.number("inplane", inplane, minimum=1)),)
-        steps = int(_checks.number("T", T, minimum=1))
+        shape = () if inplane is None else (_whole("inplane", inplane),)
+        steps = _whole("T", T)
         if init_linear_decay is None:
             init_linear_decay = init_v_threshold / (2 * steps)
         if init_v_subreset is None:
@@ -300,11 +301,12 @@ class GLIFNode(_GatedLIF):
     def _values(self, x_seq: Tensor) -> dict[str, Any]:
         return {name: torch.sigmoid(value) for name, value in super()._values(x_seq).items()}
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> Tensor:
         """Spikes, for one step of ``x`` or for all of them.
 
         Raises:
-            ValueError: if there are more than T steps since the last reset.
+            ValueError: if there are more than T steps since the last reset, or the channels of
+                ``x`` are not ``inplane``.
         """
         x_seq = self._sequence_of(x)
         end = self.t + x_seq.shape[0]
@@ -313,15 +315,36 @@ class GLIFNode(_GatedLIF):
                 f"T is {self.T}, but this call brings the steps since the last reset to {end}. "
                 "Call reset() on the neuron (or functional.reset_net(net)) before the new batch"
             )
-        per_step = torch.sigmoid(self.conduct[self.t : end]).unsqueeze(1)  # [T, 1] or [T, 1, C]
-        gate = 1 - torch.sigmoid(self.beta) * (1 - per_step)
-        gate = gate.reshape(*gate.shape, *[1] * (x_seq.dim() - gate.dim()))
+        gated = x_seq.to(_checks.compute_dtype(x.dtype)) * self._gate(x_seq)
+        out = super().forward(gated if self.step_mode == "m" else gated.squeeze(0))
         self.t = end
-        gated = x_seq * gate.to(x_seq.dtype)
-        return super().forward(gated if self.step_mode == "m" else gated.squeeze(0))
+        return self._narrowed(out, x.dtype)
+
+    def _gate(self, x_seq: Tensor) -> Tensor:
+        """What the input of each step is multiplied by: [T, ...], against [T, B, ...]."""
+        beta = self._against_a_step("beta", self.beta, x_seq)
+        now = self.conduct[self.t : self.t + x_seq.shape[0]]
+        return 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(now.reshape(len(now), *beta.shape)))
+
+    def _against_a_step(self, name: str, value: Tensor, x_seq: Tensor) -> Tensor:
+        """A tensor as of one step's rank, in the arithmetic's dtype."""
+        (value,) = engine.checked_parameters({name: value}, x_seq).values()
+        return value.reshape(*[1] * (x_seq.dim() - 1 - value.dim()), *value.shape)
+
+    def _narrowed(self, spikes: Any, dtype: torch.dtype) -> Tensor:
+        """Spikes, and ``v_seq``, in the dtype of the input rather than in that of the gates."""
+        if spikes.dtype == dtype:
+            return spikes
+        if self.v_seq is not None:
+            self.v_seq = self.v_seq.to(dtype)
+        return spikes.to(dtype)
 
     def extra_repr(self) -> str:
         return f"T={self.T}, step_mode={self.step_mode!r}, backend={self.backend!r}"
+
+
+def _whole(name: str, value: int) -> int:
+    return int(_checks.number(name, value, minimum=1, whole=True))
 
 
 def _logit(name: str, value: float, shape: tuple[int, ...]) -> nn.Parameter:

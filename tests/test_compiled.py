@@ -9,11 +9,14 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnkernels
 from snnkernels import FallbackWarning, StepError, build, functional, spike, surrogate, units
+from snnkernels.compiled import define_neuron
+from snnkernels.engine import gives_spikes
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
 
@@ -345,6 +348,92 @@ def test_the_source_keeps_the_authors_names():
     assert "std::" not in source and "torch" not in source
 
 
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("value", [None, -0.5])
+def test_a_tensor_that_a_state_starts_from_may_be_replaced_before_the_first_call(value, backend):
+    node = TwoFires(v_reset=torch.rand(5), step_mode="m", backend=backend)
+    del node.v_reset
+    node.v_reset = value
+    fresh = TwoFires(v_reset=value, step_mode="m", backend=backend)
+    x = randn(6, 2, 5)
+    for actual, expected in zip(node(x), fresh(x), strict=True):
+        assert_same_bits(actual, expected)
+
+
+def assert_it_runs_in_a_kernel(function):
+    x = randn(8, 3, 5).requires_grad_()
+    grads = [
+        torch.autograd.grad(
+            functional.lif(x, surrogate_function=function, backend=backend)[0].sum(), x
+        )
+        for backend in ("native", "torch")
+    ]
+    torch.testing.assert_close(*grads)
+
+
+# What the caller is in when a neuron is traced.
+
+
+def drift(x, v, *, k):
+    h = k * v + x
+    s = spike(h - 1.0)
+    return s, h - s
+
+
+def untraced():
+    """A neuron whose step is traced at its first call."""
+    return define_neuron(drift, {"v": 0.0}, {"k": 0.75}, (), "Drift", {})
+
+
+def assert_it_learns_as_its_step(cls):
+    outputs, gradients = call(cls, randn(9, 2, 5), "native")
+    expected, expected_gradients = call(cls, randn(9, 2, 5), "torch")
+    for actual, out in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, out)
+    assert_gradients_close(gradients, expected_gradients)
+    assert gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu"),
+        lambda: torch.autograd.graph.saved_tensors_hooks(lambda t: None, lambda t: None),
+    ],
+    ids=["inference_mode", "no_grad", "meta", "autocast", "hooks"],
+)
+def test_a_first_call_anywhere_leaves_the_gradients_as_they_are(surroundings):
+    cls = untraced()
+    x = randn(4, 2, 5)
+    with surroundings():
+        cls(step_mode="m", backend="native")(x)
+    assert_it_learns_as_its_step(cls)
+
+
+def test_a_first_call_inside_a_checkpoint_leaves_the_gradients_as_they_are():
+    cls = untraced()
+    x = randn(4, 2, 5).requires_grad_()
+
+    def run(x):
+        return cls(step_mode="m", backend="native")(x)
+
+    out = torch.utils.checkpoint.checkpoint(run, x, use_reentrant=False)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    (expected,) = torch.autograd.grad(run(x).sum(), x)
+    assert_same_bits(grad, expected)
+    assert_it_learns_as_its_step(cls)
+
+
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, lambda: torch.device("meta")])
+def test_a_surrogate_is_made_anywhere(surroundings):
+    with surroundings():
+        function = surrogate.custom(gradient=lambda x: 1 / (1 + 3 * x * x))
+    assert_it_runs_in_a_kernel(function)
+
+
 # What is refused, and with which words.
 
 
@@ -378,6 +467,10 @@ def unknown(x, v, *, w):
     return spike(torch.special.bessel_j0(x)), v
 
 
+def without_gradient(x, v, *, w):
+    return (x > v).to(x), (v + x).detach()
+
+
 def boolean(x, v, *, w):
     return x > v, v
 
@@ -407,6 +500,7 @@ WEIGHT = torch.ones(2, requires_grad=True)
         (noise, "torch.rand_like(x)", "random numbers.*add it to the input"),
         (unknown, "torch.special.bessel_j0(x)", "bessel_j0.*BaseNode"),
         (boolean, "return x > v, v", "value 0.*bool tensor.*to\\(x\\)"),
+        (without_gradient, "def without_gradient(x, v, *, w):", "gradient for none.*spike\\(u\\)"),
         (no_state, "def no_state(x, v, *, w):", "one value.*1 of them"),
         (reshaped, "x.unsqueeze(0)", "shapes or indices"),
         (outside, "x * WEIGHT", "requires a gradient.*params="),
@@ -499,6 +593,13 @@ def test_a_custom_surrogate_runs_in_a_compiled_neuron():
     compare(Adaptive, randn(20, 3, 17), surrogate_function=hat())
 
 
+@pytest.mark.parametrize("name", ["CustomNode", "printed", "ATan", "Scan"])
+def test_a_neuron_may_be_called_as_its_surrogate_is_or_as_anything(name):
+    cls = snnkernels.compile_neuron(drift, {"v": 0.0}, {"k": 0.5}, name=name)
+    compare(cls, randn(20, 3, 17), surrogate_function=hat())
+    compare(cls, randn(20, 3, 17))
+
+
 def test_a_custom_surrogates_parameter_changes_without_a_compiler(monkeypatch):
     function = hat()
     x = randn(8, 3, 5).requires_grad_()
@@ -538,11 +639,21 @@ def test_a_subclass_with_a_gradient_of_its_own_has_kernels_too():
         def gradient(x):
             return torch.exp(-x.abs())
 
-    x = randn(8, 3, 5).requires_grad_()
-    grads = [
-        torch.autograd.grad(
-            functional.lif(x, surrogate_function=Wide(), backend=backend)[0].sum(), x
-        )
-        for backend in ("native", "torch")
-    ]
-    torch.testing.assert_close(*grads)
+    assert_it_runs_in_a_kernel(Wide())
+
+
+class Doubled(surrogate.ATan):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_surrogate_with_a_forward_of_its_own_runs_on_the_reference():
+    x = randn(8, 3, 5)
+    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+        functional.lif(x, surrogate_function=Doubled(), backend="native")
+    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+        Adaptive(step_mode="m", surrogate_function=Doubled(), backend="native")(x)
+    with pytest.warns(FallbackWarning, match="surrogate Doubled has no kernel"):
+        out = functional.lif(x, surrogate_function=Doubled())[0]
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert not gives_spikes(Doubled()) and gives_spikes(surrogate.ATan())

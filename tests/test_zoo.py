@@ -231,6 +231,47 @@ def test_the_gated_neuron_counts_its_steps():
     node(x[0])
 
 
+@pytest.mark.parametrize("inplane", [None, 1, 4])
+def test_the_gated_neuron_takes_one_sequence_of_channels(inplane):
+    node = neuron.GLIFNode(6, inplane, step_mode="m")
+    x = randn(6, 4)
+    alone = node(x)
+    assert alone.shape == x.shape
+    node.reset()
+    assert_same_bits(alone, node(x.unsqueeze(1)).squeeze(1))
+
+
+def test_a_call_that_fails_does_not_count_as_steps_of_the_gated_neuron():
+    node = neuron.GLIFNode(6, 4, step_mode="m")
+    for x in (randn(6, 5), randn(6, 3, 5), randn(6, 3, 5, 4)):
+        with pytest.raises(ValueError, match="beta has shape \\(4,\\)"):
+            node(x)
+    with pytest.raises(TypeError, match="beta must be .* no wider"):
+        node.double()(randn(6, 3, 4))
+    assert node.t == 0
+    assert node.float()(randn(6, 3, 4)).shape == (6, 3, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_gates_work_in_the_arithmetics_dtype(dtype):
+    node = neuron.GLIFNode(40, 4, step_mode="m", store_v_seq=True)
+    x = randn(40, 30, 4, dtype=dtype)
+    out, v, v_seq = node(x), node.v, node.v_seq
+    assert out.dtype == v_seq.dtype == dtype and v.dtype == torch.float32
+    node.reset()
+    assert_same_bits(out.float(), node(x.float()))
+    assert_same_bits(v, node.v)
+    assert_same_bits(v_seq, node.v_seq.to(dtype))
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_the_gradient_of_an_integer_is_whole_at_both_ends(backend):
+    x = torch.tensor([[[-0.5, 0.0, 1.0, 2.0, 2.5]]], requires_grad=True)
+    node = neuron.ILIFNode(D=2, step_mode="m", backend=backend)
+    (grad,) = torch.autograd.grad(node(x).sum(), x)
+    assert grad.flatten().tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("cls", [getattr(neuron, n) for n in zoo.__all__], ids=zoo.__all__)
 def test_each_neuron_learns_its_tensors_and_says_what_it_is(cls):
     node = cls(8, 6) if cls is neuron.GLIFNode else cls()
@@ -248,6 +289,8 @@ def test_wrong_values_are_refused_by_name():
         (neuron.QIFNode, {"tau": 0.5}, "tau must be finite and >= 1"),
         (neuron.EIFNode, {"delta_T": 0.0}, "delta_T must be finite and > 0"),
         (neuron.ILIFNode, {"D": 0.0}, "D must be finite and >= 1"),
+        (neuron.ILIFNode, {"D": 2.5}, "D must be finite and >= 1 and whole, got 2.5"),
+        (neuron.GLIFNode, {"T": 2.5}, "T must be finite and >= 1 and whole, got 2.5"),
         (neuron.GLIFNode, {"T": 4, "init_tau": 1.0}, "init_tau must be less than 1"),
     ]:
         with pytest.raises(ValueError, match=words):

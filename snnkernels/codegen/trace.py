@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from typing_extensions import ParamSpec
 
 from .. import _firing
 from .errors import StepError, blamed_line, refusal, step_error
@@ -31,6 +34,9 @@ _NOT_THE_AUTHORS = (
     str(Path(_firing.__file__)),
 )
 _SAME_NUMBER = {"detach", "alias", "view", "view_as", "expand", "reshape", "squeeze", "contiguous"}
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,21 @@ class SurrogateTrace:
     primitive: Operand | None
 
 
+def _in_a_thread_of_its_own(trace: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Keep out what the caller's thread is in: inference mode, hooks, modes, a default device.
+
+    A trace is kept for the process, so that it must not depend on where the first call happens.
+    """
+
+    @wraps(trace)
+    def traced(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(trace, *args, **kwargs).result()
+
+    return traced
+
+
+@_in_a_thread_of_its_own
 def trace_neuron(
     step: Callable[..., Any],
     states: Sequence[str],
@@ -99,6 +120,8 @@ def trace_neuron(
     results = _checked_results(results, len(states), recorder)
     split = len(results) - len(states)
     operands = [recorder.operand(r) for r in results]
+    if not any(r.requires_grad for r in results) and recorder.value(x) in needed(operands):
+        raise _without_gradient(step)
     _name_results(operands, split, states)
 
     graph.backward, graph.line = True, None
@@ -126,6 +149,7 @@ def trace_neuron(
     )
 
 
+@_in_a_thread_of_its_own
 def trace_surrogate(
     gradient: Callable[..., Tensor],
     primitive: Callable[..., Tensor] | None,
@@ -428,6 +452,16 @@ def _checked_results(results: Any, states: int, recorder: _Recorder) -> list[Ten
         if not is_finite(operand):
             raise step_error("a constant that is not finite", "a finite number", "bound it", line)
     return list(results)
+
+
+def _without_gradient(step: Callable[..., Any]) -> StepError:
+    return step_error(
+        "results that depend on the input, and a gradient for none of them",
+        "a gradient for one result at least",
+        "fire by spike(u), which has a gradient, not by (u >= 0).to(u); take detach() and "
+        "torch.no_grad() away from what is to be learnt",
+        (step.__code__.co_filename, _first_line(step)),
+    )
 
 
 def _name_results(operands: Sequence[Operand], split: int, states: Sequence[str]) -> None:
