@@ -45,7 +45,7 @@ class Node(nn.Module):
         self.store_v_seq = _checks.boolean("store_v_seq", store_v_seq)
         self.monitor_state = _checks.boolean("monitor_state", monitor_state)
 
-    def _set_parameter(self, name: str, value: Parameter, **limits: float) -> None:
+    def _set_parameter(self, name: str, value: Parameter, **limits: Any) -> None:
         """Keep a number as an attribute, an nn.Parameter as one, another tensor as a buffer."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)

@@ -39,7 +39,7 @@ class CompiledNode(Node):
     states: ClassVar[dict[str, State | str]]
     defaults: ClassVar[dict[str, Any]]
     learnable: ClassVar[tuple[str, ...]]
-    limits: ClassVar[dict[str, dict[str, float]]]
+    limits: ClassVar[dict[str, dict[str, Any]]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = self.arguments.bind(*args, **kwargs)
@@ -305,8 +305,12 @@ def define_neuron(
     limits: Mapping[str, Mapping[str, float]],
 ) -> type[CompiledNode]:
     """:func:`compile_neuron` without the trace, which is then made at the first call."""
+    for argument, given in (("states", states), ("params", params), ("limits", limits)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{argument} must be a mapping by name, got {_checks.describe(given)}")
     params = dict(params)
     _check_definition(step, states, params, learnable)
+    _check_limits(limits, params)
     arguments = {**params, **_SHARED}
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
@@ -334,6 +338,7 @@ def define_neuron(
 
 
 _TAKEN = {*_SHARED, *CompiledNode.__annotations__, "monitor", "v_seq", "training"}
+_LIMITS = ("minimum", "maximum", "above", "whole")
 _MAX_STATES = 8
 _MAX_PARAMS = 16
 
@@ -371,6 +376,30 @@ def _check_definition(
     for name, value in states.items():
         if isinstance(value, str) and value not in params:
             raise ValueError(f"states: {name} starts from {value!r}, which is not among params")
+        if not isinstance(value, (str, Tensor)):
+            _checks.number(f"states: {name}", value)
+    for name, value in params.items():
+        if not isinstance(value, Tensor) and not _is_option(value):
+            _checks.number(f"params: {name}", value)
+
+
+def _check_limits(limits: Mapping[str, Mapping[str, float]], params: Mapping[str, Any]) -> None:
+    for name, limit in limits.items():
+        if name not in params:
+            raise ValueError(f"limits names {name!r}, which is not among params")
+        if not isinstance(limit, Mapping):
+            raise TypeError(
+                f'limits: {name} must be a mapping such as {{"minimum": 1}}, '
+                f"got {_checks.describe(limit)}"
+            )
+        for kind, value in limit.items():
+            _checks.choice(f"limits: what {name} is limited by", kind, _LIMITS)
+            if kind == "whole":
+                _checks.boolean(f"limits: whole of {name}", value)
+            elif not _checks.is_number(value):
+                raise TypeError(
+                    f"limits: {kind} of {name} must be a number, got {_checks.describe(value)}"
+                )
 
 
 def _is_option(value: object) -> bool:

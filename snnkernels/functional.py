@@ -82,7 +82,7 @@ def initial_v(v: State | None, v_reset: Parameter | None, x_seq: Tensor) -> Stat
     )
 
 
-def check_range(name: str, value: Parameter, **limits: float) -> None:
+def check_range(name: str, value: Parameter, **limits: Any) -> None:
     """Check a number's range; a tensor's values are not looked at, which would wait for a GPU."""
     if not isinstance(value, Tensor):
         _checks.number(name, value, **limits)

@@ -14,6 +14,7 @@ kernels are compiled with it. Any other module from tensor to tensor, such as on
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable
@@ -530,6 +531,9 @@ BUILT_IN: dict[type[SurrogateFunction], str] = {
 }
 """The surrogates that the kernels hold, by the name under which they hold them."""
 
+_PLAIN = SurrogateFunction()
+_MAX_PARAMETERS = 8
+
 
 def custom(
     gradient: Callable[..., Tensor],
@@ -552,9 +556,27 @@ def custom(
 
     Raises:
         snnkernels.StepError: a function cannot be compiled; the message gives the line.
+        TypeError: ``gradient`` or ``primitive`` is not a Python function, a parameter not a number.
+        ValueError: there are more than 8 parameters, one is not finite, or has a name that every
+            surrogate has, such as ``key``.
 
     It can be copied, and pickled if both functions can.
     """
+    for name, function in (("gradient", gradient), ("primitive", primitive)):
+        if not (inspect.isfunction(function) or (function is None and name == "primitive")):
+            raise TypeError(
+                f"{name} must be a function made by def or lambda, got {_checks.describe(function)}"
+            )
+    if len(parameters) > _MAX_PARAMETERS:
+        raise ValueError(
+            f"parameters must be at most {_MAX_PARAMETERS}, got {len(parameters)}: "
+            f"{', '.join(parameters)}"
+        )
+    for name in parameters:
+        if hasattr(_PLAIN, name) or name in SurrogateFunction.__annotations__:
+            raise ValueError(
+                f"parameters must not use the name {name!r}, which every surrogate has"
+            )
     values = {name: _checks.number(name, value) for name, value in parameters.items()}
     return _custom_class(gradient, primitive, tuple(values))(spiking, **values)
 

@@ -266,6 +266,7 @@ class GLIFNode(_GatedLIF):
 
     __signature__ = None  # its own arguments, rather than the step's
     t: int
+    v_seq: Tensor | None
 
     def __init__(
         self,
@@ -328,8 +329,9 @@ class GLIFNode(_GatedLIF):
 
     def _against_a_step(self, name: str, value: Tensor, x_seq: Tensor) -> Tensor:
         """A tensor as of one step's rank, in the arithmetic's dtype."""
-        (value,) = engine.checked_parameters({name: value}, x_seq).values()
-        return value.reshape(*[1] * (x_seq.dim() - 1 - value.dim()), *value.shape)
+        fitting = engine.checked_parameters({name: value}, x_seq)[name]
+        assert isinstance(fitting, Tensor)
+        return fitting.reshape(*[1] * (x_seq.dim() - 1 - fitting.dim()), *fitting.shape)
 
     def _narrowed(self, spikes: Any, dtype: torch.dtype) -> Tensor:
         """Spikes, and ``v_seq``, in the dtype of the input rather than in that of the gates."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -487,7 +489,32 @@ def outside(x, v, *, w):
     return spike(x * WEIGHT), v
 
 
+def closed_over(x, v, *, w):
+    return spike(x * SCALE), v
+
+
+def fired_from_outside(x, v, *, w):
+    return spike(SCALE), v
+
+
+def given_back(x, v, *, w):
+    return spike(x), SCALE
+
+
+def by_numpy(x, v, *, w):
+    return spike(x + v), v + float(np.exp(x.detach().numpy()))
+
+
+def by_an_array(x, v, *, w):
+    return spike(x + v), v + np.asarray(x.detach())
+
+
+def infinite(x, v, *, w):
+    return spike(x), torch.where(x > v, v, float("inf"))
+
+
 WEIGHT = torch.ones(2, requires_grad=True)
+SCALE = torch.tensor(0.5, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -503,6 +530,12 @@ WEIGHT = torch.ones(2, requires_grad=True)
         (without_gradient, "def without_gradient(x, v, *, w):", "gradient for none.*spike\\(u\\)"),
         (no_state, "def no_state(x, v, *, w):", "one value.*1 of them"),
         (reshaped, "x.unsqueeze(0)", "shapes or indices"),
+        (closed_over, "x * SCALE", r"outside of shape \(\)\n.*params="),
+        (fired_from_outside, "def fired_from_outside(", r"outside of shape \(\)\n.*params="),
+        (given_back, "def given_back(", r"outside of shape \(\)\n.*params="),
+        (by_numpy, "x.detach().numpy()", "numpy: Python code that depends on the value"),
+        (by_an_array, "np.asarray(x.detach())", "__array__: Python code that depends"),
+        (infinite, 'float("inf")', "constant that is not finite.*1e30"),
         (outside, "x * WEIGHT", "requires a gradient.*params="),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -522,11 +555,20 @@ def test_what_cannot_be_compiled_is_refused_with_its_line_and_a_way_out(step, li
         ({"params": {"k": 0.0}}, "names 'k'"),
         ({"learnable": ("k",)}, "learnable names 'k'"),
         ({"states": {"v": "k", "a": 0.0}}, "starts from 'k'"),
+        ({"states": {"v": [0.0], "a": 0.0}}, "states: v must be a number, got \\[0.0\\]"),
+        ({"states": {"v": None, "a": 0.0}}, "states: v must be a number, got None"),
+        ({"states": ("v", "a")}, "states must be a mapping by name, got \\('v', 'a'\\)"),
+        ({"params": {**Adaptive.defaults, "rho": (1, 2)}}, "params: rho must be a number, got"),
+        ({"limits": {"k": {"minimum": 1}}}, "limits names 'k', which is not among params"),
+        ({"limits": {"tau": {"min": 1}}}, "tau is limited by must be one of 'minimum', .*'min'"),
+        ({"limits": {"tau": 1}}, "limits: tau must be a mapping .*got 1"),
+        ({"limits": {"tau": {"minimum": "1"}}}, "limits: minimum of tau must be a number, got '1'"),
+        ({"limits": ["tau"]}, "limits must be a mapping by name, got \\['tau'\\]"),
     ],
 )
 def test_a_wrong_definition_is_refused_by_name(arguments, words):
     good = {"states": {"v": 0.0, "a": 0.0}, "params": dict(Adaptive.defaults)}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         snnkernels.compile_neuron(adaptive, **{**good, **arguments})
 
 
@@ -552,6 +594,26 @@ def test_limits_hold_for_numbers():
     node.tau = 0.5
     with pytest.raises(ValueError, match="tau must be finite and >= 1"):
         node(torch.zeros(2, 3))
+
+
+def test_tensors_that_the_step_makes_are_constants():
+    def made(x, v, *, w):
+        half, three = torch.tensor(0.5, dtype=x.dtype), x.new_full((), 3.0)
+        h = torch.where(x > half, 1.0, v) * three + torch.zeros_like(x) + 2 ** x.clamp(max=3.0)
+        return h.masked_fill(v > 1, 0.25), 0.5 * h * torch.full_like(x, 0.25)
+
+    compare(snnkernels.compile_neuron(made, {"v": 0.0}, {"w": 1.0}), randn(9, 2, 5))
+
+
+def test_division_by_nought_gives_what_it_gives_in_the_step():
+    def divided(x, v):
+        return x.detach() / 0, v + x / 1e-320 + (x * 0 + v / 0).clamp(-2.0, 2.0)
+
+    cls = snnkernels.compile_neuron(divided, {"v": 0.5})
+    x = randn(1, 2, 5, dtype=torch.float64)
+    found = [cls(step_mode="m", backend=backend)(x) for backend in ("native", "torch")]
+    assert_same_bits(*found)
+    assert found[0].isinf().all()
 
 
 # Surrogates of one's own.
@@ -626,6 +688,25 @@ def test_a_custom_surrogate_without_primitive_only_spikes():
     with pytest.raises(ValueError, match="no primitive"):
         only.set_spiking_mode(False)
     functional.lif(randn(3, 2, 4), surrogate_function=only, backend="native")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"gradient": functools.partial(hat_gradient, width=1.0)}, "gradient must be a function"),
+        ({"gradient": torch.sigmoid}, "gradient must be a function made by def or lambda, got"),
+        ({"primitive": torch.sigmoid}, "primitive must be a function made by def or lambda"),
+        ({"key": 1.0}, "must not use the name 'key'"),
+        ({"values": 1.0}, "must not use the name 'values'"),
+        ({"forward": 1.0}, "must not use the name 'forward'"),
+        ({"training": 1.0}, "must not use the name 'training'"),
+        ({f"p{k}": 1.0 for k in range(9)}, "at most 8, got 9: p0, p1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_custom_surrogate_is_refused_by_name(arguments, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        surrogate.custom(**{"gradient": lambda x, *rest: 1 / (1 + x * x), **arguments})
 
 
 def test_a_custom_surrogate_that_cannot_be_compiled_is_refused_with_its_line():

@@ -31,8 +31,8 @@ _ONE_NEURON = "operations on one neuron at one step: each value is a single numb
 
 _KINDS: list[tuple[str, str, str, str]] = [
     (
-        "item is_nonzero _local_scalar_dense __bool__ __float__ __int__ __index__ tolist numpy "
-        "equal",
+        "item is_nonzero _local_scalar_dense __bool__ __float__ __int__ __index__ __complex__ "
+        "tolist numpy __array__ equal",
         "Python code that depends on the value of a tensor",
         "the same operations for every value",
         "choose with torch.where(condition, a, b); Python may branch on options "

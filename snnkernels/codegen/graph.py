@@ -117,7 +117,7 @@ class Graph:
         if _is(b, 1.0):
             return a
         if not isinstance(b, Value):
-            return self.make("mul", a, 1.0 / b)
+            return self.make("mul", a, 1.0 / b) if b and math.isfinite(1.0 / b) else None
         if b.uniform and not _is(a, 1.0):
             return self.make("mul", a, self.make("div", 1.0, b))
         return None
@@ -143,9 +143,10 @@ def _negated(operand: Operand) -> Operand | None:
 
 
 def _folded(op: str, a: float, b: float) -> float | None:
-    if op == "div":
-        return a / b if b else None
-    return {"add": a + b, "sub": a - b, "mul": a * b}[op]
+    if op == "div" and not b:
+        return None
+    result = a / b if op == "div" else {"add": a + b, "sub": a - b, "mul": a * b}[op]
+    return result if math.isfinite(result) else None
 
 
 def needed(roots: Iterable[Operand | None]) -> list[Value]:

@@ -231,8 +231,13 @@ def _ones(g: Graph, *_: Any, **__: Any) -> Operand:
     return 1.0
 
 
-@_operator("full_like", "full", "new_full")
+@_operator("full_like", "full")
 def _full(g: Graph, _: Any, value: float, *rest: Any, **named: Any) -> Operand:
+    return float(value)
+
+
+@_operator("new_full")
+def _new_full(g: Graph, _: Any, size: Any, value: float, *rest: Any, **named: Any) -> Operand:
     return float(value)
 
 

@@ -7,6 +7,7 @@ a value) is refused, with the line that is to blame.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -210,21 +211,19 @@ class _Recorder(TorchDispatchMode):
             known = self._constant(tensor)
         return known
 
+    def check_inside(self, tensor: Tensor, line: tuple[str, int] | None) -> None:
+        """Refuse a tensor that was there before: what it holds may change after the trace."""
+        if _storage(tensor) in self._operands:
+            return
+        gradient = " that requires a gradient" if tensor.requires_grad else ""
+        raise step_error(
+            f"a tensor from outside of shape {tuple(tensor.shape)}{gradient}",
+            "numbers, and tensors among the arguments",
+            "make it a parameter: params={...} in compile_neuron, a keyword in surrogate.custom",
+            line,
+        )
+
     def _constant(self, tensor: Tensor) -> float:
-        if tensor.requires_grad:
-            raise step_error(
-                "a tensor from outside that requires a gradient",
-                "numbers, and tensors among the arguments",
-                "make it a parameter: params={...} in compile_neuron",
-                self.graph.line,
-            )
-        if tensor.numel() != 1:
-            raise step_error(
-                f"a tensor from outside of shape {tuple(tensor.shape)}",
-                "numbers, and tensors among the arguments",
-                "make it a parameter: params={...} in compile_neuron",
-                self.graph.line,
-            )
         self._quiet = True
         try:
             return float(tensor)
@@ -305,6 +304,9 @@ class _Recorder(TorchDispatchMode):
         return tensor
 
     def check_number(self, value: object, what: str) -> None:
+        line = self.graph.line or (self.function.__code__.co_filename, _first_line(self.function))
+        if isinstance(value, Tensor):
+            self.check_inside(value, line)
         if isinstance(value, Tensor) and value.dtype == torch.float64 and value.dim() == 0:
             return
         got = f"a {value.dtype} tensor" if isinstance(value, Tensor) else repr(value)
@@ -313,7 +315,7 @@ class _Recorder(TorchDispatchMode):
             "a floating-point number as a tensor",
             "write value.to(x) to make a number of a comparison's outcome, x * 0 + value of a "
             "constant",
-            self.graph.line or (self.function.__code__.co_filename, _first_line(self.function)),
+            line,
         )
 
     def __torch_dispatch__(
@@ -331,6 +333,9 @@ class _Recorder(TorchDispatchMode):
         plain = name.removesuffix("_") if in_place else name
         if plain not in OPERATORS and plain not in _SAME_NUMBER:
             raise refusal(name, self.graph.line)
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, float) and not math.isfinite(given) and not self.graph.backward:
+                raise _not_finite(self.graph.line)
         entered = [self._entered(a) for a in args]
         out = func(*args, **kwargs)
         self._check_outcome(name, out)
@@ -375,7 +380,8 @@ class _Recorder(TorchDispatchMode):
 class _Calls(TorchFunctionMode):
     """Remembers the torch function that runs, for a refusal to name, and refuses what hides."""
 
-    _REFUSED = frozenset({"item", "__bool__", "__float__", "__int__", "__index__", "tolist"})
+    _CONVERSIONS = frozenset({"__bool__", "__float__", "__int__", "__index__", "__complex__"})
+    _REFUSED = _CONVERSIONS | {"item", "tolist", "numpy", "__array__"}
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -388,9 +394,11 @@ class _Calls(TorchFunctionMode):
         if name not in ("__get__", "_set_grad_enabled"):
             self._recorder.last_call = name
         if name in self._REFUSED and not self._recorder._quiet:
-            frames = list(_authors_frames(sys._getframe(1)))
-            frame = frames[0] if frames else None
-            raise refusal(name, (frame.f_code.co_filename, frame.f_lineno) if frame else None)
+            raise refusal(name, _authors_line(sys._getframe(1)))
+        if name not in ("__get__", "untyped_storage") and not self._recorder._quiet:
+            for given in (*args, *(kwargs or {}).values()):
+                if isinstance(given, Tensor):
+                    self._recorder.check_inside(given, _authors_line(sys._getframe(1)))
         return func(*args, **(kwargs or {}))
 
 
@@ -428,6 +436,12 @@ def _authors_frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def _authors_line(frame: FrameType) -> tuple[str, int] | None:
+    for found in _authors_frames(frame):
+        return found.f_code.co_filename, found.f_lineno
+    return None
+
+
 def _first_line(function: Callable[..., Any]) -> int:
     return function.__code__.co_firstlineno
 
@@ -450,7 +464,7 @@ def _checked_results(results: Any, states: int, recorder: _Recorder) -> list[Ten
         recorder.check_number(result, f"value {k} that the function returns")
         operand = recorder.operand(result)
         if not is_finite(operand):
-            raise step_error("a constant that is not finite", "a finite number", "bound it", line)
+            raise _not_finite(line)
     return list(results)
 
 
@@ -461,6 +475,15 @@ def _without_gradient(step: Callable[..., Any]) -> StepError:
         "fire by spike(u), which has a gradient, not by (u >= 0).to(u); take detach() and "
         "torch.no_grad() away from what is to be learnt",
         (step.__code__.co_filename, _first_line(step)),
+    )
+
+
+def _not_finite(line: tuple[str, int] | None) -> StepError:
+    return step_error(
+        "a constant that is not finite",
+        "finite numbers",
+        "take a large number that float32 still holds, such as 1e30, or leave the bound away",
+        line,
     )
 
 
