@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from . import _checks, _firing, engine, surrogate, units
+from . import _checks, _firing, engine, spike_storage, surrogate, units
 from ._node import Node, brief
 from .engine import Parameter, State
 
@@ -113,6 +113,7 @@ class CompiledNode(Node):
             )
         else:
             out, v_seq, after = self._run_steps(x_seq, before, params, dict(options), store)
+        self._mark_spikes(out, options)
         if store:
             self.v_seq = v_seq
         if self.monitor_state:
@@ -150,6 +151,20 @@ class CompiledNode(Node):
             self.backend,
             device_type,
         )
+
+    def _mark_spikes(self, out: Sequence[Tensor], options: units.Options) -> None:
+        """Mark the outputs if all are spikes: they share a memory, and the mark is the memory's."""
+        if not spike_storage.is_marking() or not engine.gives_spikes(self.surrogate_function):
+            return
+        from .codegen import StepError
+
+        try:
+            outputs = self._trace(options).outputs
+        except StepError:  # the step runs in PyTorch then
+            return
+        if all(getattr(o, "op", "") == "spike" for o in outputs):
+            for spikes in out:
+                spike_storage.mark(spikes)
 
     def _run_steps(
         self,

@@ -98,9 +98,14 @@ class SpikeStorage(torch.autograd.graph.saved_tensors_hooks):
         super().__exit__(*args)
 
 
+def is_marking() -> bool:
+    """Whether anything could use a mark now."""
+    return not torch.compiler.is_compiling() and _depth.value > 0 and torch.is_grad_enabled()
+
+
 def mark(spikes: Tensor) -> None:
     """Note, within the context, that a tensor on a GPU holds nothing but 0 and 1."""
-    if torch.compiler.is_compiling() or not _depth.value or not torch.is_grad_enabled():
+    if not is_marking():
         return
     if spikes.device.type != "cpu" and not spikes.is_inference():
         spikes.untyped_storage()._snn_spikes = _Stamp.of(spikes)  # type: ignore[attr-defined]

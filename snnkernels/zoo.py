@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _checks, engine
+from . import _checks, engine, spike_storage
 from ._firing import spike
 from .compiled import CompiledNode, Step, define_neuron
 from .engine import State
@@ -318,6 +318,7 @@ class GLIFNode(_GatedLIF):
             )
         gated = x_seq.to(_checks.compute_dtype(x.dtype)) * self._gate(x_seq)
         out = super().forward(gated if self.step_mode == "m" else gated.squeeze(0))
+        assert isinstance(out, Tensor)
         self.t = end
         return self._narrowed(out, x.dtype)
 
@@ -333,13 +334,16 @@ class GLIFNode(_GatedLIF):
         assert isinstance(fitting, Tensor)
         return fitting.reshape(*[1] * (x_seq.dim() - 1 - fitting.dim()), *fitting.shape)
 
-    def _narrowed(self, spikes: Any, dtype: torch.dtype) -> Tensor:
+    def _narrowed(self, spikes: Tensor, dtype: torch.dtype) -> Tensor:
         """Spikes, and ``v_seq``, in the dtype of the input rather than in that of the gates."""
         if spikes.dtype == dtype:
             return spikes
         if self.v_seq is not None:
             self.v_seq = self.v_seq.to(dtype)
-        return spikes.to(dtype)
+        spikes = spikes.to(dtype)
+        if engine.gives_spikes(self.surrogate_function):
+            spike_storage.mark(spikes)
+        return spikes
 
     def extra_repr(self) -> str:
         return f"T={self.T}, step_mode={self.step_mode!r}, backend={self.backend!r}"

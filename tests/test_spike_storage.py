@@ -10,7 +10,15 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from snnkernels import functional, neuron, reference, spike_storage
+from snnkernels import (
+    compile_neuron,
+    functional,
+    neuron,
+    reference,
+    spike,
+    spike_storage,
+    surrogate,
+)
 from snnkernels.functional import poisson_encode
 from snnkernels.spike_storage import _save, _SavedSpikes, _SavedTensor
 
@@ -353,6 +361,58 @@ def test_on_a_gpu_spikes_of_neurons_and_encoders_are_packed_and_others_not():
     assert not marked(functional.lif(x)[0])
 
 
+def fire_twice(x, v):
+    s = spike(x + v)
+    return s, spike(x - v), v + x
+
+
+def fire_and_read(x, v):
+    s = spike(x + v)
+    return s, v + x, v - s
+
+
+FireTwice = compile_neuron(fire_twice, {"v": 0.0})
+FireAndRead = compile_neuron(fire_and_read, {"v": 0.0})
+SMOOTH = {"surrogate_function": surrogate.Sigmoid(spiking=False)}
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize(
+    ("cls", "arguments", "count"),
+    [
+        (neuron.QIFNode, {}, 1),
+        (neuron.CLIFNode, {"step_mode": "s"}, 1),
+        (FireTwice, {}, 2),
+        (neuron.QIFNode, SMOOTH, 0),
+        (neuron.ILIFNode, {}, 0),
+        (neuron.LINode, {}, 0),
+        (FireAndRead, {}, 0),
+    ],
+)
+def test_compiled_neurons_mark_spikes_where_all_their_outputs_are(
+    monkeypatch, cls, arguments, count, backend
+):
+    marks = []
+    monkeypatch.setattr(spike_storage, "mark", marks.append)
+    node = cls(**{"step_mode": "m", "backend": backend, **arguments})
+    with functional.spike_storage():
+        out = node(randn(4, 8, 32).requires_grad_())
+    expected = out if isinstance(out, tuple) else (out,)
+    assert len(marks) == count
+    assert all(torch.equal(m.flatten(), e.flatten()) for m, e in zip(marks, expected, strict=False))
+    node(randn(4, 8, 32))
+    assert len(marks) == count
+
+
+def test_the_gated_neuron_marks_its_spikes_in_the_inputs_dtype(monkeypatch):
+    marks = []
+    monkeypatch.setattr(spike_storage, "mark", marks.append)
+    node = neuron.GLIFNode(4, step_mode="m")
+    with functional.spike_storage():
+        out = node(randn(4, 8, 32, dtype=torch.float16))
+    assert marks[-1] is out
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_host_does_not_wait():
     net, x_seq = linear_net().cuda(), randn(6, 4, 20).cuda()
@@ -375,3 +435,14 @@ def test_no_mark_is_left_where_nothing_could_use_it():
             other = torch.empty_like(x)
             spike_storage.mark(other)
         assert not marked(other)
+
+
+def test_a_step_that_only_pytorch_runs_is_not_marked(monkeypatch):
+    def fire_by_mode(x, v, *, by_mean):
+        return spike(x - x.mean() if by_mean else x), v + x
+
+    monkeypatch.setattr(spike_storage, "mark", None)
+    node = compile_neuron(fire_by_mode, {"v": 0.0}, {"by_mean": False})(True)
+    node.backend = "torch"
+    with functional.spike_storage():
+        assert node(randn(4, 8)).shape == (4, 8)
