@@ -9,7 +9,7 @@ backward, and the peak of both, beyond weights and input.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,24 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import left_allocated, measure
-from benchmarks.timing import Summary, clock_for, interleave
+from benchmarks.timing import Summary, time_calls
 from snnkernels import functional, neuron, surrogate
 
 ENCODING = (50, 128, 784)  # T, B, pixels
 STEPS, BATCH, SIZE = 4, 32, 32
 CHANNELS = (3, 64, 64, 128, 128, 256, 256)
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A call on a device, for the timer."""
-
-    call: Callable[[], object]
-    device: str
-
-    def samples(self, count: int) -> list[float]:
-        return clock_for(self.device).samples(self.call, count)
 
 
 @dataclass(frozen=True)
@@ -115,15 +104,6 @@ def encoders(device: str) -> dict[str, Callable[[], object]]:
     for dtype in (torch.float32, torch.bfloat16, torch.bool):
         calls[f"fused, {dtype}"] = partial(functional.poisson_encode, x, steps, dtype=dtype)
     return calls
-
-
-def time_calls(
-    calls: Mapping[str, Callable[[], object]], device: str, budget: float
-) -> dict[str, Summary]:
-    """Warm the calls up and time them in turns."""
-    for call in calls.values():
-        call()
-    return interleave({name: Timed(call, device) for name, call in calls.items()}, budget)
 
 
 def line(name: str, summary: Summary, first: Summary, extra: str = "") -> str:

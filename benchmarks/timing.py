@@ -163,3 +163,21 @@ def _block(run: Timed, count: int) -> list[float]:
     if count == 1:
         return run.samples(1)
     return run.samples(count + 1)[1:]
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """A call of this process on a device, for :func:`interleave`."""
+
+    call: Call
+    device: str
+
+    def samples(self, count: int) -> list[float]:
+        return clock_for(self.device).samples(self.call, count)
+
+
+def time_calls(calls: Mapping[str, Call], device: str, budget: float) -> dict[str, Summary]:
+    """Warm the calls up and time them in turns."""
+    for call in calls.values():
+        call()
+    return interleave({name: TimedCall(call, device) for name, call in calls.items()}, budget)

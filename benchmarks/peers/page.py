@@ -64,11 +64,20 @@ def with_tables(page: str, comparisons: Sequence[dict[str, Any]]) -> str:
     Raises:
         ValueError: the page does not have the two markers.
     """
-    before, begin, rest = page.partition(BEGIN)
+    return replace_between(page, BEGIN, markdown(comparisons))
+
+
+def replace_between(page: str, begin: str, text: str) -> str:
+    """A page with ``text`` between the line ``begin`` and the end marker behind it.
+
+    Raises:
+        ValueError: the page does not have the two markers.
+    """
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} with {END} behind it")
-    return f"{before}{BEGIN}\n\n{markdown(comparisons)}\n{END}{after}"
+    if not found or not end:
+        raise ValueError(f"the page has no {begin} with {END} behind it")
+    return f"{before}{begin}\n\n{text}\n{END}{after}"
 
 
 def markdown(comparisons: Sequence[dict[str, Any]]) -> str:
