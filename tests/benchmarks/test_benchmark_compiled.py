@@ -39,3 +39,9 @@ def test_a_pair_computes_the_same(pair):
     (ours, *learnt), (theirs, *same) = (step() for step in steps)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert len(learnt) == len(same)
+
+
+def test_the_pages_table_is_what_the_committed_json_says():
+    text = compiled.markdown(json.loads(compiled.RESULT.read_text()))
+    page = compiled.PAGE.read_text(encoding="utf-8")
+    assert compiled.replace_between(page, compiled.BEGIN, text) == page
