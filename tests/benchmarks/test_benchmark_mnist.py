@@ -23,3 +23,9 @@ def test_a_run_is_recorded_with_its_settings_and_every_epoch(tmp_path):
     assert [epoch["epoch"] for epoch in run["epochs"]] == [1, 2]
     text = mnist.markdown(json.loads(path.read_text()))
     assert f"| 2 | {100 * run['epochs'][1]['test']['accuracy']:.2f} |" in text
+
+
+def test_the_page_is_what_the_committed_runs_say():
+    page = mnist.PAGE.read_text(encoding="utf-8")
+    text = mnist.markdown(json.loads(mnist.RESULT.read_text()))
+    assert mnist.replace_between(page, mnist.BEGIN, text) == page
