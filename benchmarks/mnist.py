@@ -83,6 +83,7 @@ def _median_seconds(figures: Sequence[dict[str, float]]) -> float:
 def draw(found: dict[str, Any], path: Path) -> None:
     """Test accuracy over the epochs, a line for each run."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -91,7 +92,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.plot(range(1, len(accuracy) + 1), accuracy, marker=".", label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel("test accuracy, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
