@@ -1,6 +1,6 @@
 """Fused spiking neurons for PyTorch: charge, fire and reset of all time steps in one kernel."""
 
-from . import encoding, functional, neuron, reference, surrogate
+from . import encoding, functional, layer, neuron, reference, surrogate
 from ._firing import spike
 from .backend import FallbackWarning
 from .codegen import StepError
@@ -14,6 +14,7 @@ __all__ = [
     "compile_neuron",
     "encoding",
     "functional",
+    "layer",
     "neuron",
     "reference",
     "spike",

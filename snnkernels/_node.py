@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -10,11 +9,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from . import _checks, engine, surrogate
+from ._modules import MemoryModule, StepModeModule, detached
 from .backend import check as _check_backend
 from .engine import Parameter
 
 
-class Node(nn.Module):
+class Node(StepModeModule, MemoryModule):
     """A neuron as a module, whatever its equations are. Its arguments are those of its subclasses.
 
     Carried states are attributes: numbers until the first call, then tensors [B, ...].
@@ -38,7 +38,6 @@ class Node(nn.Module):
         if surrogate_function is None:
             surrogate_function = surrogate.Sigmoid()
         engine.check_surrogate(surrogate_function)
-        self._initial_memories: dict[str, Any] = {}
         self.surrogate_function = surrogate_function
         self.step_mode = step_mode
         self.backend = backend
@@ -55,14 +54,6 @@ class Node(nn.Module):
             setattr(self, name, _checks.number(name, value, **limits))
 
     @property
-    def step_mode(self) -> str:
-        return self._step_mode
-
-    @step_mode.setter
-    def step_mode(self, value: str) -> None:
-        self._step_mode = _checks.choice("step_mode", value, ("s", "m"))
-
-    @property
     def backend(self) -> str:
         return self._backend
 
@@ -70,39 +61,15 @@ class Node(nn.Module):
     def backend(self, value: str) -> None:
         self._backend = _check_backend(value)
 
-    def register_memory(self, name: str, value: Any) -> None:
-        """Add an attribute that belongs to the state: ``reset()`` puts it back to ``value``.
-
-        Tensors in it move with ``.to()``, and are detached by ``detach()``, copies and pickles.
-        """
-        self._initial_memories[name] = value
-        setattr(self, name, value)
-
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
-        for name, value in self._initial_memories.items():
-            setattr(self, name, value)
+        super().reset()
         self.v_seq = None
         self.monitor: dict[str, list[Any]] = {name: [] for name in self.monitored}
 
-    def detach(self) -> None:
-        """Cut the carried states off their history, for truncated backpropagation through time."""
-        for name in self._initial_memories:
-            setattr(self, name, _detached(getattr(self, name)))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        for name in self._initial_memories:
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                moved = fn(value)
-                setattr(self, name, moved.to(_checks.compute_dtype(moved.dtype)))
-        return self
-
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles see: carried states without their history."""
-        detached = {name: _detached(getattr(self, name)) for name in self._initial_memories}
-        return {**self.__dict__, **detached, "v_seq": _detached(self.v_seq)}
+        return {**super().__getstate__(), "v_seq": detached(self.v_seq)}
 
     def _replicate_for_data_parallel(self) -> Self:
         replica = super()._replicate_for_data_parallel()
@@ -121,10 +88,6 @@ class Node(nn.Module):
         if value.dtype == torch.bfloat16:
             value = value.float()
         self.monitor[key].append(value.cpu().numpy().copy())
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
 
 
 def brief(value: Any) -> str:

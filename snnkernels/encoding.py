@@ -11,8 +11,21 @@ from torch import Tensor, nn
 from . import _checks, reference, spike_storage
 from . import backend as backends
 from ._layout import Lanes
+from ._schedules import (
+    LatencyEncoder,
+    PeriodicEncoder,
+    PopulationEncoder,
+    WeightedPhaseEncoder,
+)
 
-__all__ = ["PoissonEncoder", "poisson_encode"]
+__all__ = [
+    "LatencyEncoder",
+    "PeriodicEncoder",
+    "PoissonEncoder",
+    "PopulationEncoder",
+    "WeightedPhaseEncoder",
+    "poisson_encode",
+]
 
 _STEP_MODES = ("s", "m")
 _SPIKE_DTYPES = (*_checks.FLOAT_DTYPES, torch.bool)

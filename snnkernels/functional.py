@@ -10,7 +10,8 @@ Every neuron function raises TypeError or ValueError, naming the argument, befor
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +27,18 @@ __all__ = [
     "detach_net",
     "if_",
     "lif",
+    "multi_step_forward",
     "parametric_lif",
     "poisson_encode",
     "reset_net",
+    "seq_to_ann_forward",
     "set_backend",
     "set_step_mode",
     "spike_storage",
 ]
 
+
+Layer: TypeAlias = Callable[..., Tensor]
 
 _SIGMOID = surrogate.Sigmoid()
 
@@ -291,9 +296,21 @@ def detach_net(net: nn.Module) -> None:
 
 
 def set_step_mode(net: nn.Module, step_mode: str) -> None:
-    """Set ``step_mode`` ("s" or "m") on every module of ``net`` that has one."""
+    """Set ``step_mode`` ("s" or "m") on every module of ``net`` that has one.
+
+    What is inside a container of :mod:`snnkernels.layer` keeps its own: the container calls it.
+    """
     _checks.choice("step_mode", step_mode, ("s", "m"))
-    _for_each(net, "step_mode", lambda module: setattr(module, "step_mode", step_mode))
+    _check_net(net)
+    _set_step_mode(net, step_mode)
+
+
+def _set_step_mode(module: nn.Module, step_mode: str) -> None:
+    if hasattr(module, "step_mode"):
+        setattr(module, "step_mode", step_mode)  # noqa: B010
+    if not getattr(module, "keeps_step_modes", False):
+        for child in module.children():
+            _set_step_mode(child, step_mode)
 
 
 def set_backend(net: nn.Module, backend: str) -> None:
@@ -302,9 +319,71 @@ def set_backend(net: nn.Module, backend: str) -> None:
     _for_each(net, "backend", lambda module: setattr(module, "backend", backend))
 
 
-def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
+def seq_to_ann_forward(x_seq: Tensor, stateless_module: Layer | Sequence[Layer]) -> Tensor:
+    """Run what has no state over all steps at once: [T, B, ...] as a batch [T * B, ...], and back.
+
+    Args:
+        x_seq: [T, B, ...]. It is not copied where T and B can be viewed as one.
+        stateless_module: a module or function of [B, ...], or several in a row.
+
+    Returns:
+        The output [T, B, ...].
+
+    Raises:
+        ValueError: ``x_seq`` has fewer than two dimensions.
+    """
+    _check_steps(x_seq, 2, "[T, B, ...]")
+    y = x_seq.flatten(0, 1)
+    for module in _in_a_row(stateless_module):
+        y = module(y)
+    return y.view(*x_seq.shape[:2], *y.shape[1:])
+
+
+def multi_step_forward(x_seq: Tensor, single_step_module: Layer | Sequence[Layer]) -> Tensor:
+    """Run what takes one step [B, ...] over [T, B, ...], step by step.
+
+    Args:
+        x_seq: [T, B, ...] with T >= 1.
+        single_step_module: a module or function of one step, or several in a row.
+
+    Returns:
+        The outputs, stacked to [T, B, ...].
+
+    Raises:
+        ValueError: ``x_seq`` has no step.
+    """
+    _check_steps(x_seq, 1, "[T, B, ...]")
+    if not len(x_seq):
+        raise ValueError("x_seq must have at least one step, got T = 0")
+    modules = _in_a_row(single_step_module)
+    outputs = []
+    for x in x_seq:
+        for module in modules:
+            x = module(x)
+        outputs.append(x)
+    return torch.stack(outputs)
+
+
+def _check_steps(x_seq: Tensor, rank: int, expected: str) -> None:
+    if not isinstance(x_seq, Tensor) or x_seq.dim() < rank:
+        raise ValueError(
+            f"x_seq must be a tensor of shape {expected}, got {_checks.describe(x_seq)}"
+        )
+
+
+def _in_a_row(modules: Layer | Sequence[Layer]) -> Sequence[Layer]:
+    if isinstance(modules, nn.Sequential):
+        return list(modules)
+    return [modules] if callable(modules) else modules
+
+
+def _check_net(net: nn.Module) -> None:
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+
+
+def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
+    _check_net(net)
     for module in net.modules():
         if hasattr(module, attribute):
             act(module)
