@@ -1,6 +1,6 @@
 """Fused spiking neurons for PyTorch: charge, fire and reset of all time steps in one kernel."""
 
-from . import encoding, functional, layer, neuron, reference, surrogate
+from . import encoding, functional, layer, monitor, neuron, reference, surrogate, visualizing
 from ._firing import spike
 from .backend import FallbackWarning
 from .codegen import StepError
@@ -15,8 +15,10 @@ __all__ = [
     "encoding",
     "functional",
     "layer",
+    "monitor",
     "neuron",
     "reference",
     "spike",
     "surrogate",
+    "visualizing",
 ]

@@ -1,0 +1,240 @@
+"""What the neurons of a network did during a run: potentials, spikes, firing rates."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from . import _checks
+from ._node import Node
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Monitor", "Record"]
+
+QUANTITIES = ("s", "v", "rate")
+Selection = str | type[nn.Module] | Sequence["str | type[nn.Module]"] | None
+
+
+@dataclass
+class Record:
+    """What one neuron module did, on the CPU.
+
+    ``s`` and ``v`` are the outputs and the potentials after the reset, [T, B, ...] of the last
+    steps that were kept; ``dropped`` counts the steps before them. ``rate`` is the mean output of
+    each neuron, [...], over all steps and samples since the monitor was last cleared. What is not
+    recorded is None.
+    """
+
+    kind: str
+    steps: int = 0
+    _kept: dict[str, deque[Tensor]] = field(default_factory=dict)
+    _sum: Tensor | None = None
+    _samples: int = 0
+
+    @property
+    def s(self) -> Tensor | None:
+        return self._stacked("s")
+
+    @property
+    def v(self) -> Tensor | None:
+        return self._stacked("v")
+
+    @property
+    def rate(self) -> Tensor | None:
+        return None if self._sum is None else self._sum / self._samples
+
+    @property
+    def dropped(self) -> int:
+        return self.steps - max((len(kept) for kept in self._kept.values()), default=self.steps)
+
+    def _stacked(self, quantity: str) -> Tensor | None:
+        kept = self._kept.get(quantity)
+        return torch.stack(list(kept)) if kept else None
+
+    def keep(self, quantity: str, sequence: Tensor, limit: int) -> None:
+        """Add the steps of [T, B, ...]; those beyond the limit fall out at the other end."""
+        kept = self._kept.setdefault(quantity, deque(maxlen=limit))
+        kept.extend(sequence[-limit:].detach().cpu().clone())
+
+    def count(self, s_seq: Tensor) -> None:
+        """Add [T, B, ...] to the rates."""
+        total = s_seq.detach().sum((0, 1), dtype=torch.float64).cpu()
+        self._sum = total if self._sum is None else self._sum + total
+        self._samples += s_seq.shape[0] * s_seq.shape[1]
+
+
+class Monitor:
+    """Records what neurons do while it is enabled; it changes nothing that they compute.
+
+    Args:
+        net: the network; a neuron itself will do.
+        quantities: what to record: "s", "v" and "rate", one or several.
+        modules: which neurons: a module's name in ``net`` ("layers.*" matches several), a class, or
+            a sequence of these; None for all.
+        limit: how many of the last steps of "s" and "v" are kept for each module. Rates need one
+            number for each neuron, however long the run.
+
+    It is enabled in a ``with`` block, or from :meth:`enable` to :meth:`disable`; what it has
+    recorded stays until :meth:`clear`. ``monitor["name"]`` is the :class:`Record` of a module.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: a quantity is unknown, or no neuron is selected.
+
+    Example:
+        >>> net = nn.Sequential(layer.Linear(784, 10), neuron.LIFNode())
+        >>> with Monitor(net, ["v", "rate"], neuron.LIFNode) as monitor:
+        ...     _ = net(torch.rand(128, 784))
+        >>> monitor["1"].v.shape
+        torch.Size([1, 128, 10])
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        quantities: str | Sequence[str] = QUANTITIES,
+        modules: Selection = None,
+        limit: int = 1000,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+        if isinstance(quantities, str):
+            quantities = [quantities]
+        self.quantities = tuple(_checks.choice("quantities", q, QUANTITIES) for q in quantities)
+        self.limit = int(_checks.number("limit", limit, minimum=1, whole=True))
+        self._nodes = _selected(net, modules)
+        self._hooks: list[Any] = []
+        self._stored: dict[str, bool] = {}
+        self.clear()
+
+    def __getitem__(self, name: str) -> Record:
+        if name not in self._records:
+            raise KeyError(f"{name!r} is not recorded; there are {', '.join(map(repr, self))}")
+        return self._records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __enter__(self) -> Self:
+        self.enable()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disable()
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self._records = {name: Record(type(node).__name__) for name, node in self._nodes.items()}
+
+    def enable(self) -> None:
+        """Record from now on."""
+        if self._hooks:
+            return
+        for name, node in self._nodes.items():
+            if "v" in self.quantities:
+                self._stored[name] = node.store_v_seq
+                node.store_v_seq = True
+            self._hooks.append(node.register_forward_hook(self._hook(name)))
+
+    def disable(self) -> None:
+        """Record no more; the neurons are as they were before."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        for name, stored in self._stored.items():
+            self._nodes[name].store_v_seq = stored
+            if not stored:
+                self._nodes[name].v_seq = None
+        self._stored = {}
+
+    def table(self) -> Table:
+        """The firing rates of all modules, for ``rich``; :meth:`show` prints it.
+
+        Raises:
+            ValueError: rates are not among the quantities.
+        """
+        if "rate" not in self.quantities:
+            raise ValueError(f"quantities must contain 'rate' for a table, got {self.quantities}")
+        from rich.table import Table
+
+        table = Table(title="firing rates: spikes per neuron and step", title_justify="left")
+        table.add_column("module")
+        table.add_column("neuron")
+        for heading in ("neurons", "mean", "highest", "silent"):
+            table.add_column(heading, justify="right")
+        for name, record in self._records.items():
+            table.add_row(name or "(the net)", record.kind, *_rate_cells(record.rate))
+        return table
+
+    def show(self) -> None:
+        """Print the table of firing rates."""
+        from rich.console import Console
+
+        Console().print(self.table())
+
+    def _hook(self, name: str) -> Any:
+        def record(node: Node, _: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+            self._record(self._records[name], node, output)
+
+        return record
+
+    def _record(self, record: Record, node: Node, output: Tensor | tuple[Tensor, ...]) -> None:
+        out = output if isinstance(output, Tensor) else output[0]
+        s_seq = out if node.step_mode == "m" else out.unsqueeze(0)
+        record.steps += len(s_seq)
+        if "s" in self.quantities:
+            record.keep("s", s_seq, self.limit)
+        if "v" in self.quantities:
+            v_seq = node.v_seq if node.step_mode == "m" else next(_states(node)).unsqueeze(0)
+            assert v_seq is not None
+            record.keep("v", v_seq, self.limit)
+        if "rate" in self.quantities and s_seq.numel():
+            record.count(s_seq)
+
+
+def _states(node: Node) -> Iterator[Tensor]:
+    """The carried tensors, the membrane potential first."""
+    return (getattr(node, name) for name in node._memories())
+
+
+def _selected(net: nn.Module, modules: Selection) -> dict[str, Node]:
+    wanted = [modules] if isinstance(modules, (str, type)) else modules
+    nodes = {name: module for name, module in net.named_modules() if isinstance(module, Node)}
+    found = {
+        name: node
+        for name, node in nodes.items()
+        if wanted is None or any(_matches(name, node, each) for each in wanted)
+    }
+    if not found:
+        listed = ", ".join(f"{name!r} ({type(node).__name__})" for name, node in nodes.items())
+        raise ValueError(
+            f"modules must select a neuron, got {modules!r}; there are {listed or 'none in net'}"
+        )
+    return found
+
+
+def _matches(name: str, node: Node, wanted: str | type[nn.Module]) -> bool:
+    if isinstance(wanted, str):
+        return fnmatchcase(name, wanted)
+    if isinstance(wanted, type):
+        return isinstance(node, wanted)
+    raise TypeError(f"modules must be names or classes, got {_checks.describe(wanted)}")
+
+
+def _rate_cells(rate: Tensor | None) -> tuple[str, ...]:
+    if rate is None or not rate.numel():
+        return "", "", "", ""
+    silent = (rate == 0).double().mean().item()
+    return f"{rate.numel():,}", f"{rate.mean():.4f}", f"{rate.max():.4f}", f"{silent:.0%}"
