@@ -1,0 +1,77 @@
+"""How a library's neurons are told from other modules and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from .. import surrogate
+from .._node import Node
+
+Rule = Callable[[nn.Module], Node]
+
+
+class CannotConvert(Exception):
+    """Why a neuron cannot be replaced."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library's neurons.
+
+    Args:
+        package: its top-level package.
+        bases: classes of it that only neurons derive from.
+        rules: by class name, what makes the replacement of a neuron.
+        reason: why all others are left alone.
+    """
+
+    package: str
+    bases: Sequence[str]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    reason: str = "its equations are not among those that can be met exactly"
+
+    def has(self, module: nn.Module) -> bool:
+        """Whether a module is a neuron of the library, or derives from one."""
+        return any(self._owns(cls) and cls.__name__ in self.bases for cls in type(module).__mro__)
+
+    def replacement(self, module: nn.Module) -> Node:
+        """A fused neuron that does the same.
+
+        Raises:
+            CannotConvert: with the reason.
+        """
+        cls = type(module)
+        if not self._owns(cls):
+            raise CannotConvert("a class of your own, whose equations are not known")
+        if cls.__name__ not in self.rules:
+            raise CannotConvert(self.reason)
+        node = self.rules[cls.__name__](module)
+        node.train(module.training)
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+            getattr(node, hooks).update(getattr(module, hooks))
+        return node
+
+    def _owns(self, cls: type) -> bool:
+        return cls.__module__.partition(".")[0] == self.package
+
+
+def surrogate_of(function: object, package: str) -> surrogate.SurrogateFunction:
+    """Our surrogate for another library's of the same name and parameters.
+
+    Raises:
+        CannotConvert: there is none.
+    """
+    kind = type(function)
+    ours = getattr(surrogate, kind.__name__, None)
+    owned = kind.__module__.partition(".")[0] == package
+    if not owned or not isinstance(ours, type) or ours not in surrogate.BUILT_IN:
+        raise CannotConvert(f"its surrogate {kind.__name__} is not among snnkernels.surrogate")
+    missing = [name for name in ours.parameter_names if not hasattr(function, name)]
+    if missing:
+        raise CannotConvert(f"its surrogate {kind.__name__} has no {', '.join(missing)}")
+    values = {name: getattr(function, name) for name in ours.parameter_names}
+    made: surrogate.SurrogateFunction = ours(**values, spiking=getattr(function, "spiking", True))
+    return made
