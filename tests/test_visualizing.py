@@ -76,9 +76,11 @@ def test_accuracy_comes_from_tensorboards_logs(tmp_path):
 
 
 def test_no_figure_reaches_the_interactive_interface():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    before = pyplot.get_fignums()
     visualizing.plot_2d_heatmap(RASTER)
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    assert pyplot is None or not pyplot.get_fignums()
+    visualizing.plot_one_neuron_v_s(V, S)
+    assert pyplot.get_fignums() == before
 
 
 def test_wrong_shapes_are_refused_by_name():
