@@ -89,6 +89,41 @@ def spikingjelly():
         snnkernels.convert(strange, strict=True)
 
 
+def layers_and_encoders():
+    """What is not a neuron, against SpikingJelly's."""
+    from spikingjelly.activation_based import encoding as their_encoding
+    from spikingjelly.activation_based import layer as their_layer
+
+    from snnkernels import encoding, layer
+
+    x = torch.rand(40, 7)
+    pattern = (torch.rand(5, 7) < 0.5).float()
+    pairs = [
+        (encoding.LatencyEncoder(9), their_encoding.LatencyEncoder(9), x),
+        (encoding.LatencyEncoder(9, "log"), their_encoding.LatencyEncoder(9, "log"), x),
+        (encoding.WeightedPhaseEncoder(6), their_encoding.WeightedPhaseEncoder(6), 0.9 * x),
+        (encoding.PeriodicEncoder(pattern), their_encoding.PeriodicEncoder(pattern), pattern),
+    ]
+    for ours, theirs, given in pairs:
+        for _ in range(12):
+            assert torch.equal(ours(given), theirs(given)), ours
+    s_seq = (torch.rand(T, B, N) < 0.4).float()
+    for learnable in (False, True):
+        ours = layer.SynapseFilter(5.0, learnable, "m")
+        theirs = their_layer.SynapseFilter(5.0, learnable, "m")
+        torch.testing.assert_close(ours(s_seq), theirs(s_seq))
+        assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    images = torch.randn(T, B, 3, 4, 4)
+    norms = [m.ThresholdDependentBatchNorm2d(0.7, 1.5, 3) for m in (layer, their_layer)]
+    torch.testing.assert_close(*[norm(images) for norm in norms])
+    for kind in ("Dropout", "Dropout2d"):
+        dropouts = [getattr(m, kind)(0.4, step_mode="m") for m in (layer, their_layer)]
+        torch.manual_seed(1)
+        ours = dropouts[0](images)
+        torch.manual_seed(1)
+        assert torch.equal(ours, dropouts[1](images))
+
+
 def clock_driven():
     from spikingjelly.clock_driven import neuron as theirs
 

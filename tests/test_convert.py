@@ -30,6 +30,10 @@ def test_neurons_of_the_library_are_met_or_named(library):
     run(interpreter(library), library)
 
 
+def test_encoders_and_layers_do_what_spikingjellys_do():
+    run(interpreter("spikingjelly"), "layers_and_encoders")
+
+
 def test_clock_driven_neurons_of_older_releases_are_met():
     """In an environment of one's own with spikingjelly 0.0.0.0.14, named by the variable."""
     python = os.environ.get("SNNKERNELS_CLOCK_DRIVEN_PYTHON")
