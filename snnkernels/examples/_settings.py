@@ -166,21 +166,31 @@ OPTIONS = (
 # --- flags ---------------------------------------------------------------------------------------
 
 
-def read_arguments(argv: Sequence[str], description: str) -> tuple[dict[str, Any], bool]:
+def read_arguments(
+    argv: Sequence[str], description: str, example: str = "lif_fc_mnist"
+) -> tuple[dict[str, Any], bool]:
     """The settings that ``argv`` gives, and whether to resume; without any flag the prompt asks.
+
+    ``example`` is the command's name, and of its log dir where that is not given.
 
     Raises:
         SystemExit: a flag is unknown or its value makes no sense, or help was asked for.
     """
+    defaults = Settings(log_dir=log_dir_of(example))
     if not argv:
-        return ask(), False
-    given = vars(_parser(description).parse_args(argv))
+        return ask(defaults), False
+    given = vars(_parser(description, example, defaults).parse_args(argv))
     return given, given.pop("resume", False)
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
+def log_dir_of(example: str) -> str:
+    """Where an example keeps its run unless told otherwise."""
+    return f"runs/{example}"
+
+
+def _parser(description: str, example: str, defaults: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lif_fc_mnist",
+        prog=example,
         usage="%(prog)s [flags]",
         description=description,
         epilog="Without any flag, the first eight are asked for at the prompt.",
@@ -188,7 +198,6 @@ def _parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    defaults = Settings()
     for option in OPTIONS:
         default = option.shown(getattr(defaults, option.name))
         parser.add_argument(
@@ -227,9 +236,8 @@ def resumed(saved: Settings, given: dict[str, Any]) -> Settings:
 # --- prompt --------------------------------------------------------------------------------------
 
 
-def ask() -> dict[str, Any]:
+def ask(defaults: Settings) -> dict[str, Any]:
     """Ask for the main settings, one by one; at the end of input the rest keeps its defaults."""
-    defaults = Settings()
     given: dict[str, Any] = {}
     print("Answer, or press Enter for the value in brackets.")
     try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from ._checkpoint import Checkpoint, EpochResult, Figures
 from ._data import BATCH_SIZES, CLASSES, Samples, load_dataset
 from ._errors import ExampleError
 from ._report import accuracy_log, epoch_line, log_accuracy, progress_bar
-from ._settings import Settings, read_arguments, resumed
+from ._settings import Settings, log_dir_of, read_arguments, resumed
 
 HIDDEN = 196
 CHECKPOINT = "checkpoint.pt"
@@ -40,14 +40,24 @@ CHECKPOINT = "checkpoint.pt"
 
 # --- the network ---------------------------------------------------------------------------------
 
+BuildNet = Callable[[int, Settings], nn.Sequential]
+"""The network for a number of pixels; other examples have their own."""
+
 
 def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     """The network, pixels - 196 - 10 with LIF neurons after each layer, as ``settings`` say."""
+    return build_with(pixels, settings, lambda: neuron.LIFNode(tau=settings.tau))
+
+
+def build_with(
+    pixels: int, settings: Settings, make_neuron: Callable[[], nn.Module]
+) -> nn.Sequential:
+    """The network with a neuron of the caller's after each layer."""
     net = nn.Sequential(
         nn.Linear(pixels, HIDDEN, bias=False),
-        neuron.LIFNode(tau=settings.tau),
+        make_neuron(),
         nn.Linear(HIDDEN, CLASSES, bias=False),
-        neuron.LIFNode(tau=settings.tau),
+        make_neuron(),
     )
     functional.set_step_mode(net, settings.step_mode)
     functional.set_backend(net, settings.backend)
@@ -122,13 +132,16 @@ def firing_loss(rates: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
 
 
-def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[EpochResult]:
+def train(
+    settings: Settings, checkpoint: Checkpoint | None = None, build: BuildNet = build_net
+) -> list[EpochResult]:
     """Train and test for ``settings.epochs`` epochs; writes checkpoint and logs after each.
 
     Args:
         settings: what to train on, and how.
         checkpoint: where to go on, instead of from new weights. The epochs that follow are those
             that the run would have had if it had never stopped.
+        build: makes the network.
 
     Returns:
         The result of each epoch, those of the checkpoint included.
@@ -148,7 +161,7 @@ def train(settings: Settings, checkpoint: Checkpoint | None = None) -> list[Epoc
     )
 
     torch.manual_seed(settings.seed)
-    net = build_net(train_samples.images.shape[1], settings)
+    net = build(train_samples.images.shape[1], settings)
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
     results: list[EpochResult] = []
     if checkpoint:
@@ -215,13 +228,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the flags; None for those of the command line. Without any, the settings are asked for
             at the prompt.
     """
+    return run(argv, (__doc__ or "").partition("\n")[0], "lif_fc_mnist", build_net)
+
+
+def run(argv: Sequence[str] | None, description: str, example: str, build: BuildNet) -> int:
+    """Run an example that trains the network of ``build``; its flags are :func:`main`'s.
+
+    Returns:
+        The exit status: 0, 1 after an error, 130 if interrupted.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        given, goes_on = read_arguments(argv, (__doc__ or "").partition("\n")[0])
+        given, goes_on = read_arguments(argv, description, example)
+        given = {"log_dir": log_dir_of(example), **given}
         settings, checkpoint = resume(given) if goes_on else (Settings(**given), None)
-        train(settings, checkpoint)
+        train(settings, checkpoint, build)
     except (ExampleError, OSError) as error:
-        print(f"lif_fc_mnist: error: {error}", file=sys.stderr)
+        print(f"{example}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. --resume goes on after the last finished epoch.", file=sys.stderr)

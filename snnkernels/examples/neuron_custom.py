@@ -1,0 +1,48 @@
+"""Digits with neurons of one's own: a threshold that rises with each spike and is learnt.
+
+The network and the flags of ``lif_fc_mnist``, with a neuron that is written here as one step in
+PyTorch; its fused kernels are compiled at the first batch.
+
+    python -m snnkernels.examples.neuron_custom --dataset-dir data --epochs 3
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from torch import nn
+
+from snnkernels import compile_neuron, spike
+
+from . import lif_fc_mnist
+from ._settings import Settings
+
+
+def adaptive(x, v, a, *, tau, v_threshold, kappa, rho):  # type: ignore[no-untyped-def]
+    """LIF that fires against v_threshold + kappa a, where a' = rho a + s."""
+    h = v + (x - v) / tau
+    s = spike(h - (v_threshold + kappa * a))
+    return s, h * (1 - s), rho * a + s
+
+
+AdaptiveNode = compile_neuron(
+    adaptive,
+    states={"v": 0.0, "a": 0.0},
+    params={"tau": 2.0, "v_threshold": 1.0, "kappa": 0.05, "rho": 0.9},
+    learnable=("kappa", "rho"),
+)
+
+
+def build_net(pixels: int, settings: Settings) -> nn.Sequential:
+    """The network of ``lif_fc_mnist`` with adaptive neurons."""
+    return lif_fc_mnist.build_with(pixels, settings, lambda: AdaptiveNode(tau=settings.tau))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
+    return lif_fc_mnist.run(argv, (__doc__ or "").partition("\n")[0], "neuron_custom", build_net)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Digits with a surrogate of one's own: its gradient is a Laplace distribution.
+
+The network and the flags of ``lif_fc_mnist``. The surrogate is one line of PyTorch, compiled into
+the neurons' kernels at the first batch. ``TutorialSurrogate`` says the same as the Clock_driven
+tutorial does, by a ``torch.autograd.Function``; neurons take it as well, step by step in PyTorch.
+
+    python -m snnkernels.examples.surrogate_custom --dataset-dir data --epochs 3
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnkernels import neuron, surrogate
+
+from . import lif_fc_mnist
+from ._settings import Settings
+
+ALPHA = 2.0
+
+
+def laplace(x: Tensor, alpha: float) -> Tensor:
+    """The gradient: alpha / 2 exp(-alpha abs(x))."""
+    return alpha / 2 * torch.exp(-alpha * x.abs())
+
+
+class LaplaceSpike(torch.autograd.Function):
+    """The step forward, :func:`laplace` backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * laplace(x, ALPHA)
+
+
+class TutorialSurrogate(nn.Module):
+    """The same surrogate as a module of the tutorial's kind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor = LaplaceSpike.apply(x)
+        return spikes
+
+
+def build_net(pixels: int, settings: Settings) -> nn.Sequential:
+    """The network of ``lif_fc_mnist`` with the surrogate in both layers."""
+    function = surrogate.custom(laplace, alpha=ALPHA)
+    return lif_fc_mnist.build_with(
+        pixels, settings, lambda: neuron.LIFNode(settings.tau, surrogate_function=function)
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
+    return lif_fc_mnist.run(argv, (__doc__ or "").partition("\n")[0], "surrogate_custom", build_net)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
