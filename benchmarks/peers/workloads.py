@@ -126,7 +126,7 @@ def selected(
 def mnist_folder(asked: Path | None) -> Path | None:
     """The folder of MNIST's files, None if they are not there; nothing is downloaded."""
     folders = DATA_FOLDERS if asked is None else (asked,)
-    whole = (folder for folder in folders if not _data._missing_files(folder))
+    whole = (folder for folder in folders if not _data._missing_files(folder, "MNIST"))
     return next(whole, None)
 
 

@@ -1,6 +1,6 @@
-"""The digits that the examples train on: MNIST from its files, or scikit-learn's 8x8 digits.
+"""What the examples train on: MNIST or Fashion-MNIST from its files, or scikit-learn's 8x8 digits.
 
-MNIST lies in four IDX files, raw or gzipped: a big-endian magic
+MNIST lies, as Fashion-MNIST does, in four IDX files, raw or gzipped: a big-endian magic
 number (two zero bytes, 8 for unsigned bytes, the number of dimensions), each dimension as a
 big-endian 32-bit integer, and the bytes.
 """
@@ -26,9 +26,10 @@ from torch import Tensor
 from ._errors import ExampleError, needs_extra
 
 CLASSES = 10
-DATASETS = ("mnist", "digits", "auto")
-BATCH_SIZES = {"mnist": 128, "digits": 16}  # what suits the number of samples
+DATASETS = ("mnist", "fashion-mnist", "digits", "auto")
+BATCH_SIZES = {"mnist": 128, "fashion-mnist": 128, "digits": 16}  # what suits the number of samples
 
+_KINDS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # torchvision's names
 _MNIST_SIDE = 28
 _MNIST_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -65,7 +66,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test samples of the data set ``name``, ``"mnist"`` or ``"digits"``."""
+    """Training and test samples of the data set ``name``."""
 
     name: str
     train: Samples
@@ -76,8 +77,8 @@ def load_dataset(name: str, folder: Path) -> Dataset:
     """The data set ``name``, whole and in memory.
 
     Args:
-        name: ``"mnist"``, ``"digits"``, or ``"auto"``: MNIST, and where it can be neither found nor
-            downloaded the digits, which is said on stderr.
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"digits"``, or ``"auto"``: MNIST, and where it can
+            be neither found nor downloaded the digits, which is said on stderr.
         folder: where the MNIST files are, or are downloaded to; not used by the digits.
 
     Raises:
@@ -87,7 +88,7 @@ def load_dataset(name: str, folder: Path) -> Dataset:
     if name == "digits":
         return load_digits()
     try:
-        return load_mnist(folder)
+        return load_mnist(folder, "mnist" if name == "auto" else name)
     except DatasetMissing as error:
         if name != "auto":
             raise
@@ -98,21 +99,24 @@ def load_dataset(name: str, folder: Path) -> Dataset:
 # --- MNIST ---------------------------------------------------------------------------------------
 
 
-def load_mnist(folder: Path) -> Dataset:
-    """MNIST from its four files below ``folder``, which are downloaded by torchvision if absent.
+def load_mnist(folder: Path, name: str = "mnist") -> Dataset:
+    """MNIST or Fashion-MNIST from its four files below ``folder``.
 
-    The files may be raw or gzipped (``.gz``), in ``folder/MNIST/raw`` (where torchvision keeps
-    them), in ``folder/raw`` or in ``folder``.
+    torchvision downloads them if they are absent.
+
+    The files may be raw or gzipped (``.gz``), in ``folder/MNIST/raw`` or
+    ``folder/FashionMNIST/raw`` (where torchvision keeps them), in ``folder/raw`` or in ``folder``.
 
     Raises:
         DatasetMissing: a file can be neither found nor downloaded.
         DatasetError: a file is damaged, or is not what its name says.
     """
-    if missing := _missing_files(folder):
-        reason = _download_mnist(folder)
-        if missing := _missing_files(folder):
-            raise DatasetMissing(_missing_message(folder, missing, reason))
-    return Dataset("mnist", *(_read_samples(folder, part) for part in _MNIST_FILES))
+    kind = _KINDS[name]
+    if missing := _missing_files(folder, kind):
+        reason = _download(folder, kind)
+        if missing := _missing_files(folder, kind):
+            raise DatasetMissing(_missing_message(folder, kind, missing, reason))
+    return Dataset(name, *(_read_samples(folder, kind, part) for part in _MNIST_FILES))
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -169,8 +173,8 @@ def _read_bytes(path: Path) -> bytearray:
         ) from error
 
 
-def _read_samples(folder: Path, part: str) -> Samples:
-    images_path, labels_path = (_find(folder, name) for name in _MNIST_FILES[part])
+def _read_samples(folder: Path, kind: str, part: str) -> Samples:
+    images_path, labels_path = (_find(folder, kind, name) for name in _MNIST_FILES[part])
     assert images_path is not None and labels_path is not None
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     side = (_MNIST_SIDE, _MNIST_SIDE)
@@ -191,51 +195,51 @@ def _read_samples(folder: Path, part: str) -> Samples:
     return Samples(images.flatten(1).float().div_(255), labels.long())
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    for place in _places(folder):
+def _find(folder: Path, kind: str, name: str) -> Path | None:
+    for place in _places(folder, kind):
         for path in (place / name, place / f"{name}.gz"):
             if path.is_file():
                 return path
     return None
 
 
-def _places(folder: Path) -> tuple[Path, ...]:
-    return (folder / "MNIST" / "raw", folder / "raw", folder)
+def _places(folder: Path, kind: str) -> tuple[Path, ...]:
+    return (folder / kind / "raw", folder / "raw", folder)
 
 
 def _all_names() -> list[str]:
     return [name for pair in _MNIST_FILES.values() for name in pair]
 
 
-def _missing_files(folder: Path) -> list[str]:
-    return [name for name in _all_names() if _find(folder, name) is None]
+def _missing_files(folder: Path, kind: str) -> list[str]:
+    return [name for name in _all_names() if _find(folder, kind, name) is None]
 
 
-def _missing_message(folder: Path, missing: list[str], reason: str) -> str:
-    places = ", ".join(str(place) for place in _places(folder))
+def _missing_message(folder: Path, kind: str, missing: list[str], reason: str) -> str:
+    places = ", ".join(str(place) for place in _places(folder, kind))
     return (
-        f"MNIST is not there: {', '.join(missing)} (raw or .gz) in none of {places}.\n"
+        f"{kind} is not there: {', '.join(missing)} (raw or .gz) in none of {places}.\n"
         f"It could not be downloaded either: {reason}.\n"
         "Name the folder of the four files with --dataset-dir, or train on scikit-learn's 8x8 "
         "digits with --dataset digits."
     )
 
 
-def _download_mnist(folder: Path) -> str:
-    """Let torchvision download MNIST into ``folder/MNIST/raw``; returns why it failed, or ``""``.
+def _download(folder: Path, kind: str) -> str:
+    """Let torchvision download its data set ``kind`` into ``folder/kind/raw``.
 
-    The files appear there only once they are whole.
+    Returns why it failed, or ``""``. The files appear there only once they are whole.
     """
     try:
-        from torchvision.datasets import MNIST
+        from torchvision import datasets
     except (ImportError, OSError, RuntimeError) as error:  # the latter two: built for another torch
         return f"torchvision does not import ({error})"
-    print(f"MNIST is not in {folder}: downloading it with torchvision", file=sys.stderr)
-    raw = folder / "MNIST" / "raw"
+    print(f"{kind} is not in {folder}: downloading it with torchvision", file=sys.stderr)
+    raw = folder / kind / "raw"
     try:
         raw.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=raw) as scratch, _socket_timeout(_DOWNLOAD_TIMEOUT_S):
-            downloaded = Path(MNIST(scratch, download=True).raw_folder)
+            downloaded = Path(getattr(datasets, kind)(scratch, download=True).raw_folder)
             for name in _all_names():
                 os.replace(downloaded / name, raw / name)
     except (OSError, RuntimeError) as error:

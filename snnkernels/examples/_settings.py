@@ -139,7 +139,8 @@ OPTIONS = (
     Option(
         "--dataset",
         _choice(*DATASETS),
-        "mnist; digits: scikit-learn's, 8x8, offline; auto: mnist if it can be had, else digits",
+        "mnist; fashion-mnist; digits: scikit-learn's, 8x8, offline; auto: mnist if it can be "
+        "had, else digits",
     ),
     Option(
         "--encoder",
@@ -167,25 +168,19 @@ OPTIONS = (
 
 
 def read_arguments(
-    argv: Sequence[str], description: str, example: str = "lif_fc_mnist"
+    argv: Sequence[str], description: str, example: str, defaults: Settings
 ) -> tuple[dict[str, Any], bool]:
     """The settings that ``argv`` gives, and whether to resume; without any flag the prompt asks.
 
-    ``example`` is the command's name, and of its log dir where that is not given.
+    ``example`` is the command's name; ``defaults`` are shown where nobody gives a setting.
 
     Raises:
         SystemExit: a flag is unknown or its value makes no sense, or help was asked for.
     """
-    defaults = Settings(log_dir=log_dir_of(example))
     if not argv:
         return ask(defaults), False
     given = vars(_parser(description, example, defaults).parse_args(argv))
     return given, given.pop("resume", False)
-
-
-def log_dir_of(example: str) -> str:
-    """Where an example keeps its run unless told otherwise."""
-    return f"runs/{example}"
 
 
 def _parser(description: str, example: str, defaults: Settings) -> argparse.ArgumentParser:

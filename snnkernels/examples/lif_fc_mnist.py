@@ -32,7 +32,7 @@ from ._checkpoint import Checkpoint, EpochResult, Figures
 from ._data import BATCH_SIZES, CLASSES, Samples, load_dataset
 from ._errors import ExampleError
 from ._report import accuracy_log, epoch_line, log_accuracy, progress_bar
-from ._settings import Settings, log_dir_of, read_arguments, resumed
+from ._settings import Settings, read_arguments, resumed
 
 HIDDEN = 196
 CHECKPOINT = "checkpoint.pt"
@@ -99,6 +99,7 @@ def train_epoch(
     label: str = "training",
 ) -> Figures:
     """One pass over the training samples, in random order, under a progress bar."""
+    net.train()
     order = torch.randperm(len(samples)).to(samples.labels.device)
     with progress_bar(label, len(samples)) as meter:
         for batch in order.split(settings.batch_size):
@@ -118,6 +119,7 @@ def evaluate(
     net: nn.Sequential, samples: Samples, settings: Settings, label: str = "test"
 ) -> Figures:
     """One pass over the test samples, under a progress bar."""
+    net.eval()
     with progress_bar(label, len(samples)) as meter:
         for batch in torch.arange(len(samples)).split(settings.batch_size):
             images, labels = samples.images[batch], samples.labels[batch]
@@ -204,9 +206,9 @@ def set_aside(path: Path) -> None:
         print(f"The checkpoint of an earlier run is now {aside}", file=sys.stderr)
 
 
-def resume(given: dict[str, Any]) -> tuple[Settings, Checkpoint | None]:
+def resume(given: dict[str, Any], defaults: Settings) -> tuple[Settings, Checkpoint | None]:
     """The run in the log dir, to go on with after its last epoch; a new one if it has none."""
-    settings = Settings(**given)
+    settings = replace(defaults, **given)
     path = checkpoint_path(settings)
     checkpoint = Checkpoint.load(path)
     if checkpoint is None:
@@ -231,25 +233,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(argv, (__doc__ or "").partition("\n")[0], "lif_fc_mnist", build_net)
 
 
-def run(argv: Sequence[str] | None, description: str, example: str, build: BuildNet) -> int:
+def run(
+    argv: Sequence[str] | None,
+    description: str,
+    example: str,
+    build: BuildNet,
+    **settings: Any,
+) -> int:
     """Run an example that trains the network of ``build``; its flags are :func:`main`'s.
+
+    Args:
+        argv: as for :func:`main`.
+        description: what ``--help`` says.
+        example: the command's name, and that of its log dir.
+        build: makes the network.
+        settings: the example's own defaults.
 
     Returns:
         The exit status: 0, 1 after an error, 130 if interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
+    defaults = Settings(**{"log_dir": f"runs/{example}", **settings})
     try:
-        given, goes_on = read_arguments(argv, description, example)
-        given = {"log_dir": log_dir_of(example), **given}
-        settings, checkpoint = resume(given) if goes_on else (Settings(**given), None)
-        train(settings, checkpoint, build)
+        given, goes_on = read_arguments(argv, description, example, defaults)
+        chosen, checkpoint = (
+            resume(given, defaults) if goes_on else (replace(defaults, **given), None)
+        )
+        train(chosen, checkpoint, build)
     except (ExampleError, OSError) as error:
         print(f"{example}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. --resume goes on after the last finished epoch.", file=sys.stderr)
         return 130
-    print(f"Curves: tensorboard --logdir {settings.log_dir}")
+    print(f"Curves: tensorboard --logdir {chosen.log_dir}")
     return 0
 
 

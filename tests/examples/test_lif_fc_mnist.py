@@ -44,7 +44,7 @@ def answer(monkeypatch, *answers):
 
 
 def read(*argv):
-    return _settings.read_arguments(argv, "description")
+    return _settings.read_arguments(argv, "description", "lif_fc_mnist", Settings())
 
 
 def small_run(tmp_path, *argv):
@@ -94,7 +94,7 @@ BAD = [
     ("--tau", "0.99", "a number >= 1"),
     ("--tau", "inf", "a number >= 1"),
     ("--epochs", "0", "an integer >= 1"),
-    ("--dataset", "cifar", "mnist or digits or auto"),
+    ("--dataset", "cifar", "mnist or fashion-mnist or digits or auto"),
     ("--encoder", "latency", "poisson or direct"),
     ("--step-mode", "x", "s or m"),
     ("--backend", "cupy", "auto or native or torch"),

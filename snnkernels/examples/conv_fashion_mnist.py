@@ -1,0 +1,89 @@
+"""Fashion-MNIST with two convolutions and ParametricLIF neurons, T = 4 steps.
+
+An image is shown as it is: the first convolution and its batch norm turn it into a current, the
+same in every step, which the first neurons encode into spikes. All else sees spikes alone.
+
+    python -m snnkernels.examples.conv_fashion_mnist --dataset-dir data --epochs 5
+
+The network follows Fang et al., "Incorporating learnable membrane time constant to enhance learning
+of spiking neural networks", ICCV 2021, with fewer channels.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from snnkernels import functional, layer, neuron, surrogate
+
+from . import lif_fc_mnist
+from ._data import CLASSES
+from ._errors import ExampleError
+from ._settings import Settings
+
+CHANNELS = 32
+HIDDEN = 128
+
+
+def build_net(pixels: int, settings: Settings) -> nn.Sequential:
+    """(Conv-BN-PLIF-MaxPool) x 2, Linear-PLIF, Linear-PLIF; the first Conv-BN is one module.
+
+    Raises:
+        ExampleError: the encoder is not "direct".
+    """
+    if settings.encoder != "direct":
+        raise ExampleError(
+            f"the first convolution encodes: expected --encoder direct, got {settings.encoder}"
+        )
+    side = round(pixels**0.5)
+
+    def plif() -> nn.Module:
+        return neuron.ParametricLIFNode(
+            init_tau=settings.tau, detach_reset=True, surrogate_function=surrogate.ATan()
+        )
+
+    net = nn.Sequential(
+        nn.Sequential(
+            nn.Unflatten(1, (1, side, side)),
+            nn.Conv2d(1, CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(CHANNELS),
+        ),
+        plif(),
+        layer.MaxPool2d(2),
+        layer.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
+        layer.BatchNorm2d(CHANNELS),
+        plif(),
+        layer.MaxPool2d(2),
+        layer.Flatten(),
+        layer.Linear(CHANNELS * (side // 4) ** 2, HIDDEN, bias=False),
+        plif(),
+        layer.Linear(HIDDEN, CLASSES, bias=False),
+        plif(),
+    )
+    functional.set_step_mode(net, settings.step_mode)
+    functional.set_backend(net, settings.backend)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(settings.device)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
+    return lif_fc_mnist.run(
+        argv,
+        (__doc__ or "").partition("\n")[0],
+        "conv_fashion_mnist",
+        build_net,
+        dataset="fashion-mnist",
+        encoder="direct",
+        T=4,
+        epochs=5,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
