@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -58,12 +59,20 @@ class Record:
 
     def _stacked(self, quantity: str) -> Tensor | None:
         kept = self._kept.get(quantity)
-        return torch.stack(list(kept)) if kept else None
+        if not kept:
+            return None
+        shapes = dict.fromkeys(tuple(step.shape) for step in kept)
+        if len(shapes) > 1:
+            raise ValueError(
+                f"{quantity} was recorded in steps of different shapes, "
+                f"{', '.join(map(str, shapes))}; clear() the monitor before another batch size"
+            )
+        return torch.stack(list(kept))
 
     def keep(self, quantity: str, sequence: Tensor, limit: int) -> None:
         """Add the steps of [T, B, ...]; those beyond the limit fall out at the other end."""
         kept = self._kept.setdefault(quantity, deque(maxlen=limit))
-        kept.extend(sequence[-limit:].detach().cpu().clone())
+        kept.extend(step.to("cpu", copy=True) for step in sequence[-limit:].detach())
 
     def count(self, s_seq: Tensor) -> None:
         """Add [T, B, ...] to the rates."""
@@ -113,7 +122,6 @@ class Monitor:
         self.limit = int(_checks.number("limit", limit, minimum=1, whole=True))
         self._nodes = _selected(net, modules)
         self._hooks: list[Any] = []
-        self._stored: dict[str, bool] = {}
         self.clear()
 
     def __getitem__(self, name: str) -> Record:
@@ -144,20 +152,17 @@ class Monitor:
             return
         for name, node in self._nodes.items():
             if "v" in self.quantities:
-                self._stored[name] = node.store_v_seq
-                node.store_v_seq = True
+                _ask_for_v_seq(node)
             self._hooks.append(node.register_forward_hook(self._hook(name)))
 
     def disable(self) -> None:
         """Record no more; the neurons are as they were before."""
         for hook in self._hooks:
             hook.remove()
+        if self._hooks and "v" in self.quantities:
+            for node in self._nodes.values():
+                _release_v_seq(node)
         self._hooks = []
-        for name, stored in self._stored.items():
-            self._nodes[name].store_v_seq = stored
-            if not stored:
-                self._nodes[name].v_seq = None
-        self._stored = {}
 
     def table(self) -> Table:
         """The firing rates of all modules, for ``rich``; :meth:`show` prints it.
@@ -202,6 +207,25 @@ class Monitor:
             record.keep("v", v_seq, self.limit)
         if "rate" in self.quantities and s_seq.numel():
             record.count(s_seq)
+
+
+_asked: WeakKeyDictionary[Node, tuple[int, bool]] = WeakKeyDictionary()
+"""How many monitors want a node's v_seq, and whether it was stored before the first."""
+
+
+def _ask_for_v_seq(node: Node) -> None:
+    count, before = _asked.get(node, (0, node.store_v_seq))
+    _asked[node] = count + 1, before
+    node.store_v_seq = True
+
+
+def _release_v_seq(node: Node) -> None:
+    count, before = _asked.pop(node)
+    if count > 1:
+        _asked[node] = count - 1, before
+    elif not before:
+        node.store_v_seq = False
+        node.v_seq = None
 
 
 def _states(node: Node) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -159,12 +159,13 @@ def plot_firing_rates(
     named = rates if isinstance(rates, Mapping) else {"": rates}
     arrays = {name: _array("rates", values).ravel() for name, values in named.items()}
     highest = max((values.max(initial=0.0) for values in arrays.values()), default=0.0) or 1.0
+    kind: Literal["bar", "step"] = "bar" if len(arrays) == 1 else "step"
     figure = _figure(figsize, dpi)
     axes = figure.subplots()
     for name, values in arrays.items():
         silent = f"{np.mean(values == 0):.0%} silent" if len(values) else "no neurons"
         label = f"{name}: {silent}" if name else silent
-        axes.hist(values, bins=bins, range=(0, highest), alpha=0.6, label=label)
+        axes.hist(values, bins=bins, range=(0, highest), histtype=kind, linewidth=1.5, label=label)
     axes.set(title=title, xlabel="spikes per step", ylabel="neurons", xlim=(0, highest))
     axes.legend(frameon=False)
     return figure

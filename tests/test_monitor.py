@@ -73,6 +73,39 @@ def test_only_the_last_steps_are_kept_and_rates_count_all():
     torch.testing.assert_close(monitor["2"].rate, both.double().mean((0, 1)))
 
 
+@pytest.mark.parametrize("first_off", [0, 1])
+def test_two_monitors_of_a_neuron_do_not_get_in_each_others_way(first_off):
+    net = make_net("m")
+    monitors = [Monitor(net, "v"), Monitor(net, ["v", "s"])]
+    for monitor in monitors:
+        monitor.enable()
+    monitors[first_off].disable()
+    net(torch.rand(T, B, N))
+    assert monitors[1 - first_off]["1"].v.shape == (T, B, N)
+    monitors[1 - first_off].disable()
+    monitors[1 - first_off].disable()
+    assert net[1].store_v_seq is False
+
+
+def test_steps_of_different_batches_are_refused_by_their_shapes_and_rates_go_on():
+    net = make_net("m")
+    with Monitor(net) as monitor:
+        for samples in (B, 1):
+            net(torch.rand(T, samples, N))
+            functional.reset_net(net)
+    with pytest.raises(ValueError, match=r"different shapes, \(3, 5\), \(1, 5\); clear\(\)"):
+        _ = monitor["1"].s
+    assert monitor["1"].rate.shape == (N,)
+
+
+def test_a_kept_step_holds_no_memory_of_the_others():
+    net = make_net("m")
+    with Monitor(net, ["s", "v"], limit=2) as monitor:
+        net(torch.rand(T, B, N))
+    for kept in monitor["1"]._kept.values():
+        assert [step.untyped_storage().nbytes() for step in kept] == [B * N * 4] * 2
+
+
 @pytest.mark.parametrize(
     ("modules", "names"),
     [
