@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
+import pickle
 import warnings
 
 import pytest
@@ -11,6 +14,7 @@ from torch import nn
 
 import snnkernels
 from snnkernels import functional, neuron
+from snnkernels._node import Node
 
 T, B, N = 6, 3, 5
 
@@ -135,34 +139,245 @@ def clock_driven():
             compare(lambda k=multi, a=arguments: k(**a, backend="torch"), "m")
 
 
-def left_alone(make):
+def left_alone(*modules):
+    """The text that names neurons which are not converted."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        net = snnkernels.convert(nn.Sequential(nn.Linear(N, N), make()))
-    assert not isinstance(net[1], neuron.BaseNode)
+        net = snnkernels.convert(nn.Sequential(*modules))
+    assert not any(isinstance(m, Node) for m in net.modules())
     assert [w.category for w in caught] == [snnkernels.ConversionWarning]
-    print(caught[0].message)
+    return str(caught[0].message)
+
+
+def gradients(loss, *tensors):
+    return torch.autograd.grad(loss, [t for t in tensors if t.requires_grad], allow_unused=True)
+
+
+def weighed(*outputs):
+    """A loss that every element of every output enters with a weight of its own."""
+    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() for o in outputs)
+
+
+def assert_same(ours, theirs, x_seq, call, call_fused=None, rtol=1e-5):
+    """Outputs to the bit and gradients to rounding; ``call(node, x_seq)`` gives the outputs."""
+    x_seq = x_seq.clone().requires_grad_()
+    expected = call(theirs, x_seq)
+    found = (call_fused or call)(ours, x_seq)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b), (ours, (a - b).abs().max())
+    assert expected[0].any()
+    assert not expected[0].all()
+    names = dict(theirs.named_parameters())
+    assert dict(ours.named_parameters()).keys() == names.keys()
+    mine = [dict(ours.named_parameters())[name] for name in names]
+    wanted = gradients(weighed(*expected), x_seq, *names.values())
+    for a, b in zip(gradients(weighed(*found), x_seq, *mine), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=1e-5)
 
 
 def snntorch():
     import snntorch as theirs
+    from snntorch import surrogate
 
-    left_alone(lambda: theirs.Leaky(beta=0.9))
-    left_alone(lambda: theirs.Synaptic(alpha=0.9, beta=0.8))
+    def looped(node, x_seq):
+        state, rows = (), []
+        for x in x_seq:
+            out, *state = node(x, *state)
+            rows.append((out, *state))
+        return [torch.stack(r) for r in zip(*rows, strict=True)]
+
+    def at_once(node, x_seq):
+        functional.set_step_mode(node, "m")
+        return node(x_seq)
+
+    learnt = {"learn_beta": True, "learn_threshold": True}
+    per_neuron = {"beta": torch.linspace(-0.1, 1.1, N), "learn_beta": True}
+    variants = [
+        {},
+        {"threshold": 1, "spike_grad": surrogate.fast_sigmoid(slope=5)},
+        {**learnt, "reset_mechanism": "zero", "spike_grad": surrogate.sigmoid(slope=3)},
+        {**per_neuron, "reset_mechanism": "none", "spike_grad": surrogate.heaviside()},
+        {**learnt, "reset_delay": False, "spike_grad": surrogate.atan(alpha=3.0)},
+        {**learnt, "reset_mechanism": "zero", "reset_delay": False},
+        {"spike_grad": surrogate.straight_through_estimator()},
+        {"spike_grad": surrogate.triangular(0.5)},
+        {"spike_grad": surrogate.SFS(slope=3, B=-0.5)},
+    ]
+    for kind, own in ((theirs.Leaky, {}), (theirs.Synaptic, {"alpha": 0.7})):
+        for variant in variants:
+            make = lambda k=kind, a={"beta": 0.8, **own, **variant}: k(**a)  # noqa: E731
+            torch.manual_seed(0)
+            x_seq = torch.randn(2 * T, B, N)
+            old = make()
+            assert_same(snnkernels.convert(old), old, x_seq, looped)
+            old = make()
+            new = snnkernels.convert(old)
+            assert_same(new, old, x_seq, looped, at_once)
+            new.load_state_dict(old.state_dict())
+    graded = theirs.Leaky(0.8, graded_spikes_factor=0.5, learn_graded_spikes_factor=True)
+    assert_same(snnkernels.convert(graded), graded, torch.randn(2 * T, B, N), looped)
+
+    # At the threshold snnTorch does not fire, and neither does its replacement.
+    edge = theirs.Leaky(beta=0.0)
+    assert snnkernels.convert(edge)(torch.ones(1, 1))[0].item() == 0 == edge(torch.ones(1, 1))[0]
+
+    # Hidden states: carried, begun anew where the shape changes, copied without their history.
+    net = nn.Sequential(nn.Linear(N, N), theirs.Leaky(0.8, init_hidden=True, learn_beta=True))
+    net.append(theirs.Synaptic(0.7, 0.9, init_hidden=True, output=True)).eval()
+    net(torch.randn(B, N))
+    ours = snnkernels.convert(net)
+    assert not ours[1].training
+    for x in (3 * torch.randn(B, N), 3 * torch.randn(B + 1, N)):
+        for a, b in zip(ours(x), net(x), strict=True):
+            assert torch.equal(a, b)
+    beta = net[1].beta
+    assert snnkernels.convert(net, inplace=True)[1].beta is beta
+    with pytest.raises(TypeError, match="mem must not be given where init_hidden=True was"):
+        net[1](x, x)
+    net[2].reset_mem()
+    assert net[2].mem == 0.0
+
+    text = left_alone(
+        theirs.Leaky(0.9, inhibition=True),
+        theirs.Leaky(0.9, spike_grad=surrogate.SSO()),
+        theirs.RLeaky(0.9, all_to_all=False),
+        theirs.Lapicque(0.9),
+    )
+    for words in ("0 (snntorch", "inhibition is set", "spike_grad SSO", "RLeaky", "Lapicque"):
+        assert words in text, text
 
 
 def norse():
     import norse.torch as theirs
+    from norse.torch.functional.lif import LIFParameters
+    from norse.torch.functional.lif_box import LIFBoxParameters
+    from norse.torch.functional.reset import reset_subtract
 
-    left_alone(lambda: theirs.LIFCell())
-    left_alone(lambda: theirs.LIFBoxCell())
+    def looped(node, x_seq):
+        state, spikes, potentials = None, [], []
+        for x in x_seq:
+            z, state = node(x, state)
+            spikes.append(z)
+            potentials.append(state.v)
+        return torch.stack(spikes), torch.stack(potentials)
+
+    def twice(node, x_seq):
+        state, spikes = None, []
+        for x in (*x_seq, *x_seq):
+            z, state = node(x, state)
+            spikes.append(z)
+        return *torch.stack(spikes).split(len(x_seq)), state.v, state.i
+
+    def in_two_calls(node, x_seq):
+        functional.set_step_mode(node, "m")
+        z, state = node(x_seq)
+        more, state = node(x_seq, state)
+        return z, more, state.v, state.i
+
+    own = {"v_leak": torch.tensor(0.1), "v_th": torch.tensor(0.4), "v_reset": torch.tensor(-0.2)}
+    torch.manual_seed(0)
+    x_seq = 6 * torch.randn(2 * T, B, N)
+    methods = ("super", "tanh", "triangle", "circ", "heavi_erfc")
+    for method, alpha in zip(methods, (100.0, 2.0, 0.3, 0.5, 1.5), strict=True):
+        shared = {**own, "method": method, "alpha": torch.tensor(alpha)}
+        old = theirs.LIFBoxCell(LIFBoxParameters(**shared), dt=0.004)
+        assert_same(snnkernels.convert(old), old, x_seq, looped)
+        old = theirs.LIFCell(LIFParameters(**shared), dt=0.002)
+        assert_same(snnkernels.convert(old), old, x_seq, looped)
+        assert_same(snnkernels.convert(old), old, x_seq, twice, in_two_calls)
+        old = theirs.LIF(LIFParameters(**shared), dt=0.002)
+        assert_same(snnkernels.convert(old), old, x_seq, in_two_calls)
+    old = theirs.LIFBoxCell(LIFBoxParameters(**own, reset_method=reset_subtract), dt=0.004)
+    assert_same(snnkernels.convert(old), old, x_seq, looped)
+
+    # Parameters that are learnt stay the same tensors, and get the same gradients.
+    rates = nn.Parameter(torch.linspace(80.0, 120.0, N))
+    old = theirs.LIFBoxCell(LIFBoxParameters(tau_mem_inv=rates, **own), dt=0.004)
+    new = snnkernels.convert(old, inplace=True)
+    assert new.tau_mem_inv is rates
+    wanted, found = (gradients(weighed(*looped(n, x_seq)), rates)[0] for n in (old, new))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+    # In a SequentialState, in place of what was there.
+    net = theirs.SequentialState(
+        nn.Linear(N, N), theirs.LIFCell(dt=0.01), nn.Linear(N, N), theirs.LIFBoxCell(dt=0.01)
+    )
+    ours, state, expected = snnkernels.convert(net), None, None
+    assert sum(isinstance(m, Node) for m in ours) == 2
+    for x in 20 * x_seq:
+        (a, state), (b, expected) = ours(x, state), net(x, expected)
+        assert torch.equal(a, b)
+    assert torch.equal(state[3].v, expected[3].v)
+
+    text = left_alone(
+        theirs.LIFRecurrentCell(N, N),
+        theirs.LIFCell(LIFParameters(method="adjoint")),
+        theirs.LIF(LIFParameters(), record_states=True),
+        theirs.LIFBoxCell(LIFBoxParameters(method="heaviside")),
+    )
+    for words in ("LIFRecurrentCell", "adjoint", "record_states", "method 'heaviside'"):
+        assert words in text, text
 
 
 def sinabs():
+    import sinabs.activation as activation
     import sinabs.layers as theirs
 
-    left_alone(lambda: theirs.LIF(tau_mem=10.0))
-    left_alone(lambda: theirs.IAF())
+    def batched(node, x_seq):
+        return node(x_seq.transpose(0, 1)), node(x_seq.transpose(0, 1))
+
+    subtract, reset = activation.MembraneSubtract, activation.MembraneReset
+    variants = [
+        (theirs.LIF, {"tau_mem": 4.0}),
+        (theirs.LIF, {"tau_mem": torch.linspace(3, 9, N), "norm_input": False}),
+        (theirs.LIF, {"tau_mem": 4.0, "tau_syn": 3.0, "norm_input": False}),
+        (theirs.LIF, {"tau_mem": 4.0, "tau_syn": 3.0, "train_alphas": True}),
+        (theirs.LIF, {"tau_mem": 4.0, "min_v_mem": -0.3, "reset_fn": reset(0.1)}),
+        (theirs.IAF, {"spike_fn": activation.SingleSpike, "min_v_mem": -1.0}),
+        (theirs.IAF, {"spike_fn": activation.MaxSpike(2), "reset_fn": subtract(0.3)}),
+        (theirs.IAF, {"tau_syn": 3.0, "spike_threshold": torch.tensor(0.8)}),
+        (theirs.IAF, {"surrogate_grad_fn": activation.Gaussian(0.1, 0.7, 0.9)}),
+        (theirs.IAF, {"surrogate_grad_fn": activation.Heaviside(0.5)}),
+        (theirs.IAF, {"surrogate_grad_fn": activation.SingleExponential(0.3, 2.0)}),
+    ]
+    torch.manual_seed(0)
+    x_seq = 4 * torch.randn(2 * T, B, N)
+    for kind, arguments in variants:
+        old = kind(**arguments)
+        new = snnkernels.convert(old)
+        assert_same(new, old, x_seq, batched)
+        new.load_state_dict(old.state_dict())
+        carried = snnkernels.convert(old)
+        assert torch.equal(carried(x_seq.transpose(0, 1)), old(x_seq.transpose(0, 1)))
+        new.reset_states()
+        old.reset_states()
+        assert torch.equal(new(x_seq.transpose(0, 1)), old(x_seq.transpose(0, 1)))
+    for squeezed in (
+        theirs.IAFSqueeze(batch_size=B),
+        theirs.LIFSqueeze(tau_mem=5.0, num_timesteps=T),
+    ):
+        ours = snnkernels.convert(squeezed)
+        assert_same(ours, squeezed, x_seq, lambda node, x: [node(x.flatten(0, 1))])
+    learnt = theirs.LIF(tau_mem=4.0)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        twin = snnkernels.convert(learnt.eval(), verbose=True)
+    assert not twin.training
+    assert said.getvalue() == "net (sinabs.layers.lif.LIF): snnkernels.convert.sinabs.LIF\n"
+    again = pickle.loads(pickle.dumps(twin))
+    assert torch.equal(again(x_seq.transpose(0, 1)), learnt(x_seq.transpose(0, 1)))
+    assert snnkernels.convert(learnt, inplace=True).tau_mem is learnt.tau_mem
+
+    text = left_alone(
+        theirs.IAF(record_states=True),
+        theirs.IAF(surrogate_grad_fn=activation.PeriodicExponential()),
+        theirs.IAF(spike_threshold=torch.ones(N)),
+        theirs.LIF(4.0, spike_fn=None),
+        theirs.ALIF(4.0, 4.0),
+        theirs.ExpLeak(4.0),
+    )
+    for words in ("record_states", "PeriodicExponential", "several values", "spike_fn", "ALIF"):
+        assert words in text, text
 
 
 if __name__ == "__main__":

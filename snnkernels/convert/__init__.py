@@ -9,38 +9,48 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import _checks
-from . import others, spikingjelly
+from . import norse, sinabs, snntorch, spikingjelly
 from ._rules import CannotConvert, Library
 
 __all__ = ["ConversionWarning", "convert"]
 
-LIBRARIES: tuple[Library, ...] = (spikingjelly.LIBRARY, *others.LIBRARIES)
+LIBRARIES: tuple[Library, ...] = (
+    spikingjelly.LIBRARY,
+    snntorch.LIBRARY,
+    norse.LIBRARY,
+    sinabs.LIBRARY,
+)
 
 
 class ConversionWarning(UserWarning):
     """Neurons that :func:`convert` left as they were."""
 
 
-def convert(net: nn.Module, *, inplace: bool = False, strict: bool = False) -> nn.Module:
-    """Replace the neurons of another library by those of :mod:`snnkernels.neuron`.
+def convert(
+    net: nn.Module, *, inplace: bool = False, strict: bool = False, verbose: bool = False
+) -> nn.Module:
+    """Replace the neurons of another library by fused ones that do the same.
 
     Outputs, gradients and carried states stay the same: a neuron is replaced only where its
-    equations are met exactly. Learnt parameters stay the same objects (in a copy, their copies),
-    with the same names in ``state_dict``; surrogate, step mode, training mode and hooks are kept.
+    equations are met. Its replacement is called as it was, and gives what it gave. Learnt
+    parameters stay the same objects (in a copy, their copies), with the same names in
+    ``state_dict``; surrogate, step mode, training mode and hooks are kept.
 
     SpikingJelly: IF, LIF and ParametricLIF of ``activation_based`` and ``clock_driven``, single and
-    multi-step. Neurons of snnTorch, Norse and sinabs have other equations or another calling form,
-    and are left alone; docs/moving.md says what to write instead.
+    multi-step. snnTorch: Leaky, Synaptic. Norse: LIFBoxCell, LIFCell, LIF. sinabs: LIF, IAF and
+    their Squeeze variants. docs/moving.md says what to know about each.
 
     Args:
         net: a network, or one neuron.
         inplace: change ``net`` itself instead of a copy. A neuron that is ``net`` itself cannot
             change in place: use what is returned.
         strict: raise for a neuron that is left alone, before anything changes.
+        verbose: print each neuron that is replaced, and by what.
 
     Returns:
         The network with its neurons replaced.
@@ -54,20 +64,37 @@ def convert(net: nn.Module, *, inplace: bool = False, strict: bool = False) -> n
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
-    net = net if inplace else copy.deepcopy(net)
+    net = net if inplace else _copy(net)
     made: dict[int, nn.Module] = {}
     left: list[str] = []
     for name, module, library in _neurons(net):
+        label = f"{name or 'net'} ({_full_name(module)})"
         try:
             made[id(module)] = library.replacement(module)
         except CannotConvert as reason:
-            left.append(f"{name or 'net'} ({_full_name(module)}): {reason}")
+            left.append(f"{label}: {reason}")
+            continue
+        if verbose:
+            print(f"{label}: {_full_name(made[id(module)])}")
     if left:
         listed = "\n  ".join(left)
         if strict:
             raise ValueError(f"neurons that cannot be converted:\n  {listed}")
         warnings.warn(f"neurons left as they were:\n  {listed}", ConversionWarning, stacklevel=2)
     return _replaced(net, made)
+
+
+def _copy(net: nn.Module) -> nn.Module:
+    """A deep copy in which carried states are cut off their history, which cannot be copied."""
+    memo: dict[int, Any] = {}
+    for module in net.modules():
+        for value in (*vars(module).values(), *module._buffers.values()):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    twin = copy.deepcopy(net, memo)
+    for old, new in zip(net.modules(), twin.modules(), strict=True):
+        new.training = old.training
+    return twin
 
 
 def _neurons(net: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import surrogate
+from .._firing import spike
 from .._node import Node
 
-Rule = Callable[[nn.Module], Node]
+Rule = Callable[[Any], Node]
 
 
 class CannotConvert(Exception):
@@ -75,3 +77,31 @@ def surrogate_of(function: object, package: str) -> surrogate.SurrogateFunction:
     values = {name: getattr(function, name) for name in ours.parameter_names}
     made: surrogate.SurrogateFunction = ours(**values, spiking=getattr(function, "spiking", True))
     return made
+
+
+def fire_above(u: Tensor) -> Tensor:
+    """A step's spikes where ``u > 0``, with the surrogate's gradient everywhere."""
+    return spike(u) - (u == 0).to(u)
+
+
+def floating(value: Tensor) -> Tensor:
+    """A parameter or buffer as it is, whole numbers in float32."""
+    if value.is_floating_point():
+        return value
+    wide = value.float()
+    return nn.Parameter(wide, requires_grad=False) if isinstance(value, nn.Parameter) else wide
+
+
+def along_last(values: Mapping[str, Any], x_seq: Tensor) -> dict[str, Any]:
+    """Parameters of several values along the last dimensions of a step, by PyTorch's own rule.
+
+    Ours takes one dimension for the channels.
+    """
+    rank = x_seq.dim() - 1
+
+    def aligned(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.dim():
+            return value
+        return value.reshape(*[1] * (rank - value.dim()), *value.shape)
+
+    return {name: aligned(value) for name, value in values.items()}
