@@ -136,6 +136,17 @@ def test_a_graph_that_ours_cannot_be_is_refused_by_its_node():
         from_nir(nir.NIRGraph(nodes, edges), dt=0.1)
 
 
+@pytest.mark.parametrize("tau", np.linspace(2e-3, 5e-2, 20))
+def test_a_graph_in_float32_is_read_within_its_rounding(tau):
+    t, r, zero, one = (np.full(2, value, np.float32) for value in (tau, tau / 1e-3, 0, 1))
+    leaky = nir.LIF(tau=t, r=r, v_leak=zero, v_threshold=one, v_reset=zero)
+    node = from_nir(chain(a=leaky), dt=1e-3)[0]
+    assert (node.tau, node.decay_input) == (pytest.approx(tau / 1e-3, rel=1e-6), False)
+    leaky.r = r * np.float32(1.00001)
+    with pytest.raises(ValueError, match="node 'a': r must be 1, or tau / dt"):
+        from_nir(chain(a=leaky), dt=1e-3)
+
+
 def test_a_step_must_last():
     with pytest.raises(ValueError, match="dt must be finite and > 0, got 0"):
         to_nir(nn.Sequential(), (3,), dt=0)
