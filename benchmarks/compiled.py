@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks import environment
-from benchmarks.peers.page import replace_between
+from benchmarks.markdown import replace_between, table
 from benchmarks.report import digits, write_json
 from benchmarks.timing import Summary, time_calls
 from snnkernels import compile_neuron, functional, neuron, spike, surrogate
@@ -179,18 +179,16 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         f"{environment.summary(found['environment'])}, medians:",
         "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + "---|" * len(HEADINGS),
-        *("| " + " | ".join(cells(row)) + " |" for row in found["rows"]),
+        *table(HEADINGS, [cells(row) for row in found["rows"]]),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _show(found: dict[str, Any]) -> None:
-    table = Table(*HEADINGS)
+    shown = Table(*HEADINGS)
     for row in found["rows"]:
-        table.add_row(*cells(row))
-    Console().print(table)
+        shown.add_row(*cells(row))
+    Console().print(shown)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks import environment
-from benchmarks.peers.page import replace_between
+from benchmarks.markdown import replace_between, table
 from benchmarks.report import write_json
 
 RESULT = environment.ROOT / "benchmarks" / "results" / "mnist-cpu.json"
@@ -28,6 +28,14 @@ PAGE = environment.ROOT / "docs" / "mnist.md"
 PICTURE = "images/mnist-cpu.png"
 BEGIN = "<!-- begin: written by python -m benchmarks.mnist -->"
 SCHEMA = 1
+HEADINGS = (
+    "run",
+    "epochs",
+    "training, s an epoch",
+    "test, s",
+    "all epochs, s",
+    "best test accuracy",
+)
 SETTINGS = ("tau", "T", "batch_size", "learning_rate", "seed", "encoder", "step_mode", "backend")
 
 
@@ -52,28 +60,38 @@ def read_run(folder: Path) -> dict[str, Any]:
 def markdown(found: dict[str, Any]) -> str:
     """The file as the page's text."""
     runs: dict[str, dict[str, Any]] = found["runs"]
-    lines = [f"{environment.summary(found['environment'])}.", "", f"![Accuracy]({PICTURE})", ""]
-    lines += [
-        "| run | epochs | training, s an epoch | test, s | all epochs, s | best test accuracy |",
-        "|---|---|---|---|---|---|",
+    epochs = range(max(len(run["epochs"]) for run in runs.values()))
+    lines = [
+        f"{environment.summary(found['environment'])}.",
+        "",
+        f"![Accuracy]({PICTURE})",
+        "",
+        *table(HEADINGS, [_run_cells(name, run["epochs"]) for name, run in runs.items()]),
+        "",
+        "Test accuracy after each epoch, in percent:",
+        "",
+        *table(["epoch", *runs], [_epoch_cells(k, runs.values()) for k in epochs]),
     ]
-    for name, run in runs.items():
-        training, test = ([e[which] for e in run["epochs"]] for which in ("training", "test"))
-        total = sum(figures["seconds"] for figures in training + test)
-        lines.append(
-            f"| {name} | {len(training)} | {_median_seconds(training):.1f} "
-            f"| {_median_seconds(test):.1f} | {total:.0f} "
-            f"| {max(figures['accuracy'] for figures in test):.2%} |"
-        )
-    lines += ["", "Test accuracy after each epoch, in percent:", ""]
-    lines += ["| epoch | " + " | ".join(runs) + " |", "|---|" + "---|" * len(runs)]
-    for k in range(max(len(run["epochs"]) for run in runs.values())):
-        cells = [
-            f"{100 * run['epochs'][k]['test']['accuracy']:.2f}" if k < len(run["epochs"]) else ""
-            for run in runs.values()
-        ]
-        lines.append(f"| {k + 1} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _run_cells(name: str, epochs: Sequence[dict[str, Any]]) -> list[str]:
+    training, test = ([epoch[which] for epoch in epochs] for which in ("training", "test"))
+    return [
+        name,
+        str(len(epochs)),
+        f"{_median_seconds(training):.1f}",
+        f"{_median_seconds(test):.1f}",
+        f"{sum(figures['seconds'] for figures in training + test):.0f}",
+        f"{max(figures['accuracy'] for figures in test):.2%}",
+    ]
+
+
+def _epoch_cells(k: int, runs: Iterable[dict[str, Any]]) -> list[str]:
+    """The accuracy of each run after epoch k, counted from 0."""
+    epochs = (run["epochs"][k : k + 1] for run in runs)
+    found = [f"{100 * each[0]['test']['accuracy']:.2f}" if each else "" for each in epochs]
+    return [str(k + 1), *found]
 
 
 def _median_seconds(figures: Sequence[dict[str, float]]) -> float:

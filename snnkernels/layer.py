@@ -218,11 +218,10 @@ class Dropout(StepModeModule, MemoryModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] in step mode "s", [T, B, ...] in "m"; as it is in evaluation."""
-        if not self.training:
+        multi = self.step_mode == "m"
+        if not self.training or (multi and not len(x)):
             return x
-        step = x[0] if self.step_mode == "m" and len(x) else x
-        if self.step_mode == "m" and not len(x):
-            return x
+        step = x[0] if multi else x
         if self.mask is None:
             self.mask = self.draw_mask(step.detach())
         if self.mask.shape != step.shape:

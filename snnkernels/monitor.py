@@ -202,9 +202,7 @@ class Monitor:
         if "s" in self.quantities:
             record.keep("s", s_seq, self.limit)
         if "v" in self.quantities:
-            v_seq = node.v_seq if node.step_mode == "m" else next(_states(node)).unsqueeze(0)
-            assert v_seq is not None
-            record.keep("v", v_seq, self.limit)
+            record.keep("v", _potentials(node), self.limit)
         if "rate" in self.quantities and s_seq.numel():
             record.count(s_seq)
 
@@ -228,9 +226,13 @@ def _release_v_seq(node: Node) -> None:
         node.v_seq = None
 
 
-def _states(node: Node) -> Iterator[Tensor]:
-    """The carried tensors, the membrane potential first."""
-    return (getattr(node, name) for name in node._memories())
+def _potentials(node: Node) -> Tensor:
+    """The first state after each step of the last call, [T, B, ...]."""
+    if node.step_mode == "m":
+        assert node.v_seq is not None
+        return node.v_seq
+    v: Tensor = getattr(node, next(iter(node._memories())))
+    return v.unsqueeze(0)
 
 
 def _selected(net: nn.Module, modules: Selection) -> dict[str, Node]:

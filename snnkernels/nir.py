@@ -149,9 +149,8 @@ def _weighted(nir: Any, name: str, module: nn.Module, x: Tensor) -> tuple[Any, T
         if module.bias is None:
             return nir.Linear(weight), y
         return nir.Affine(weight, _numpy(module.bias)), y
-    for kind in (nn.Conv1d, nn.Conv2d):
-        if isinstance(module, kind):
-            return _convolution(nir, name, module, x)
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        return _convolution(nir, name, module, x)
     raise TypeError(f"module {name!r} is a {type(module).__name__}, which NIR has no node for")
 
 
@@ -324,7 +323,7 @@ def _read_li(node: Any, dt: float) -> nn.Module:
 def _leak(node: Any, dt: float) -> tuple[float | Tensor, bool]:
     """tau in steps, and whether the input decays."""
     tau = np.asarray(node.tau) / dt
-    if np.allclose(node.r, 1.0, rtol=1e-9, atol=0):
+    if _close(node.r, 1.0):
         return _value(tau), True
     _expect("r", node.r, tau, "1, or tau / dt")
     return _value(tau), False
@@ -344,9 +343,14 @@ def _read_cuba_lif(node: Any, dt: float) -> nn.Module:
 
 
 def _expect(name: str, found: Any, expected: Any, words: str = "") -> None:
-    wide = np.asarray(found).dtype == np.float64
-    if not np.allclose(found, expected, rtol=1e-9 if wide else 1e-6, atol=1e-12):
+    if not _close(found, expected):
         raise ValueError(f"{name} must be {words or expected}, got {found}")
+
+
+def _close(found: Any, expected: Any) -> bool:
+    """Whether values are equal but for rounding in their own dtype."""
+    wide = np.asarray(found).dtype == np.float64
+    return bool(np.allclose(found, expected, rtol=1e-9 if wide else 1e-6, atol=1e-12))
 
 
 def _value(array: Any) -> float | Tensor:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import environment
+from benchmarks.markdown import replace_between, table
 from benchmarks.peers import results
-from benchmarks.peers.tables import Table, tables
+from benchmarks.peers.tables import tables
 
 RESULTS = environment.ROOT / "benchmarks" / "results"
 PAGE = environment.ROOT / "docs" / "performance.md"
 IMAGES = "images"
 BEGIN = "<!-- begin: written by python -m benchmarks report -->"
-END = "<!-- end -->"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,19 +67,6 @@ def with_tables(page: str, comparisons: Sequence[dict[str, Any]]) -> str:
     return replace_between(page, BEGIN, markdown(comparisons))
 
 
-def replace_between(page: str, begin: str, text: str) -> str:
-    """A page with ``text`` between the line ``begin`` and the end marker behind it.
-
-    Raises:
-        ValueError: the page does not have the two markers.
-    """
-    before, found, rest = page.partition(begin)
-    _, end, after = rest.partition(END)
-    if not found or not end:
-        raise ValueError(f"the page has no {begin} with {END} behind it")
-    return f"{before}{begin}\n\n{text}\n{END}{after}"
-
-
 def markdown(comparisons: Sequence[dict[str, Any]]) -> str:
     """All comparisons as Markdown."""
     if not comparisons:
@@ -106,18 +93,11 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
         cores, name = max(busy)
         yield f"Other programs kept at most {cores:.2f} cores busy meanwhile (in {name})."
         yield ""
-    for table in tables(found):
-        yield from _table(table)
+    for each in tables(found):
+        yield f"### {each.title}"
+        yield ""
+        yield from table(each.headings, each.rows)
+        yield ""
     if found["not_measured"]:
         yield f"Not measured, for want of time: {'; '.join(found['not_measured'])}."
         yield ""
-
-
-def _table(table: Table) -> Iterator[str]:
-    yield f"### {table.title}"
-    yield ""
-    yield "| " + " | ".join(table.headings) + " |"
-    yield "|" + "---|" * len(table.headings)
-    for row in table.rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-    yield ""

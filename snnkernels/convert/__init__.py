@@ -1,6 +1,6 @@
 """Networks of other libraries, with their neurons replaced by fused ones.
 
-One file for each library says which of its neurons can be met, and how; :data:`LIBRARIES` lists
+One file for each library says which of its neurons can be met, and how; :func:`libraries` lists
 them. No library is imported: its neurons are known by the module and the name of their class.
 """
 
@@ -9,22 +9,23 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
 
 from .. import _checks
-from . import norse, sinabs, snntorch, spikingjelly
 from ._rules import CannotConvert, Library
 
 __all__ = ["ConversionWarning", "convert"]
 
-LIBRARIES: tuple[Library, ...] = (
-    spikingjelly.LIBRARY,
-    snntorch.LIBRARY,
-    norse.LIBRARY,
-    sinabs.LIBRARY,
-)
+
+@cache
+def libraries() -> tuple[Library, ...]:
+    """All of them; their neurons are defined here, at the first conversion, not at import."""
+    from . import norse, sinabs, snntorch, spikingjelly
+
+    return tuple(each.LIBRARY for each in (spikingjelly, snntorch, norse, sinabs))
 
 
 class ConversionWarning(UserWarning):
@@ -100,7 +101,7 @@ def _copy(net: nn.Module) -> nn.Module:
 def _neurons(net: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
     """Every neuron of a known library, once, and its name in the net."""
     for name, module in net.named_modules():
-        for library in LIBRARIES:
+        for library in libraries():
             if library.has(module):
                 yield name, module, library
 

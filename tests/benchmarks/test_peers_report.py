@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import environment
 from benchmarks.__main__ import main
+from benchmarks.markdown import END
 from benchmarks.memory import Memory
 from benchmarks.peers import page, results, tables
 from benchmarks.peers.catalogue import entries
@@ -117,7 +118,7 @@ def test_files_of_one_machine_and_commit_become_one_and_others_stay_apart(tmp_pa
 
 def test_report_replaces_what_stands_between_the_markers_and_draws(tmp_path: Path, capsys):
     where = tmp_path / "page.md"
-    where.write_text(f"# Kept\n\n{page.BEGIN}\nout of date\n{page.END}\nkept too\n")
+    where.write_text(f"# Kept\n\n{page.BEGIN}\nout of date\n{END}\nkept too\n")
     file = write(tmp_path, "here.json", comparison(USUAL).to_json())
     assert main(["report", str(file), "--page", str(where)]) == 0
     text = where.read_text()
