@@ -1,6 +1,6 @@
 // Spikes that need no neuron.
 #include "kernels.h"
-#include "spikes.cuh"
+#include "select_spikes.cuh"
 
 namespace snn::cuda {
 

@@ -271,7 +271,7 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
 }
 
 template <class Neuron, class Reset, class E, int V, bool kTables, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS)
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
     backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<V>();
   if (lane < call.lanes) backward_lanes<Neuron, Reset, E, V, kTables>(call, lane);

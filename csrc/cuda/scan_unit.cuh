@@ -2,11 +2,8 @@
 // surrogate inside the step, and with any number of outputs.
 #pragma once
 
-#include "bfloat16.cuh"
-#include "float16.cuh"
 #include "scan.cuh"
 #include "snnkernels/unit.h"
-#include "unit.h"
 
 namespace snn::cuda {
 
@@ -168,62 +165,4 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
   if (lane < call.lanes) backward_unit<U, E, V>(call, lane);
 }
 
-template <class U, class E, int V, class T>
-auto unit_kernel(const Forward<T>&) {
-  return unit_forward_kernel<U, E, V, T>;
-}
-template <class U, class E, int V, class T>
-auto unit_kernel(const Backward<T>&) {
-  return unit_backward_kernel<U, E, V, T>;
-}
-
-// Launcher::launch(kernel, call, grid, stream) runs a kernel.
-template <class U, class Launcher>
-class CompiledUnit final : public Unit {
- public:
-  CompiledUnit() : Unit({U::kStates, U::kParams, U::kOutputs, U::kTables}) {}
-
-  int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const override {
-    return by_element(call, grid, stream);
-  }
-  int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const override {
-    return by_element(call, grid, stream);
-  }
-  int enqueue(const Forward<double>& call, const Grid& grid, void* stream) const override {
-    return by_width<double>(call, grid, stream);
-  }
-  int enqueue(const Backward<double>& call, const Grid& grid, void* stream) const override {
-    return by_width<double>(call, grid, stream);
-  }
-
- private:
-  template <class Call>
-  static int by_element(const Call& call, const Grid& grid, void* stream) {
-    switch (call.element) {
-      case Element::kFloat16:
-        return by_width<__half>(call, grid, stream);
-      case Element::kBFloat16:
-        return by_width<__nv_bfloat16>(call, grid, stream);
-      default:
-        return by_width<float>(call, grid, stream);
-    }
-  }
-
-  template <class E, template <class> class Call, class T>
-  static int by_width(const Call<T>& call, const Grid& grid, void* stream) {
-    constexpr int V = full_width(sizeof(E));
-    const auto kernel =
-        grid.width == V ? unit_kernel<U, E, V, T>(call) : unit_kernel<U, E, 1, T>(call);
-    return Launcher::launch(kernel, call, grid, stream);
-  }
-};
-
 }  // namespace snn::cuda
-
-// Defines what the loaded library asks a shared object for.
-#define SNN_UNIT_LAUNCHED_BY(Launcher, Neuron, Surrogate, tables)                 \
-  extern "C" __attribute__((visibility("default"))) const snn::Unit* snn_unit() { \
-    using Traits = snn::UnitTraits<Neuron, Surrogate, tables>;                    \
-    static const snn::cuda::CompiledUnit<Traits, Launcher> unit;                  \
-    return &unit;                                                                 \
-  }

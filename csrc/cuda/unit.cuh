@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "scan_unit.cuh"
+#include "compiled_unit.cuh"
 
 namespace snn::cuda {
 

@@ -6,7 +6,7 @@
 // Before the kernels, after everything else.
 #include "cuda_shim.h"
 // clang-format off
-#include "cuda/spikes.cuh"
+#include "cuda/select_spikes.cuh"
 // clang-format on
 
 namespace {

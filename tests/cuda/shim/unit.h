@@ -9,7 +9,7 @@
 // Before the kernels, after everything else.
 #include "cuda_shim.h"
 // clang-format off
-#include "cuda/scan_unit.cuh"
+#include "cuda/compiled_unit.cuh"
 // clang-format on
 
 namespace shim {
