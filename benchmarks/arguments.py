@@ -67,8 +67,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--backends",
         nargs="+",
         choices=sorted(contenders.BACKENDS),
-        default=list(contenders.BACKENDS),
-        help="native: the fused kernels; torch: the reference, without which there is no ratio",
+        default=list(contenders.DEFAULT_BACKENDS),
+        help="native: the fused kernels; cupy: those for GPUs, by NVRTC; torch: the reference, "
+        "without which there is no ratio (default: native torch)",
     )
     group.add_argument(
         "--surrogate",

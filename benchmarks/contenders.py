@@ -18,6 +18,7 @@ from benchmarks import memory, traffic
 from benchmarks.cases import Case
 from benchmarks.timing import Call, clock_for
 from snnkernels import functional, surrogate
+from snnkernels.backend import KERNEL_DEVICES
 
 Role = Literal["fused", "reference", "other", "copy"]
 Forward = Callable[..., tuple[Tensor, ...]]
@@ -232,6 +233,9 @@ def on_backend(name: str, backend: str, role: Role) -> Contender:
     """The package's own function on one of its backends."""
 
     def prepare(workload: Workload) -> Run:
+        device = workload.case.device
+        if device not in KERNEL_DEVICES.get(backend, (device,)):
+            raise Unavailable(f"backend {backend!r} has no kernels for {device}")
         return LocalRun(bind(make_forward(workload.case, backend), workload), workload)
 
     return Contender(name, role, prepare)
@@ -283,13 +287,16 @@ def _copy_source(workload: Workload) -> Tensor:
 
 BACKENDS: dict[str, Callable[[], Contender]] = {
     "native": lambda: on_backend("native", "native", "fused"),
+    "cupy": lambda: on_backend("cupy", "cupy", "other"),
     "torch": lambda: on_backend("torch", "torch", "reference"),
 }
 """Contenders that ``--backends`` names."""
 
+DEFAULT_BACKENDS = ("native", "torch")
+
 
 def line_up(
-    backends: Sequence[str] = tuple(BACKENDS),
+    backends: Sequence[str] = DEFAULT_BACKENDS,
     *,
     compile_reference: bool = False,
     compile_max_steps: int = COMPILE_MAX_STEPS,

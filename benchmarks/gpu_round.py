@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -99,6 +100,8 @@ def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[
     timed = ("--time-limit", SECONDS, "--budget", f"{CASE_BUDGET:g}")
     extent = ("--quick",) if device == "cpu" else ("--full",)
     peer_extent = ("--quick",) if device == "cpu" else ("--peer-limit", f"{PEER_LIMIT:g}")
+    cupy = ("cupy",) if device == "cuda" and find_spec("cupy") else ()
+    backends = ("--backends", "native", *cupy, "torch")
     tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs")
 
     def output(name: str) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[
         ),
         Step(
             "benchmark",
-            (*benchmarks, *extent, *timed, "--check", "--keep-going", *output(stem)),
+            (*benchmarks, *extent, *backends, *timed, "--check", "--keep-going", *output(stem)),
         ),
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, rtc
 from .build import BuildError, cache, description, loader, plan, toolchain
 from .build.archs import Arch, parse_archs
 
@@ -107,7 +107,7 @@ def _build_one(
     entry, built = loader.ensure(planned, why="asked for", force=force)
     if device_type == "cuda":
         loader.load("cpu")
-    loader.check_loads(entry)
+    loader.check_loads(entry, device_type)
     size = f"{entry.manifest.size / 2**20:.1f} MiB"
     state = f"built in {entry.manifest.seconds:.1f} s" if built else "already in the cache"
     print(f"{device_type.upper()}: {state}, {entry.manifest.target}, {size}: {entry.library}")
@@ -204,6 +204,8 @@ def _compilers() -> Table:
     if not nvccs:
         places = "not in $CUDA_HOME, on PATH, in the nvidia packages, in /usr/local/cuda"
         rows.append(("nvcc", "missing", places))
+    name, found = rtc.outlook()
+    rows.append(("NVRTC, by CuPy", *_compiler(found, "" if name == "cupy" else found, used)))
     rows.append(("ninja", *_ninja()))
     return _grid(*rows)
 
@@ -217,7 +219,7 @@ def _ninja() -> tuple[str, str]:
 
 def _compiler(found: str, problem: str, used: str) -> tuple[str, str]:
     if problem:
-        return "not used", problem
+        return "not used", problem.splitlines()[0]
     return ("spare", found) if used else ("used", found)
 
 
@@ -229,33 +231,37 @@ def _backends() -> Table:
 
 
 def _cache() -> Table:
+    """The cache's entries, one row for those that the same tools made for the same target."""
     rows = [("cache folder", str(cache.user_dir()))]
-    found = cache.entries()
-    if not found:
+    groups: dict[tuple[str, ...], list[cache.Manifest]] = {}
+    for entry in cache.entries():
+        made = entry.manifest
+        key = made.device_type, made.target, made.torch, made.compilers, _flag_summary(made.flags)
+        groups.setdefault(key, []).append(made)
+    if not groups:
         rows.append(
             ("", "no kernels yet: they build at first use, or by python -m snnkernels build")
         )
-    for entry in found:
-        made = entry.manifest
-        date = datetime.fromtimestamp(made.created).strftime("%Y-%m-%d %H:%M")
+    for (kind, target, torch, compilers, flags), members in groups.items():
+        newest = datetime.fromtimestamp(members[0].created).strftime("%Y-%m-%d %H:%M")
+        size = sum(made.size for made in members) / 2**20
+        seconds = sum(made.seconds for made in members)
+        number = f"{len(members)} builds, the newest of" if len(members) > 1 else "of"
         rows.append(
             (
-                f"{made.device_type.upper()} {made.key[:8]}",
-                f"{date}, took {made.seconds:.1f} s, {made.size / 2**20:.2f} MiB\n"
-                f"for {made.target}, torch {made.torch}, by {made.compilers}\n"
-                f"{_flag_summary(made.flags)}",
+                kind.upper(),
+                f"{number} {newest}, took {seconds:.1f} s, {size:.2f} MiB\n"
+                f"for {target}, torch {torch}, by {compilers}\n{flags}",
             )
         )
     return _grid(*rows)
 
 
 def _flag_summary(flags: Sequence[str]) -> str:
-    """The flags that tell builds apart: optimisation, warnings as errors; and how many units."""
+    """The flags that tell builds apart: optimisation, warnings as errors, arithmetic."""
     words = {word for line in flags for word in line.split()}
-    telling = sorted(
-        word for word in words if word.startswith(("-O", "-march", "-mcpu", "-Werror"))
-    )
-    return f"{len(flags)} files, {' '.join(telling)}"
+    telling = ("-O", "-march", "-mcpu", "-Werror", "-fmad")
+    return " ".join(sorted(word for word in words if word.startswith(telling)))
 
 
 if __name__ == "__main__":

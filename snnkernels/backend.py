@@ -1,23 +1,24 @@
 """Which backend runs a call, and why.
 
-``native`` is the compiled library (prebuilt, cached or built at first use), ``torch`` the reference
-in plain PyTorch. ``auto`` takes native where it can be had and otherwise falls back to torch with
-one warning that gives the reason.
+``native`` is the compiled library (prebuilt, cached or built at first use), ``cupy`` compiles the
+same CUDA kernels by NVRTC, ``torch`` is the reference in plain PyTorch. ``auto`` takes the first of
+them that can be had, and where that is torch warns once, with the reason.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import _checks
 
 if TYPE_CHECKING:
     from .build.description import DeviceType
 
-BACKENDS = ("auto", "native", "torch")
-NATIVE_DEVICES: tuple[DeviceType, ...] = ("cpu", "cuda")
+BACKENDS = ("auto", "native", "cupy", "torch")
+KERNEL_DEVICES: dict[str, tuple[DeviceType, ...]] = {"native": ("cpu", "cuda"), "cupy": ("cuda",)}
+"""The backends that run kernels, in the order in which auto tries them, and where."""
 
 
 class FallbackWarning(UserWarning):
@@ -39,35 +40,51 @@ def check(backend: object) -> str:
 def resolve(backend: str, device_type: str) -> Choice:
     """The backend that a request for ``backend`` gets on ``device_type``.
 
-    Builds or loads the native library if that is what it takes.
+    Builds or loads kernels if that is what it takes.
 
     Raises:
-        ValueError: if the backend is unknown, or native has no kernels for the device.
-        snnkernels.build.BuildError: if native was asked for by name and cannot be had.
+        ValueError: if the backend is unknown, or was asked for by name and has no kernels for the
+            device.
+        snnkernels.build.BuildError: if it was asked for by name and cannot be had.
     """
     if check(backend) == "torch":
         return Choice("torch", "asked for by name")
-    if device_type not in NATIVE_DEVICES:
-        if backend == "native":
+    if backend != "auto":
+        devices = KERNEL_DEVICES[backend]
+        if device_type not in devices:
             raise ValueError(
-                f"backend='native' has kernels for {' and '.join(NATIVE_DEVICES)}, "
+                f"backend={backend!r} has kernels for {' and '.join(devices)}, "
                 f"got a tensor on {device_type!r}"
             )
-        return Choice("torch", f"there are no kernels for {device_type!r}")
-    return _native(device_type, fall_back=backend == "auto")
+        return Choice(backend, _load(backend, device_type))
+    return _first_to_load(device_type)
 
 
-def _native(device_type: DeviceType, *, fall_back: bool) -> Choice:
+def _first_to_load(device_type: str) -> Choice:
+    from . import build
+
+    problems = []
+    for name, devices in KERNEL_DEVICES.items():
+        if device_type not in devices:
+            continue
+        try:
+            return Choice(name, _load(name, device_type))
+        except build.BuildError as error:
+            problems.append(str(error))
+    return Choice("torch", "\n".join(problems) or f"there are no kernels for {device_type!r}")
+
+
+def _load(name: str, device_type: str) -> str:
+    """Make a backend's operators ready; return what they are, for people."""
+    if name == "cupy":
+        from . import rtc
+
+        return rtc.load()
     from . import build, ops
 
-    try:
-        library = build.load(device_type)
-    except build.BuildError as error:
-        if not fall_back:
-            raise
-        return Choice("torch", str(error))
-    ops.register()
-    return Choice("native", f"{library.path} ({library.origin})")
+    library = build.load(cast("DeviceType", device_type))
+    ops.register(name)
+    return f"{library.path} ({library.origin})"
 
 
 _warned: set[str] = set()
@@ -113,12 +130,22 @@ def explain() -> dict[str, Choice]:
     """What ``auto`` chooses on each device this machine has, without building anything."""
     import torch
 
-    from . import build
-
     choices: dict[str, Choice] = {}
-    for device_type in NATIVE_DEVICES:
+    for device_type in KERNEL_DEVICES["native"]:
         if device_type == "cuda" and not torch.cuda.is_available():
             choices[device_type] = Choice("none", "PyTorch sees no CUDA device")
         else:
-            choices[device_type] = Choice(*build.outlook(device_type))
+            choices[device_type] = _outlook(device_type)
     return choices
+
+
+def _outlook(device_type: DeviceType) -> Choice:
+    from . import build
+
+    native = Choice(*build.outlook(device_type))
+    if native.name == "native" or device_type not in KERNEL_DEVICES["cupy"]:
+        return native
+    from . import rtc
+
+    other = Choice(*rtc.outlook())
+    return Choice(other.name, f"{native.reason}\n{other.reason}")

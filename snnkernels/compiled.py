@@ -99,8 +99,8 @@ class CompiledNode(Node):
         before = engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
         store = self.store_v_seq and self.step_mode == "m"
         tables = tuple(isinstance(p, Tensor) for p in params.values())
-        kernel, outputs = self._kernel(options, tables, x_seq.device.type)
-        if kernel:
+        kernel = self._kernel(options, tables, x_seq.device.type)
+        if kernel != units.NO_KERNEL:
             assert isinstance(self.surrogate_function, surrogate.SurrogateFunction)
             out, v_seq, after = engine.scan(
                 kernel,
@@ -108,7 +108,6 @@ class CompiledNode(Node):
                 before,
                 list(params.values()),
                 self.surrogate_function,
-                outputs=outputs,
                 store_v_seq=store,
             )
         else:
@@ -138,10 +137,10 @@ class CompiledNode(Node):
 
     def _kernel(
         self, options: units.Options, tables: tuple[bool, ...], device_type: str
-    ) -> tuple[str, int]:
+    ) -> units.Kernel:
         function = self.surrogate_function
         if self.backend == "torch" or not engine.has_kernel(function, self.backend):
-            return "", 0
+            return units.NO_KERNEL
         return units.kernel_for(
             self.key,
             options,

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from . import _checks, reference, spike_storage
+from . import _checks, ops, spike_storage
 from . import backend as backends
 from ._layout import Lanes
 from ._schedules import (
@@ -55,7 +55,7 @@ def poisson_encode(
         dtype: dtype of the spikes: one of the four, or bool; None for that of ``x``.
         generator: where the keys come from, on the device of ``x`` or on the CPU (then the spikes
             are the same on every device); None for the default generator of the device.
-        backend: "auto", "native" or "torch".
+        backend: "auto", "native", "cupy" or "torch".
 
     Returns:
         Spikes ``[T, B, ...]``, contiguous over T, each step in the memory format of ``x``.
@@ -87,7 +87,7 @@ class PoissonEncoder(nn.Module):
             and returns the spikes of every step. To encode the same ``[B, ...]`` for T steps, call
             :meth:`encode`; it works in either mode.
         dtype: dtype of the spikes, as for :func:`poisson_encode`; None for that of the intensities.
-        backend: ``"auto"``, ``"native"`` or ``"torch"``; may be changed at any time.
+        backend: ``"auto"``, ``"native"``, ``"cupy"`` or ``"torch"``; may be changed at any time.
 
     Raises:
         TypeError: ``dtype`` is no dtype of spikes.
@@ -174,9 +174,8 @@ def _encode(
     steps, *shape = x_seq.shape
     dtype = _checked_dtype(dtype) or x_seq.dtype
     chosen = backends.name_for(backend, x_seq.device.type)
-    draw = reference.poisson_encode if chosen == "torch" else torch.ops.snnkernels.poisson_encode
     keys = _draw_keys(steps, x_seq.device, generator)
-    spikes = draw(_flat(x_seq.detach()), keys, dtype)
+    spikes = ops.namespace(chosen).poisson_encode(_flat(x_seq.detach()), keys, dtype)
     spikes = spikes.view(steps, *shape)
     lanes = Lanes(x_seq)
     if not lanes.in_order:

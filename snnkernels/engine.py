@@ -51,10 +51,10 @@ def run(
         params = {**params, "v_reset": v_reset}
     params = checked_parameters(params, x_seq)
     states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
-    kernel = _kernel_name(neuron, params, surrogate_function, backend_name, x_seq.device.type)
+    kernel = _kernel(neuron, params, surrogate_function, backend_name, x_seq.device.type)
     options = surrogate_function, decay_input, detach_reset, store_v_seq
-    if kernel:
-        outcome = _run_native(kernel, neuron, x_seq, states, params, *options)
+    if kernel[0] != "torch":
+        outcome = _run_kernel(kernel, neuron, x_seq, states, params, *options)
     else:
         outcome = _run_reference(neuron, x_seq, states, params, *options)
     if gives_spikes(surrogate_function):
@@ -94,14 +94,14 @@ def has_kernel(
     """Whether kernels can be had with a surrogate; warns once where auto falls back for it.
 
     Raises:
-        ValueError: if they can't, and native was asked for by name.
+        ValueError: if they can't, and a backend with kernels was asked for by name.
     """
     if _is_declared(surrogate_function):
         return True
     kind = type(surrogate_function).__name__
-    if backend.check(backend_name) == "native":
+    if backend.check(backend_name) in backend.KERNEL_DEVICES:
         raise ValueError(
-            f"backend='native' has no kernel for the surrogate {kind}; "
+            f"backend={backend_name!r} has no kernel for the surrogate {kind}; "
             "use backend='auto' or 'torch', write it with surrogate.custom, or take one of the "
             "surrogates in snnkernels.surrogate"
         )
@@ -113,18 +113,18 @@ def has_kernel(
     return False
 
 
-def _kernel_name(
+def _kernel(
     neuron: str,
     params: Mapping[str, Parameter],
     surrogate_function: nn.Module,
     backend_name: str,
     device: str,
-) -> str:
-    """The kernel that runs a call; empty for the reference."""
+) -> units.Kernel:
+    """The kernel that runs a call."""
     if type(surrogate_function) in surrogate.BUILT_IN:
-        return neuron if backend.name_for(backend_name, device) == "native" else ""
+        return backend.name_for(backend_name, device), neuron, 1
     if not has_kernel(surrogate_function, backend_name):
-        return ""
+        return units.NO_KERNEL
     return units.kernel_for(
         neuron,
         (("hard_reset", "v_reset" in params),),
@@ -133,7 +133,7 @@ def _kernel_name(
         surrogate_function.spiking,
         backend_name,
         device,
-    )[0]
+    )
 
 
 def kernel_parameters(neuron: str) -> tuple[str, ...]:
@@ -202,8 +202,8 @@ def _run_reference(
     return spikes.to(x_seq.dtype), None if v_seq is None else v_seq.to(x_seq.dtype), after
 
 
-def _run_native(
-    kernel: str,
+def _run_kernel(
+    kernel: units.Kernel,
     neuron: str,
     x_seq: Tensor,
     states: Sequence[State],
@@ -229,13 +229,12 @@ def _run_native(
 
 
 def scan(
-    kernel: str,
+    kernel: units.Kernel,
     x_seq: Tensor,
     states: Sequence[State],
     params: Sequence[Parameter],
     surrogate_function: surrogate.SurrogateFunction,
     *,
-    outputs: int = 1,
     hard_reset: bool = False,
     decay_input: bool = False,
     detach_reset: bool = False,
@@ -247,6 +246,7 @@ def scan(
         The neuron's outputs, each [T, B, ...], the first state after each step (None unless
         ``store_v_seq``), and the states after the last step, each [B, ...].
     """
+    backend_name, name, outputs = kernel
     lanes = Lanes(x_seq)
     if not lanes.dense:
         x_seq = x_seq.contiguous()
@@ -258,8 +258,9 @@ def scan(
         or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, after = ops.scan(
+        backend_name,
         lanes,
-        kernel,
+        name,
         x_seq,
         state_lanes,
         initial,

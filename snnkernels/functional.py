@@ -114,7 +114,7 @@ def if_(
         v_reset: potential after a spike; None for soft reset, which subtracts v_threshold.
         surrogate_function: a module of :mod:`snnkernels.surrogate` or your own; None for Sigmoid().
         detach_reset: keep the gradient from flowing through the spike in the reset.
-        backend: "auto", "native" or "torch".
+        backend: "auto", "native", "cupy" or "torch".
         return_v_seq: also return the potential after each step.
 
     Returns:

@@ -68,7 +68,7 @@ class BaseNode(Node):
         surrogate_function: a surrogate module; None for ``surrogate.Sigmoid()``.
         detach_reset: keep the gradient from flowing through the spike in the reset.
         step_mode: "s" for inputs [B, ...], one step a call; "m" for [T, B, ...].
-        backend: "auto", "native" or "torch".
+        backend: "auto", "native", "cupy" or "torch".
         store_v_seq: in step mode "m", keep the potential after each step in ``v_seq`` [T, B, ...].
         monitor_state: append, for each step, the potential after the reset, the charged potential
             and the spikes to ``monitor["v"]``, ``monitor["h"]`` and ``monitor["s"]``, as numpy
@@ -185,10 +185,10 @@ class BaseNode(Node):
         return out if self.step_mode == "m" else out.squeeze(0)
 
     def _run_equations(self, x_seq: Tensor) -> Tensor:
-        if self.backend == "native":
+        if self.backend in backend.KERNEL_DEVICES:
             raise ValueError(
-                f"backend='native' has no kernel for {type(self).__name__}, which defines its own "
-                "equations; use backend='auto' or 'torch'"
+                f"backend={self.backend!r} has no kernel for {type(self).__name__}, which defines "
+                "its own equations; use backend='auto' or 'torch'"
             )
         if self.backend == "auto":
             backend.warn_once(f"{type(self).__name__} defines its own equations, without a kernel")

@@ -1,14 +1,15 @@
-"""The operators of the native library as PyTorch sees them: shapes, autograd, calling form.
+"""The operators of the kernels as PyTorch sees them: shapes, autograd, calling form.
 
-``snnkernels::scan_forward`` and ``snnkernels::scan_backward`` are registered in C++
-(``csrc/ops.cpp``) and work on flattened lanes: x is [T, L] with L = B * N * ..., of any stride over
-T and stride 1 over L. This module adds what ``torch.library`` wants from Python, the shapes of the
-outputs and the autograd formula, once the library is loaded.
+``scan_forward`` and ``scan_backward`` work on flattened lanes: x is [T, L] with L = B * N * ..., of
+any stride over T and stride 1 over L. Each backend with kernels has a namespace of them by the
+schemas of ``csrc/schemas.h``: the native library registers its own in C++ (``csrc/ops.cpp``), the
+cupy backend in Python (``snnkernels/rtc``). This module adds what ``torch.library`` wants from
+Python for either, the shapes of the outputs and the autograd formula, once they are loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,47 +17,59 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _checks, registry
+from . import _checks, reference, registry
 from ._layout import Lanes
 
-FORWARD = "snnkernels::scan_forward"
-BACKWARD = "snnkernels::scan_backward"
-ENCODE = "snnkernels::poisson_encode"
-PACK = "snnkernels::pack_spikes"
-UNPACK = "snnkernels::unpack_spikes"
+NAMESPACES = {"native": "snnkernels", "cupy": "snnkernels_cupy"}
+"""Where the operators of a backend are, by its name."""
+
 WORD_BITS = 32
 
-_registrations: torch.library.Library | None = None
+
+class Operators:
+    """The loaded operators of one backend, and what this module adds to them."""
+
+    def __init__(self, namespace: str) -> None:
+        operators = getattr(torch.ops, namespace)
+        self.forward = operators.scan_forward.default
+        self.backward = operators.scan_backward.default
+        self._library = torch.library.Library(namespace, "IMPL")
+        self._library.impl("scan_forward", partial(_differentiable_forward, self), "Autograd")
+        self._library.impl("scan_backward", partial(_differentiable_backward, self), "Autograd")
+        for name, fake in _FAKES.items():
+            torch.library.register_fake(f"{namespace}::{name}", fake)
+            if not name.startswith("scan"):
+                operator = getattr(operators, name).default
+                self._library.impl(name, partial(_without_gradient, operator), "Autograd")
 
 
-def register() -> None:
-    """Attach fakes and autograd to the loaded operators; call after every load, acts once.
+_loaded: dict[str, Operators] = {}
+
+
+def register(backend_name: str) -> None:
+    """Attach fakes and autograd to a backend's loaded operators; acts once.
 
     Autograd goes in as a kernel rather than through ``torch.library.register_autograd``, whose
     general form costs a call more time than the whole scan of a small layer.
     """
-    global _registrations
-    if _registrations is not None:
-        return
-    torch.library.register_fake(FORWARD, _fake_forward)
-    torch.library.register_fake(BACKWARD, _fake_backward)
-    torch.library.register_fake(ENCODE, _fake_encode)
-    torch.library.register_fake(PACK, _fake_pack)
-    torch.library.register_fake(UNPACK, _fake_unpack)
-    _registrations = torch.library.Library("snnkernels", "IMPL")
-    _registrations.impl("scan_forward", _differentiable_forward, "Autograd")
-    _registrations.impl("scan_backward", _differentiable_backward, "Autograd")
-    for name in ("poisson_encode", "pack_spikes", "unpack_spikes"):
-        operator = getattr(torch.ops.snnkernels, name).default
-        _registrations.impl(name, partial(_without_gradient, operator), "Autograd")
+    if backend_name not in _loaded:
+        _loaded[backend_name] = Operators(NAMESPACES[backend_name])
+
+
+def namespace(backend_name: str) -> Any:
+    """The operators of a backend by their names, those of plain PyTorch for "torch"."""
+    if backend_name == "torch":
+        return reference
+    return getattr(torch.ops, NAMESPACES[backend_name])
 
 
 def scan(
-    lanes: Lanes, neuron: str, x_seq: Tensor, *args: Any
+    backend_name: str, lanes: Lanes, neuron: str, x_seq: Tensor, *args: Any
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     """``scan_forward`` over x_seq [T, B, ...] without the dispatcher's detour through Python.
 
     Args:
+        backend_name: a backend whose operators are loaded.
         lanes: how x_seq flattens.
         args: what the operator takes behind x; states and tables are flat already.
 
@@ -70,14 +83,14 @@ def scan(
     if not compiling and forward_ad._current_level >= 0:
         _refuse_tangents(x_seq, args[0], args[3])
     if keep and not compiling:
-        spikes, final, v_seq, _ = _Scan.apply(x_seq, args[0], args[3], lanes, (neuron, *args))
+        operators, tensors = _loaded[backend_name], (x_seq, args[0], args[3])
+        spikes, final, v_seq, _ = _Scan.apply(operators, *tensors, lanes, (neuron, *args))
     else:
         x = lanes.flatten_sequence(x_seq)
         if compiling:
-            flat = torch.ops.snnkernels.scan_forward(neuron, x, *args)
+            flat = namespace(backend_name).scan_forward(neuron, x, *args)
         else:
-            operator = torch.ops.snnkernels.scan_forward.default
-            flat = _below_autograd(operator, (neuron, x, *args))
+            flat = _below_autograd(_loaded[backend_name].forward, (neuron, x, *args))
         spikes = lanes.restore(flat[0])
         v_seq = lanes.restore(flat[1]) if store_v else None
         final = lanes.restore(flat[2].view(-1) if states == 1 else flat[2])
@@ -183,6 +196,15 @@ def _fake_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return words.new_empty(count, dtype=dtype)
 
 
+_FAKES: dict[str, Callable[..., Any]] = {
+    "scan_forward": _fake_forward,
+    "scan_backward": _fake_backward,
+    "poisson_encode": _fake_encode,
+    "pack_spikes": _fake_pack,
+    "unpack_spikes": _fake_unpack,
+}
+
+
 def _without_gradient(operator: Any, *args: Any) -> Any:
     return _below_autograd(operator, args)
 
@@ -192,26 +214,28 @@ def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
         return operator(*args)
 
 
-def _differentiable_forward(neuron: str, x: Tensor, *args: Any) -> Any:
+def _differentiable_forward(operators: Operators, neuron: str, x: Tensor, *args: Any) -> Any:
     states, tables, keep = args[0], args[3], args[-1]
     if keep:
-        spikes, final, v_seq, checkpoints = _Scan.apply(x, states, tables, None, (neuron, *args))
+        spikes, final, v_seq, checkpoints = _Scan.apply(
+            operators, x, states, tables, None, (neuron, *args)
+        )
         return spikes, v_seq, final, checkpoints
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
-        raise RuntimeError("snnkernels::scan_forward needs keep=True where a gradient is wanted")
-    return _below_autograd(torch.ops.snnkernels.scan_forward.default, (neuron, x, *args))
+        raise RuntimeError(f"{operators.forward} needs keep=True where a gradient is wanted")
+    return _below_autograd(operators.forward, (neuron, x, *args))
 
 
-def _differentiable_backward(*args: Any) -> Any:
+def _differentiable_backward(operators: Operators, *args: Any) -> Any:
     if torch.is_grad_enabled() and _any_requires_grad(*args):
-        return _NotTwice.apply(*args)
-    return _below_autograd(torch.ops.snnkernels.scan_backward.default, args)
+        return _NotTwice.apply(operators, *args)
+    return _below_autograd(operators.backward, args)
 
 
-def _scan_backward(*args: Any) -> Any:
+def _scan_backward(operators: Operators, *args: Any) -> Any:
     if torch.compiler.is_compiling():
-        return torch.ops.snnkernels.scan_backward(*args)
-    return _differentiable_backward(*args)
+        return operators.backward(*args)
+    return _differentiable_backward(operators, *args)
 
 
 def _any_requires_grad(*args: Any) -> bool:
@@ -219,7 +243,7 @@ def _any_requires_grad(*args: Any) -> bool:
 
 
 class _Scan(torch.autograd.Function):
-    """scan_forward, given once more the tensors that may need a gradient.
+    """scan_forward of some operators, given once more the tensors that may need a gradient.
 
     ``args`` are the operator's without x. Where ``lanes`` says how x_seq [T, B, ...] flattens, the
     outputs have its layout, and what nobody asked for is None; else all is as in the operator.
@@ -228,6 +252,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        operators: Operators,
         x_seq: Tensor,
         states: Tensor | None,
         tables: Tensor | None,
@@ -235,11 +260,11 @@ class _Scan(torch.autograd.Function):
         args: tuple[Any, ...],
     ) -> tuple[Tensor | None, ...]:
         x = lanes.flatten_sequence(x_seq) if lanes else x_seq
-        operator = torch.ops.snnkernels.scan_forward.default
-        spikes, v_seq, final, checkpoints = _below_autograd(operator, (args[0], x, *args[1:]))
+        flat = _below_autograd(operators.forward, (args[0], x, *args[1:]))
+        spikes, v_seq, final, checkpoints = flat
         ctx.save_for_backward(x_seq, states, checkpoints, tables)
         ctx.set_materialize_grads(False)
-        ctx.lanes = lanes
+        ctx.operators, ctx.lanes = operators, lanes
         ctx.settings = args[0], *args[2:4], *args[5:-2]
         ctx.layout = args[5:7]
         if lanes is None:
@@ -257,14 +282,15 @@ class _Scan(torch.autograd.Function):
         grad_states: Tensor | None,
         grad_v_seq: Tensor | None,
         _: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None, None]:
         x_seq, states, checkpoints, tables = ctx.saved_tensors
         lanes, (neuron, initial, values, *rest) = ctx.lanes or Lanes(x_seq), ctx.settings
-        table_grads = tables is not None and ctx.needs_input_grad[2]
+        table_grads = tables is not None and ctx.needs_input_grad[3]
         if grad_states is not None:
             grad_states = grad_states.reshape(len(initial), *x_seq.shape[1:])
             grad_states = lanes.flatten_sequence(grad_states).contiguous()
         grad_x, grad_initial, sums = _scan_backward(
+            ctx.operators,
             neuron,
             lanes.flatten_sequence(x_seq),
             states,
@@ -279,6 +305,7 @@ class _Scan(torch.autograd.Function):
             table_grads,
         )
         return (
+            None,
             lanes.restore(grad_x),
             None if states is None else grad_initial,
             _reduce(sums, *ctx.layout) if table_grads else None,
@@ -289,8 +316,9 @@ class _Scan(torch.autograd.Function):
 
 class _NotTwice(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        return _below_autograd(torch.ops.snnkernels.scan_backward.default, args)
+    def forward(ctx: Any, operators: Operators, *args: Any) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = _below_autograd(operators.backward, args)
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> None:

@@ -12,13 +12,33 @@ def _header(name: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("//"))
 
 
-def _chunks() -> dict[str, int]:
-    found = re.findall(r"#define SNN_(CPU|CUDA)_CHUNK (\d+)", _header("launch.h"))
-    return {device.lower(): int(value) for device, value in found}
+def _launch_constants() -> dict[str, int]:
+    found = re.findall(r"#define (SNN_\w+) (\d+)", _header("launch.h"))
+    return {name: int(value) for name, value in found}
 
 
-CHUNK: dict[str, int] = _chunks()
+LAUNCH: dict[str, int] = _launch_constants()
+"""The launch constants of every backend, by their names in ``launch.h``."""
+
+CHUNK: dict[str, int] = {
+    "cpu": LAUNCH["SNN_CPU_CHUNK"],
+    "cuda": LAUNCH["SNN_CUDA_CHUNK"],
+}
 """Steps between two checkpoints of the state, by device type."""
+
+
+def limits() -> dict[str, int]:
+    """How much a call of the scan holds at most, by the constants' names: ``kMaxStates`` etc."""
+    headers = _header("neurons.h") + _header("surrogates.h")
+    return {name: int(n) for name, n in re.findall(r"constexpr int (kMax\w+) = (\d+);", headers)}
+
+
+def schemas() -> dict[str, str]:
+    """The operators' schemas: name to all of ``name(arguments) -> results``."""
+    text = (description.csrc_dir() / "schemas.h").read_text()
+    found = re.findall(r'm\.def\(\s*((?:"[^"]*"\s*)+)\)', text)
+    joined = ["".join(re.findall(r'"([^"]*)"', pieces)) for pieces in found]
+    return {schema.split("(")[0]: schema for schema in joined}
 
 
 def neurons() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, backend, ops, reference
+from . import _checks, backend, ops
 from ._layout import is_dense_in_any_order
 
 
@@ -45,13 +45,13 @@ class _Stamp:
 
 
 class _Packed:
-    """A run of elements, 32 to a word."""
+    """A run of elements, 32 to a word, as a backend packed it."""
 
-    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, native: bool) -> None:
-        self.words, self.count, self.dtype, self.native = words, count, dtype, native
+    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: str) -> None:
+        self.words, self.count, self.dtype, self.by = words, count, dtype, by
 
     def unpack(self) -> Tensor:
-        operators = torch.ops.snnkernels if self.native else reference
+        operators = ops.namespace(self.by)
         flat: Tensor = operators.unpack_spikes(self.words, self.count, self.dtype)
         return flat
 
@@ -154,9 +154,8 @@ def _packed(tensor: Tensor) -> _Packed | None:
 def _pack(tensor: Tensor) -> _Packed | None:
     count = tensor.numel()
     flat = tensor.detach().as_strided((count,), (1,))
-    native = backend.name_for("auto", tensor.device.type) == "native"
-    operators = torch.ops.snnkernels if native else reference
-    words, foreign = operators.pack_spikes(flat)
+    name = backend.name_for("auto", tensor.device.type)
+    words, foreign = ops.namespace(name).pack_spikes(flat)
     if tensor.device.type == "cpu" and foreign.item():
         return None
-    return _Packed(words, count, tensor.dtype, native)
+    return _Packed(words, count, tensor.dtype, name)

@@ -1,8 +1,8 @@
 """Kernels that are compiled one by one: a neuron with its surrogate, either or both printed.
 
 The library of kernels holds the neurons of ``registry.h`` with the surrogates there. Every other
-pair becomes a small shared object of its own, which the loaded library takes in by name; from then
-on the operators run it as one of theirs.
+pair becomes a kernel of its own, which the backend's operators take in by name and from then on run
+as one of theirs: natively a small shared object, with CuPy a program for NVRTC.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ Options = tuple[tuple[str, Any], ...]
 
 Describe = Callable[[Options], tuple[str, str, str, int, bool]]
 """From options to title, printed struct (or ""), C++ type, outputs, and whether it spikes."""
+
+Kernel = tuple[str, str, int]
+"""The backend that runs it, the operators' name for it, and how many outputs it has."""
+
+NO_KERNEL: Kernel = ("torch", "", 0)
 
 _neurons: dict[str, Describe] = {}
 _loaded: set[tuple[str, str]] = set()
@@ -103,7 +108,7 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     return codegen.print_surrogate(name, cls.traced()), f"{_SURROGATES}::{name}"
 
 
-_kernels: dict[tuple[Any, ...], tuple[str, int] | Exception] = {}
+_kernels: dict[tuple[Any, ...], Kernel | Exception] = {}
 
 
 def kernel_for(
@@ -114,15 +119,15 @@ def kernel_for(
     spiking: bool,
     backend_name: str,
     device_type: str,
-) -> tuple[str, int]:
-    """The operators' name of a kernel for a :class:`Request`, and how many outputs it has.
+) -> Kernel:
+    """The kernel for a :class:`Request`, built and loaded if need be.
 
-    Compiles and loads it if need be. The name is empty where the plain-PyTorch step is to run,
-    after one warning that says why if the backend was "auto".
+    It is ``NO_KERNEL`` where the plain-PyTorch step is to run, after one warning that says why if
+    the backend was "auto".
 
     Raises:
-        snnkernels.build.BuildError: native was asked for by name and cannot be had.
-        snnkernels.StepError: native was asked for by name, and the functions cannot be compiled.
+        snnkernels.build.BuildError: the backend was asked for by name and cannot be had.
+        snnkernels.StepError: it was asked for by name, and the functions cannot be compiled.
     """
     key = (neuron, options, tables, surrogate_key, spiking, backend_name, device_type)
     found = _kernels.get(key)
@@ -138,21 +143,27 @@ def kernel_for(
 kernel_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _kernel(request: Request, backend_name: str, device_type: str) -> tuple[str, int] | Exception:
-    if backend.name_for(backend_name, device_type) == "torch":
-        return "", 0
+def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | Exception:
+    chosen = backend.name_for(backend_name, device_type)
+    if chosen == "torch":
+        return NO_KERNEL
     from .build import BuildError
     from .codegen import StepError
 
     try:
         unit = printed(request)
-        _load(cast("DeviceType", device_type), unit)
+        if chosen == "cupy":
+            from . import rtc
+
+            rtc.add_unit(unit)
+        else:
+            _load(cast("DeviceType", device_type), unit)
     except (BuildError, StepError) as error:
-        if backend_name == "native":
+        if backend_name != "auto":
             return error
         backend.warn_once(str(error))
-        return "", 0
-    return unit.name, unit.outputs
+        return NO_KERNEL
+    return chosen, unit.name, unit.outputs
 
 
 def _load(device_type: DeviceType, unit: Printed) -> None:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .description import DEVICE_TYPES, DeviceType, library_file_name
 from .errors import build_error
@@ -29,6 +29,10 @@ DEFAULT_TIMEOUT = 1800.0
 MANIFEST = "build.json"
 LOG = "build.log"
 
+Kind = Literal[DeviceType, "nvrtc"]
+"""What an entry holds: the library of a device, or one kernel by NVRTC."""
+KINDS: tuple[Kind, ...] = (*DEVICE_TYPES, "nvrtc")
+
 _warned = False
 
 
@@ -37,7 +41,7 @@ class Manifest:
     """What a library was built from, with and for.
 
     Attributes:
-        device_type: "cpu" or "cuda".
+        device_type: "cpu" or "cuda", or "nvrtc" for one kernel by that compiler.
         key: the hash that names the entry.
         family: the hash without the GPU architectures.
         created: when it was built, seconds since the epoch.
@@ -50,9 +54,10 @@ class Manifest:
         flags: the flags of the units, each with its object's name.
         cuda: the version of nvcc; empty for a CPU library.
         cpu: a hash of the CPU it was built on; empty if that is unknown.
+        symbol: the kernel's name in the machine code, if there is but one.
     """
 
-    device_type: DeviceType
+    device_type: Kind
     key: str
     family: str
     created: float
@@ -65,6 +70,7 @@ class Manifest:
     flags: tuple[str, ...]
     cuda: str = ""
     cpu: str = ""
+    symbol: str = ""
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -81,14 +87,15 @@ def read_manifest(path: Path) -> Manifest | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A whole library in the cache."""
+    """A whole library or kernel in the cache."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def library(self) -> Path:
-        return self.folder / library_file_name(self.manifest.device_type)
+        kind = self.manifest.device_type
+        return self.folder / ("kernel.cubin" if kind == "nvrtc" else library_file_name(kind))
 
     @property
     def log(self) -> Path:
@@ -163,12 +170,12 @@ def _why_not_ours(folder: Path) -> str | None:
     return None
 
 
-def entry_name(device_type: DeviceType, key: str) -> str:
+def entry_name(device_type: Kind, key: str) -> str:
     """Return the name of an entry's folder."""
     return f"{device_type}-{key[:20]}"
 
 
-def find(device_type: DeviceType, key: str) -> Entry | None:
+def find(device_type: Kind, key: str) -> Entry | None:
     """Return the entry for a key if it is whole, from the cache or the temporary stand-in."""
     places = [user_dir()]
     spare = temporary_dir()
@@ -185,7 +192,7 @@ def find(device_type: DeviceType, key: str) -> Entry | None:
 def entries() -> list[Entry]:
     """Return every whole entry of the cache, newest first."""
     with contextlib.suppress(OSError):
-        folders = [path for path in user_dir().iterdir() if path.name.startswith(DEVICE_TYPES)]
+        folders = [path for path in user_dir().iterdir() if path.name.startswith(KINDS)]
         found = [entry for entry in map(_entry_at, folders) if entry is not None]
         return sorted(found, key=lambda entry: -entry.manifest.created)
     return []

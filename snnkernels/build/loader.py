@@ -120,15 +120,15 @@ def printed_path(device_type: DeviceType, printed: Printed) -> Path:
     return ensure(plan, why="first use")[0].library
 
 
-def check_loads(entry: cache.Entry) -> None:
-    """Load an entry's library into this process, unless it is there.
+def check_loads(entry: cache.Entry, device_type: DeviceType) -> None:
+    """Load an entry's library for a device into this process, unless it is there.
 
     Raises:
         BuildError: it does not load.
     """
     with _lock:
-        if entry.manifest.device_type not in _outcomes:
-            _load_library(entry.library, entry.manifest.device_type)
+        if device_type not in _outcomes:
+            _load_library(entry.library, device_type)
 
 
 def _load_library(path: Path, device_type: DeviceType) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..backend import BACKENDS
 from ._data import DATASETS
 from ._errors import ExampleError
 
@@ -155,8 +156,9 @@ OPTIONS = (
     ),
     Option(
         "--backend",
-        _choice("auto", "native", "torch"),
-        "native: the fused kernels; torch: plain PyTorch; auto: native if it can be had",
+        _choice(*BACKENDS),
+        "native: the fused kernels; cupy: those for GPUs, without nvcc; torch: plain PyTorch; "
+        "auto: the first of them that can be had",
         fixed=False,
     ),
     Option("--seed", _integer(0), "seed of weights, shuffling and spikes"),

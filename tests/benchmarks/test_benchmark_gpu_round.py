@@ -51,6 +51,15 @@ def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path
     assert "commit" in record["environment"]
 
 
+@pytest.mark.parametrize("found", [True, False], ids=["with_cupy", "without"])
+def test_on_a_gpu_the_cupy_backend_is_measured_where_there_is_cupy(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_round, "find_spec", lambda name: found or None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    benchmark = plan("cuda", tmp_path, "gpu")[-1].within(100.0)
+    options = arguments.parse(list(benchmark.command[3:]))
+    assert options.backends == (["native", "cupy", "torch"] if found else ["native", "torch"])
+
+
 def test_nothing_runs_after_a_failed_build(tmp_path: Path):
     steps = Recorder(build=1)
     assert gpu_round.run("cpu", tmp_path, execute=steps, say=lambda text: None) == 1

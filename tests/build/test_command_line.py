@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import pytest
 
 from snnkernels.__main__ import main
@@ -18,7 +20,7 @@ def test_info_says_all_it_promises_and_builds_nothing(csrc, tmp_path, capsys, mo
     out = capsys.readouterr().out
     for title in ("Versions", "Devices", "Compilers", "Backends", "Kernels built"):
         assert title in out
-    for name in ("torch", "Python", "platform", "CPU", "CUDA", "nvcc", "cache folder"):
+    for name in ("torch", "Python", "platform", "CPU", "CUDA", "nvcc", "NVRTC", "cache folder"):
         assert name in out
     assert str(tmp_path / "cache") in out
     assert "no kernels yet" in out
@@ -30,9 +32,18 @@ def test_info_lists_what_is_built(csrc, capsys, monkeypatch):
     entry, _ = loader.ensure(plan_build("cpu"))
     assert main(["info"]) == 0
     out = capsys.readouterr().out
-    assert f"CPU {entry.manifest.key[:8]}" in out
+    assert "of " + datetime.fromtimestamp(entry.manifest.created).strftime("%Y-%m-%d") in out
     assert f"took {entry.manifest.seconds:.1f} s" in out
-    assert "2 files, -O3" in out
+    assert "-O3" in out
+
+
+def test_info_counts_what_the_same_tools_built_for_the_same_target(csrc, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    loader.ensure(plan_build("cpu"))
+    (csrc / "include" / "twice.h").write_text("inline int twice(int x) { return x + x; }\n")
+    loader.ensure(plan_build("cpu"))
+    assert main(["info"]) == 0
+    assert "2 builds, the newest of" in capsys.readouterr().out
 
 
 def test_info_without_a_compiler_says_why_and_what_is_used(csrc, capsys, monkeypatch):

@@ -63,7 +63,7 @@ def test_a_build_loads_nothing_and_needs_no_libtorch_python(csrc, tmp_path):
     log = entry.log.read_text()
     assert "-ltorch_cpu" in log
     assert "torch_python" not in log
-    loader.check_loads(entry)
+    loader.check_loads(entry, "cpu")
     assert str(entry.library) in Path("/proc/self/maps").read_text()
 
 

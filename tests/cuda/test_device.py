@@ -24,6 +24,14 @@ SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (4, 64)]
 DIVIDES_OR_ADDS = [torch.float64, torch.float32]
 
 
+@pytest.fixture(params=["native", "cupy"])
+def kernels(request: pytest.FixtureRequest) -> str:
+    """The backends that run kernels on a GPU."""
+    if request.param == "cupy":
+        pytest.importorskip("cupy", reason="needs CuPy")
+    return str(request.param)
+
+
 def run(
     case: Case, x: Tensor, backend: str, device: str, **overrides: object
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -43,8 +51,8 @@ def run(
     return [o.detach().cpu() for o in outputs], [g.cpu() for g in gradients]
 
 
-def compare(case: Case, x: Tensor, **overrides: object) -> None:
-    outputs, gradients = run(case, x, "native", "cuda", **overrides)
+def compare(kernels: str, case: Case, x: Tensor, **overrides: object) -> None:
+    outputs, gradients = run(case, x, kernels, "cuda", **overrides)
     expected, expected_gradients = run(case, x, "torch", "cpu", **overrides)
     for actual, out in zip(outputs, expected, strict=True):
         assert_same_bits(actual, out)
@@ -56,9 +64,10 @@ def compare(case: Case, x: Tensor, **overrides: object) -> None:
 )
 @pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_have_the_bits_of_the_reference_on_the_cpu(case, v_reset, dtype):
+def test_outputs_have_the_bits_of_the_reference_on_the_cpu(case, v_reset, dtype, kernels):
     for steps, lanes in SIZES:
         compare(
+            kernels,
             case,
             randn(steps, 1, lanes, dtype=dtype) * 1.5,
             v_reset=v_reset,
@@ -68,9 +77,9 @@ def test_outputs_have_the_bits_of_the_reference_on_the_cpu(case, v_reset, dtype)
 
 @pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_have_the_bits_of_the_reference_on_the_gpu(case, v_reset):
+def test_outputs_have_the_bits_of_the_reference_on_the_gpu(case, v_reset, kernels):
     x = randn(2 * K + 3, 4, 100)
-    ours = run(case, x, "native", "cuda", v_reset=v_reset)[0]
+    ours = run(case, x, kernels, "cuda", v_reset=v_reset)[0]
     reference = run(case, x, "torch", "cuda", v_reset=v_reset)[0]
     for actual, expected in zip(ours, reference, strict=True):
         assert_same_bits(actual, expected)
@@ -78,35 +87,37 @@ def test_outputs_have_the_bits_of_the_reference_on_the_gpu(case, v_reset):
 
 @pytest.mark.parametrize("surrogate_function", SURROGATES, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("dtype", DIVIDES_OR_ADDS, ids=str)
-def test_every_surrogate_gives_the_references_gradient(surrogate_function, dtype):
-    compare(CASES[1], randn(K + 1, 2, 20, dtype=dtype), surrogate_function=surrogate_function)
+def test_every_surrogate_gives_the_references_gradient(surrogate_function, dtype, kernels):
+    compare(
+        kernels, CASES[1], randn(K + 1, 2, 20, dtype=dtype), surrogate_function=surrogate_function
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (6, 1, 1), (6, 4, 5), (3, 6, 4, 5)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_tensor_parameters_get_gradients(case, shape):
+def test_tensor_parameters_get_gradients(case, shape, kernels):
     base = {"v_reset": -0.1, "v_threshold": 0.8, **case.settings}
     tensors = {name: base[name] + 0.1 * torch.rand(shape) for name in case.learnable}
-    compare(case, randn(K + 3, 3, 6, 4, 5), **tensors)
+    compare(kernels, case, randn(K + 3, 3, 6, 4, 5), **tensors)
 
 
 @pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_primitive_passes_gradcheck(case, v_reset):
+def test_the_primitive_passes_gradcheck(case, v_reset, kernels):
     def smooth(x: Tensor) -> Tensor:
         settings = {**case.settings, "v_reset": v_reset}
         sigmoid = surrogate.Sigmoid(spiking=False)
-        return case.function(x, backend="native", surrogate_function=sigmoid, **settings)[0]
+        return case.function(x, backend=kernels, surrogate_function=sigmoid, **settings)[0]
 
     x = randn(K + 2, 1, 3, dtype=torch.float64).cuda().requires_grad_()
     assert torch.autograd.gradcheck(smooth, x, fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_is_near_float64(dtype):
+def test_half_precision_is_near_float64(dtype, kernels):
     x = randn(K + 3, 8, 64, dtype=dtype)
     sigmoid = surrogate.Sigmoid(spiking=False)
-    ours = run(CASES[1], x, "native", "cuda", surrogate_function=sigmoid)
+    ours = run(CASES[1], x, kernels, "cuda", surrogate_function=sigmoid)
     exact = run(CASES[1], x.double(), "torch", "cpu", surrogate_function=sigmoid)
     resolution = torch.finfo(dtype).eps
     for actual, expected in zip(ours[0] + ours[1], exact[0] + exact[1], strict=True):
@@ -114,62 +125,62 @@ def test_half_precision_is_near_float64(dtype):
         assert error < 2 * resolution
 
 
-def test_the_same_call_gives_the_same_bits():
+def test_the_same_call_gives_the_same_bits(kernels):
     x = randn(3 * K, 16, 333)
-    first, second = (run(CASES[1], x, "native", "cuda", tau=torch.tensor(2.5)) for _ in range(2))
+    first, second = (run(CASES[1], x, kernels, "cuda", tau=torch.tensor(2.5)) for _ in range(2))
     for a, b in zip(first[0] + first[1], second[0] + second[1], strict=True):
         assert_same_bits(a, b)
 
 
-def test_misaligned_storage_gives_the_same_bits():
+def test_misaligned_storage_gives_the_same_bits(kernels):
     storage = randn(1 + 20 * 64).cuda()
     misaligned = storage[1:].view(20, 2, 32)
-    assert_same_bits(native(misaligned), native(misaligned.clone()))
+    assert_same_bits(fused(kernels, misaligned), fused(kernels, misaligned.clone()))
     wide = randn(20, 2, 33).cuda()
-    assert_same_bits(native(wide[:, :, :32]), native(wide[:, :, :32].contiguous()))
+    assert_same_bits(fused(kernels, wide[:, :, :32]), fused(kernels, wide[:, :, :32].contiguous()))
 
 
-def native(x: Tensor, **settings: object) -> Tensor:
-    return functional.lif(x, backend="native", **settings)[0]
+def fused(kernels: str, x: Tensor, **settings: object) -> Tensor:
+    return functional.lif(x, backend=kernels, **settings)[0]
 
 
-def test_channels_last_is_kept():
+def test_channels_last_is_kept(kernels):
     x = randn(9 * 2, 6, 4, 5).cuda().to(memory_format=torch.channels_last).view(9, 2, 6, 4, 5)
-    spikes = native(x)
+    spikes = fused(kernels, x)
     assert spikes.stride() == x.stride()
-    assert_same_bits(spikes.contiguous(), native(x.contiguous()))
+    assert_same_bits(spikes.contiguous(), fused(kernels, x.contiguous()))
 
 
-def test_no_step_and_no_lane_are_fine():
+def test_no_step_and_no_lane_are_fine(kernels):
     v = randn(2, 3).cuda().requires_grad_()
-    spikes, after = functional.lif(torch.empty(0, 2, 3, device="cuda"), v, backend="native")
+    spikes, after = functional.lif(torch.empty(0, 2, 3, device="cuda"), v, backend=kernels)
     assert spikes.shape == (0, 2, 3)
     assert_same_bits(after, v)
     (grad,) = torch.autograd.grad(after.sum(), v)
     assert_same_bits(grad, torch.ones_like(v))
-    assert native(torch.empty(5, 0, 3, device="cuda")).shape == (5, 0, 3)
+    assert fused(kernels, torch.empty(5, 0, 3, device="cuda")).shape == (5, 0, 3)
 
 
-def test_kernels_run_on_the_current_stream():
+def test_kernels_run_on_the_current_stream(kernels):
     x = randn(64, 64, 1024).cuda()
-    expected = native(x)
+    expected = fused(kernels, x)
     stream = torch.cuda.Stream()
     late = torch.zeros_like(x)
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)
         late.copy_(x)
-        spikes = native(late)
+        spikes = fused(kernels, late)
     stream.synchronize()
     assert_same_bits(spikes, expected)
 
 
-def test_a_captured_graph_replays_forward_and_backward():
+def test_a_captured_graph_replays_forward_and_backward(kernels):
     x = randn(2 * K + 1, 4, 100).cuda().requires_grad_()
     weight = randn(2 * K + 1, 4, 100, seed=1).cuda()
 
     def step() -> tuple[Tensor, Tensor]:
-        spikes = native(x)
+        spikes = fused(kernels, x)
         return spikes, torch.autograd.grad((spikes * weight).sum(), x)[0]
 
     side = torch.cuda.Stream()
@@ -189,9 +200,9 @@ def test_a_captured_graph_replays_forward_and_backward():
     assert_same_bits(grad, expected[1])
 
 
-def test_torch_compile_gives_the_same_bits_without_a_graph_break():
+def test_torch_compile_gives_the_same_bits_without_a_graph_break(kernels):
     def network(x: Tensor) -> Tensor:
-        return native(x * 2.0, tau=3.0) + 1.0
+        return fused(kernels, x * 2.0, tau=3.0) + 1.0
 
     x = randn(12, 4, 50).cuda().requires_grad_()
     compiled = torch.compile(network, fullgraph=True)
@@ -200,9 +211,9 @@ def test_torch_compile_gives_the_same_bits_without_a_graph_break():
     assert_gradients_near(list(ours), list(torch.autograd.grad(network(x).sum(), x)))
 
 
-def test_autocast_keeps_the_element_type_of_the_layer_before():
+def test_autocast_keeps_the_element_type_of_the_layer_before(kernels):
     network = torch.nn.Sequential(
-        torch.nn.Linear(32, 64), neuron.LIFNode(step_mode="m", backend="native")
+        torch.nn.Linear(32, 64), neuron.LIFNode(step_mode="m", backend=kernels)
     ).cuda()
     with torch.autocast("cuda", dtype=torch.bfloat16):
         spikes = network(randn(10, 4, 32).cuda())
@@ -212,15 +223,15 @@ def test_autocast_keeps_the_element_type_of_the_layer_before():
 
 
 @pytest.mark.skipif("torch.cuda.device_count() < 2", reason="needs a second GPU")
-def test_a_second_device_is_used_while_the_first_is_current():
+def test_a_second_device_is_used_while_the_first_is_current(kernels):
     x = randn(20, 3, 50)
     with torch.cuda.device(0):
-        spikes = native(x.to("cuda:1"))
+        spikes = fused(kernels, x.to("cuda:1"))
     assert spikes.device == torch.device("cuda:1")
-    assert_same_bits(spikes.cpu(), native(x.to("cuda:0")).cpu())
+    assert_same_bits(spikes.cpu(), fused(kernels, x.to("cuda:0")).cpu())
 
 
-def test_more_elements_than_32_bits_count_are_all_computed():
+def test_more_elements_than_32_bits_count_are_all_computed(kernels):
     steps, lanes = 3, 2**31 // 3 + 1000
     needed = 2 * 2 * steps * lanes + 3 * 4 * lanes
     free = torch.cuda.mem_get_info()[0]
@@ -230,7 +241,7 @@ def test_more_elements_than_32_bits_count_are_all_computed():
     x[:, :, ::1000] = 3.0
     x[:, :, -1] = 3.0
     with torch.no_grad():
-        spikes = native(x)
+        spikes = fused(kernels, x)
     assert x.numel() > 2**31
     assert int((spikes != 0).sum(dtype=torch.int64)) == int((x != 0).sum(dtype=torch.int64))
     assert bool((spikes[:, :, -1] == 1).all())
@@ -241,8 +252,8 @@ def test_more_elements_than_32_bits_count_are_all_computed():
 @pytest.mark.skipif(
     shutil.which("compute-sanitizer") is None, reason="needs compute-sanitizer on PATH"
 )
-def test_compute_sanitizer_finds_no_bad_access():
-    script = """
+def test_compute_sanitizer_finds_no_bad_access(kernels):
+    script = f"""
         import torch
         from snnkernels import functional
         for lanes in (1, 3, 64, 129):
@@ -251,7 +262,7 @@ def test_compute_sanitizer_finds_no_bad_access():
                     x = torch.randn(steps, 1, lanes, device="cuda", dtype=dtype)
                     x.requires_grad_()
                     tau = torch.full((lanes,), 2.0, device="cuda", requires_grad=True)
-                    functional.lif(x, tau=tau, backend="native")[0].sum().backward()
+                    functional.lif(x, tau=tau, backend="{kernels}")[0].sum().backward()
         torch.cuda.synchronize()
     """
     command = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=3", sys.executable, "-c"]
@@ -267,9 +278,9 @@ def test_compute_sanitizer_finds_no_bad_access():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cls", [Adaptive, TwoFires], ids=lambda cls: cls.__name__)
-def test_a_compiled_neuron_gives_what_its_step_gives(cls, dtype):
+def test_a_compiled_neuron_gives_what_its_step_gives(cls, dtype, kernels):
     found = []
-    for backend, device in (("native", "cuda"), ("torch", "cpu")):
+    for backend, device in ((kernels, "cuda"), ("torch", "cpu")):
         x = randn(2 * K + 3, 3, 42, dtype=dtype).to(device).requires_grad_()
         node = cls(step_mode="m", backend=backend, surrogate_function=surrogate.ATan()).to(device)
         out = node(x)

@@ -22,19 +22,17 @@ def preloaded() -> str:
     return " ".join(paths)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "file",
-    [
-        "tests/cuda/shim_cases.py",
-        "tests/cuda/shim_units.py",
-        "tests/test_parity.py",
-        "tests/test_encoding.py",
-        "tests/test_spike_storage.py",
-    ],
-)
-def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, shim_library):
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tests.cuda.shim.plugin", file]
+PARITY = [
+    "tests/cuda/shim_cases.py",
+    "tests/cuda/shim_units.py",
+    "tests/test_parity.py",
+    "tests/test_encoding.py",
+    "tests/test_spike_storage.py",
+]
+
+
+def run_under_sanitizers(plugin: str, file: str, library: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", f"tests.cuda.shim.{plugin}", file]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],
         cwd=REPOSITORY,
@@ -45,9 +43,21 @@ def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, sh
             "LD_PRELOAD": preloaded(),
             "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
-            "SNNKERNELS_SHIM": str(shim_library),
-            "SNNKERNELS_CACHE_DIR": str(shim_library.parent),
+            "SNNKERNELS_SHIM": str(library),
+            "SNNKERNELS_CACHE_DIR": str(library.parent),
             "CI": "1",
         },
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", PARITY)
+def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, shim_library):
+    run_under_sanitizers("plugin", file, shim_library)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [*PARITY, "tests/cuda/shim_rtc.py"])
+def test_they_do_so_under_the_cupy_backends_host_code(file, shim_library):
+    run_under_sanitizers("rtc_plugin", file, shim_library)

@@ -66,6 +66,49 @@ SHIM_EXPORT long long shim_blocks() {
   return last_grid.blocks;
 }
 
+namespace {
+
+// Runs a call that another host filled in, if its grid is the one that this host would plan.
+template <class Call>
+bool run_foreign(const void* memory, const snn::cuda::Grid& grid) {
+  const Call& call = *static_cast<const Call*>(memory);
+  last_grid = snn::cuda::plan_grid(call, kMultiprocessors);
+  const bool planned = last_grid.width == grid.width && last_grid.threads == grid.threads &&
+                       last_grid.blocks == grid.blocks;
+  if (planned) dispatch(call, grid);
+  return planned;
+}
+
+template <class Call>
+bool run_foreign_spikes(const void* memory, long long blocks) {
+  const Call& call = *static_cast<const Call*>(memory);
+  if (blocks != snn::cuda::spike_blocks(call)) return false;
+  run_spikes(call);
+  return true;
+}
+
+}  // namespace
+
+SHIM_EXPORT bool shim_scan(bool backward, bool wide, const void* call, int width, int threads,
+                           long long blocks) {
+  const snn::cuda::Grid grid{width, threads, blocks};
+  if (wide) {
+    return backward ? run_foreign<snn::Backward<double>>(call, grid)
+                    : run_foreign<snn::Forward<double>>(call, grid);
+  }
+  return backward ? run_foreign<snn::Backward<float>>(call, grid)
+                  : run_foreign<snn::Forward<float>>(call, grid);
+}
+SHIM_EXPORT bool shim_encode(const void* call, long long blocks) {
+  return run_foreign_spikes<snn::Encode>(call, blocks);
+}
+SHIM_EXPORT bool shim_pack(const void* call, long long blocks) {
+  return run_foreign_spikes<snn::PackSpikes>(call, blocks);
+}
+SHIM_EXPORT bool shim_unpack(const void* call, long long blocks) {
+  return run_foreign_spikes<snn::UnpackSpikes>(call, blocks);
+}
+
 STABLE_TORCH_LIBRARY(snnkernels, m) {
   snn::define_operators(m);
 }

@@ -1,0 +1,17 @@
+// A kernel of a neuron that is compiled by itself, for NVRTC, which is asked for it by name.
+// SNN_NEURON, SNN_SURROGATE and SNN_TABLES are what the unit fixes, the numbers what its caller
+// takes it for.
+#include "cuda/bfloat16.cuh"
+#include "cuda/float16.cuh"
+#include "cuda/scan_unit.cuh"
+#include "neuron.h"
+
+namespace snn {
+
+using Traits = UnitTraits<SNN_NEURON, SNN_SURROGATE, SNN_TABLES>;
+
+static_assert(Traits::kStates == SNN_STATES, "initial: not one number for each state");
+static_assert(Traits::kParams == SNN_PARAMS, "values: not one number for each parameter");
+static_assert(Traits::kOutputs == SNN_OUTPUTS, "outputs: not those of the neuron");
+
+}  // namespace snn

@@ -1,0 +1,421 @@
+"""The operators of ``csrc/schemas.h`` on CUDA tensors, in a namespace of their own.
+
+They check and allocate as ``csrc/call.h`` and ``csrc/spikes_call.h`` do, and launch kernels that
+NVRTC compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import ops, registry
+from .._checks import compute_dtype
+from ..build.description import Printed
+from ..build.errors import BuildError
+from . import calls, launcher, toolkit
+from .calls import Rows
+from .programs import Program
+
+NAMESPACE = ops.NAMESPACES["cupy"]
+
+_ELEMENTS = {
+    torch.float64: (0, "double"),
+    torch.float32: (1, "float"),
+    torch.float16: (2, "__half"),
+    torch.bfloat16: (3, "__nv_bfloat16"),
+}
+"""The number of an element in ``scan.h``, and its C++ type."""
+
+_ONES = {
+    torch.float64: (8, 0x3FF0000000000000),
+    torch.float32: (4, 0x3F800000),
+    torch.float16: (2, 0x3C00),
+    torch.bfloat16: (2, 0x3F80),
+    torch.bool: (1, 1),
+}
+"""What a spike is in memory: an element's bytes, and the bits of a one."""
+_UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "snn::uint64"}
+
+_REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "float")}
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """A neuron that kernels can be had for; one that was printed has no number in ``scan.h``."""
+
+    name: str
+    number: int = 0
+    states: int | None = None
+    params: int | None = None
+    printed: Printed | None = None
+
+    @property
+    def outputs(self) -> int:
+        return self.printed.outputs if self.printed else 1
+
+
+def _built_in() -> dict[str, _Neuron]:
+    return {
+        name: _Neuron(name, number, len(states), len(params) + 2)
+        for number, (name, (states, params)) in enumerate(registry.neurons().items())
+    }
+
+
+_neurons = _built_in()
+_surrogates = {name: number for number, name in enumerate(registry.surrogates())}
+_library: torch.library.Library | None = None
+
+
+def add_unit(printed: Printed) -> None:
+    """Let the operators know a neuron that is compiled by itself, by its name."""
+    _neurons[printed.name] = _Neuron(printed.name, printed=printed)
+
+
+def load() -> str:
+    """Define the operators, once there is all that they need; return what that is, for people.
+
+    Raises:
+        snnkernels.build.BuildError: something is missing; names the package.
+    """
+    major = toolkit.cuda_major()
+    toolkit.check(major)
+    nvrtc = toolkit.find_nvrtc(major)
+    define("CUDA")
+    return f"CuPy with {nvrtc}"
+
+
+def outlook() -> tuple[str, str]:
+    """The backend that a GPU would get, "cupy" or "torch", and why; defines nothing."""
+    try:
+        major = toolkit.cuda_major()
+        toolkit.check(major)
+        return "cupy", f"CuPy with {toolkit.find_nvrtc(major)}, each kernel at its first use"
+    except BuildError as error:
+        return "torch", str(error)
+
+
+def define(dispatch_key: str) -> None:
+    """Define the operators and implement them for a dispatch key; acts once."""
+    global _library
+    if _library is not None:
+        return
+    _library = torch.library.Library(NAMESPACE, "DEF")
+    schemas = registry.schemas()
+    for implementation in (scan_forward, scan_backward, poisson_encode, pack_spikes, unpack_spikes):
+        name = implementation.__name__
+        _library.define(schemas[name])
+        _library.impl(name, implementation, dispatch_key)
+    ops.register("cupy")
+
+
+class _Settings(NamedTuple):
+    """The arguments that forward and backward share, in the operators' order."""
+
+    initial: Sequence[float]
+    values: Sequence[float]
+    tables: Tensor | None
+    table_size: Sequence[int]
+    table_inner: Sequence[int]
+    surrogate: str
+    surrogate_values: Sequence[float]
+    hard_reset: bool
+    detach_reset: bool
+    decay_input: bool
+    spiking: bool
+    chunk: int
+    outputs: int
+
+
+def scan_forward(
+    neuron: str, x: Tensor, states: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``scan_forward`` of ``csrc/schemas.h``."""
+    *settings, store_v, keep = rest
+    s = _Settings(*settings)
+    call = _begin(calls.forward, neuron, x, states, s)
+    steps, lanes = x.shape
+    wide, count = compute_dtype(x.dtype), len(s.initial)
+    spikes = x.new_empty(s.outputs * steps, lanes)
+    v_seq = x.new_empty(steps if store_v else 0, lanes)
+    final_states = x.new_empty(count, lanes, dtype=wide)
+    saved = ops.checkpoint_count(steps, s.chunk) if keep else 0
+    checkpoints = x.new_empty(saved * count * lanes, dtype=wide)
+    call["spikes"], call["v_seq"] = spikes.data_ptr(), v_seq.data_ptr() if store_v else 0
+    call["final_states"] = final_states.data_ptr()
+    call["checkpoints"] = checkpoints.data_ptr() if saved else 0
+    arrays = states, final_states, checkpoints
+    _launch("forward", neuron, s, call, (x, spikes, v_seq), arrays)
+    return spikes, v_seq, final_states, checkpoints
+
+
+def scan_backward(
+    neuron: str,
+    x: Tensor,
+    states: Tensor | None,
+    checkpoints: Tensor,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``scan_backward`` of ``csrc/schemas.h``."""
+    *settings, table_grads = rest
+    s = _Settings(*settings)
+    call = _begin(calls.backward, neuron, x, states, s)
+    steps, lanes = x.shape
+    wide, count = compute_dtype(x.dtype), len(s.initial)
+    saved = ops.checkpoint_count(steps, s.chunk)
+    _check_array("checkpoints", checkpoints, x, (saved * count * lanes,))
+    if grad_spikes is not None:
+        _check_sequence("grad_spikes", grad_spikes, x, s.outputs)
+        call["grad_spikes"], call["grad_spikes_stride"] = (
+            grad_spikes.data_ptr(),
+            grad_spikes.stride(0),
+        )
+    if grad_v_seq is not None:
+        _check_sequence("grad_v_seq", grad_v_seq, x)
+        call["grad_v_seq"], call["grad_v_seq_stride"] = grad_v_seq.data_ptr(), grad_v_seq.stride(0)
+    if grad_states is not None:
+        _check_array("grad_states", grad_states, x, (count, lanes))
+        call["grad_states"] = grad_states.data_ptr()
+    grad_x = x.new_empty(steps, lanes)
+    grad_initial = x.new_empty(count, lanes, dtype=wide)
+    grad_params = x.new_empty(len(s.values) if table_grads else 0, lanes, dtype=wide)
+    call["checkpoints"] = checkpoints.data_ptr()
+    call["grad_x"], call["grad_initial"] = grad_x.data_ptr(), grad_initial.data_ptr()
+    for i in range(grad_params.shape[0]):
+        if s.table_size[i] > 0 or _neurons[neuron].printed is None:
+            call["grad_params"][i] = grad_params[i].data_ptr()
+    arrays = states, checkpoints, grad_states, grad_initial, *grad_params
+    _launch("backward", neuron, s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
+    return grad_x, grad_initial, grad_params
+
+
+def _begin(layout: Any, name: str, x: Tensor, states: Tensor | None, s: _Settings) -> Any:
+    """Check what all scans have, and fill the struct's common part."""
+    _expect(name in _neurons, "neuron", "one that a kernel is known for", name)
+    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _check_sequence("x", x, x)
+    neuron = _neurons[name]
+    chunk = registry.CHUNK["cuda"]
+    _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
+    _expect(s.outputs == neuron.outputs, "outputs", neuron.outputs, s.outputs)
+    if neuron.printed is None:
+        _expect(len(s.initial) == neuron.states, "len(initial)", neuron.states, len(s.initial))
+        _expect(len(s.values) == neuron.params, "len(values)", neuron.params, len(s.values))
+        _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
+    if states is not None:
+        _check_array("states", states, x, (len(s.initial), x.shape[1]))
+    call = np.zeros((), layout(_REALS[compute_dtype(x.dtype)][0]))
+    call["neuron"], call["element"] = neuron.number, _ELEMENTS[x.dtype][0]
+    call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
+    call["surrogate"] = _surrogates.get(s.surrogate, 0)
+    call["surrogate_params"][: len(s.surrogate_values)] = s.surrogate_values
+    call["steps"], call["lanes"] = x.shape
+    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
+    call["states"] = 0 if states is None else states.data_ptr()
+    call["initial"][: len(s.initial)] = s.initial
+    options = call["options"]
+    options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
+    _fill_parameters(call, neuron, x, s)
+    return call
+
+
+def _fill_parameters(call: Any, neuron: _Neuron, x: Tensor, s: _Settings) -> None:
+    counts = {len(s.values), len(s.table_size), len(s.table_inner)}
+    _expect(len(counts) == 1, "table_size, table_inner", "one entry for each parameter", counts)
+    offset = 0
+    for i, (value, size, inner) in enumerate(
+        zip(s.values, s.table_size, s.table_inner, strict=True)
+    ):
+        if neuron.printed is not None:
+            wanted = bool(neuron.printed.tables >> i & 1)
+            _expect((size > 0) == wanted, "table_size", "the tables it was compiled for", size)
+        row = call["params"][i]
+        row["value"], row["size"], row["inner"] = value, 1, 1
+        if size == 0:
+            continue
+        _expect(s.tables is not None, "tables", "a tensor where table_size is not 0", None)
+        assert s.tables is not None
+        fits = size > 0 and inner > 0 and x.shape[1] % (size * inner) == 0
+        _expect(fits, "table_size, table_inner", "a product that divides the lanes", (size, inner))
+        address = s.tables.data_ptr() + offset * s.tables.element_size()
+        row["value"], row["table"], row["size"], row["inner"] = 0, address, size, inner
+        offset += size
+    if s.tables is not None:
+        _check_array("tables", s.tables, x, (offset,))
+    call["tables"] = s.tables is not None
+    exact = not call["params"][0]["table"] and _has_exact_inverse(call["params"][0]["value"])
+    call["options"]["inverse_is_exact"] = exact
+
+
+def _has_exact_inverse(value: np.floating[Any]) -> bool:
+    """Powers of two have one, as long as it is a normal number."""
+    if math.frexp(value)[0] != 0.5:
+        return False
+    normal = np.finfo(value.dtype)
+    return bool(float(normal.tiny) <= 1.0 / float(value) <= float(normal.max))
+
+
+def _launch(
+    direction: str,
+    name: str,
+    s: _Settings,
+    call: Any,
+    sequences: Sequence[Tensor | None],
+    arrays: Sequence[Tensor | None],
+) -> None:
+    """Plan a scan's grid and run its kernel, unless there is no lane; x is the first sequence."""
+    x = sequences[0]
+    assert x is not None
+    steps, lanes = x.shape
+    if lanes == 0:
+        return
+    device = x.device.index or 0
+    rows = [Rows(t.data_ptr(), t.stride(0), t.element_size()) for t in sequences if t is not None]
+    rows += [Rows(t.data_ptr(), 0, t.element_size()) for t in arrays if t is not None]
+    multiprocessors = launcher.multiprocessors(device)
+    grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, rows, multiprocessors)
+    _check_blocks(grid.blocks)
+    tables = s.tables is not None
+    sizes = len(s.initial), len(s.values)
+    program = scan_program(direction, name, s.hard_reset, x.dtype, grid.width, tables, sizes)
+    launcher.launch(program, call, grid, device)
+
+
+@cache
+def scan_program(
+    direction: str,
+    name: str,
+    hard_reset: bool,
+    dtype: torch.dtype,
+    width: int,
+    tables: bool,
+    sizes: tuple[int, int] = (0, 0),
+) -> Program:
+    """The kernel of a scan.
+
+    Args:
+        direction: "forward" or "backward".
+        name: a neuron of ``registry.h``, or one that :func:`add_unit` was given.
+        hard_reset: whether the neuron is set to v_reset when it fires.
+        dtype: that of x.
+        width: the lanes to a thread.
+        tables: whether any parameter is one.
+        sizes: the states and parameters of a neuron that is compiled by itself.
+    """
+    element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
+    neuron = _neurons[name]
+    if neuron.printed is not None:
+        kernel = f"snn::cuda::unit_{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
+        return Program("unit.cu", kernel, neuron.printed, *sizes)
+    reset = "HardReset" if hard_reset else "SoftReset"
+    axes = f"snn::{name}, snn::{reset}, {element}, {width}"
+    if direction == "backward":
+        axes += ", true" if tables else ", false"
+    return Program("scan.cu", f"snn::cuda::{direction}_kernel<{axes}, {real}>")
+
+
+def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    """``poisson_encode`` of ``csrc/schemas.h``."""
+    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _check_sequence("x", x, x)
+    steps, lanes = x.shape
+    _check_vector("keys", keys, steps, torch.int64)
+    _expect(keys.device == x.device, "keys", "the device of x", keys.device)
+    call = np.zeros((), calls.ENCODE)
+    size = _fill_format(call, dtype)
+    spikes = x.new_empty(steps, lanes, dtype=dtype)
+    call["element"] = _ELEMENTS[x.dtype][0]
+    call["steps"], call["lanes"] = steps, lanes
+    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
+    call["keys"], call["spikes"] = keys.data_ptr(), spikes.data_ptr()
+    kernel = f"encode_kernel<{_UNSIGNED[size]}>"
+    _launch_spikes(kernel, call, calls.plan_encode(steps, lanes), x)
+    return spikes
+
+
+def pack_spikes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``pack_spikes`` of ``csrc/schemas.h``."""
+    _check_vector("x", x, x.numel(), x.dtype)
+    call = np.zeros((), calls.PACK)
+    size = _fill_format(call, x.dtype)
+    words = x.new_empty(-(-x.numel() // calls.WORD_BITS), dtype=torch.int32)
+    foreign = x.new_zeros(1, dtype=torch.bool)
+    call["count"], call["x"] = x.numel(), x.data_ptr()
+    call["words"], call["foreign"] = words.data_ptr(), foreign.data_ptr()
+    width = 16 // size if x.data_ptr() % 16 == 0 else 1
+    kernel = f"pack_kernel<{_UNSIGNED[size]}, {width}>"
+    _launch_spikes(kernel, call, calls.plan_pack(x.numel()), x)
+    return words, foreign
+
+
+def unpack_spikes(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """``unpack_spikes`` of ``csrc/schemas.h``."""
+    _check_vector("words", words, -(-count // calls.WORD_BITS), torch.int32)
+    call = np.zeros((), calls.UNPACK)
+    size = _fill_format(call, dtype)
+    x = words.new_empty(count, dtype=dtype)
+    call["count"], call["words"], call["x"] = count, words.data_ptr(), x.data_ptr()
+    kernel = f"unpack_kernel<{_UNSIGNED[size]}>"
+    _launch_spikes(kernel, call, calls.plan_unpack(count), words)
+    return x
+
+
+def _fill_format(call: Any, dtype: torch.dtype) -> int:
+    """Say what a spike is in memory; return its bytes."""
+    _expect(dtype in _ONES, "dtype", "float64, float32, float16, bfloat16 or bool", dtype)
+    call["format"]["size"], call["format"]["one"] = _ONES[dtype]
+    return _ONES[dtype][0]
+
+
+def _launch_spikes(kernel: str, call: Any, grid: calls.Grid, like: Tensor) -> None:
+    if grid.blocks == 0:
+        return
+    _check_blocks(grid.blocks)
+    program = Program("spikes.cu", f"snn::cuda::{kernel}")
+    launcher.launch(program, call, grid, like.device.index or 0)
+
+
+def _expect(holds: bool, name: str, expected: object, got: object) -> None:
+    if not holds:
+        got = tuple(got) if isinstance(got, torch.Size) else got
+        raise ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def _check_blocks(blocks: int) -> None:
+    _expect(blocks < 2**31, "x", f"fewer elements than {blocks} blocks hold", "more")
+
+
+# [T, L] with stride 1 over the lanes, like x; [O T, L] if there are several of them.
+def _check_sequence(name: str, sequence: Tensor, x: Tensor, count: int = 1) -> None:
+    _expect(sequence.dim() == 2, name, "[T, L]", sequence.shape)
+    shape = count * x.shape[0], x.shape[1]
+    _expect(sequence.shape == shape, name, shape, sequence.shape)
+    adjacent = shape[1] <= 1 or shape[0] == 0 or sequence.stride(1) == 1
+    _expect(adjacent, name, "stride 1 over the lanes", sequence.stride(1))
+    _expect(sequence.dtype == x.dtype, name, "the dtype of x", sequence.dtype)
+    _expect(sequence.device == x.device, name, "the device of x", sequence.device)
+
+
+# A contiguous array of the arithmetic's type with the given shape, where x is.
+def _check_array(name: str, array: Tensor, x: Tensor, shape: tuple[int, ...]) -> None:
+    wide = compute_dtype(x.dtype)
+    _expect(array.device == x.device, name, "the device of x", array.device)
+    _expect(array.dtype == wide, name, wide, array.dtype)
+    _expect(array.shape == shape, name, shape, array.shape)
+    _expect(array.is_contiguous(), name, "a contiguous tensor", array.stride())
+
+
+def _check_vector(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
+    _expect(tensor.shape == (size,), name, (size,), tensor.shape)
+    _expect(tensor.is_contiguous(), name, "a contiguous tensor", tensor.stride())
+    _expect(tensor.dtype == dtype, name, dtype, tensor.dtype)

@@ -1,0 +1,180 @@
+"""What NVRTC compiles: one kernel at a time, from the headers of ``csrc``, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache as memoised
+from pathlib import Path
+
+from ..build import cache, description
+from ..build.errors import build_error
+from ..build.progress import say, verbose
+from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
+
+# Strict arithmetic, as for nvcc: see build/description.py.
+OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
+
+_INCLUDE = re.compile(r'^#include ["<]([^">]+)[">]$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One kernel to compile.
+
+    Attributes:
+        source: the file of ``csrc/rtc``.
+        kernel: the kernel as a C++ expression.
+        printed: the neuron that is compiled by itself, for ``unit.cu``.
+        states: how many states that neuron has.
+        params: how many parameters.
+    """
+
+    source: str
+    kernel: str
+    printed: description.Printed | None = None
+    states: int = 0
+    params: int = 0
+
+    @property
+    def title(self) -> str:
+        return f"{self.kernel} of {self.printed.title}" if self.printed else self.kernel
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        if self.printed is None:
+            return ()
+        return (
+            f"-DSNN_NEURON={self.printed.neuron}",
+            f"-DSNN_SURROGATE={self.printed.surrogate}",
+            f"-DSNN_TABLES={self.printed.tables:#x}u",
+            f"-DSNN_STATES={self.states}",
+            f"-DSNN_PARAMS={self.params}",
+            f"-DSNN_OUTPUTS={self.printed.outputs}",
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Contents of all that the source can include, by the names in its directives."""
+        own = {} if self.printed is None else {"neuron.h": self.printed.header}
+        return {**shared_headers(description.csrc_dir()), **own}
+
+    @property
+    def text(self) -> str:
+        return (description.csrc_dir() / "rtc" / self.source).read_text(encoding="utf-8")
+
+
+@memoised
+def shared_headers(csrc: Path) -> Mapping[str, str]:
+    """The headers of ``csrc`` that device code includes, by their names within it.
+
+    NVRTC finds a header by the name in the directive alone, so directives that are relative to the
+    file that holds them are spelt out.
+    """
+    places = ((csrc / "include", "**/*.h"), (csrc, "cuda/*.cuh"), (csrc / "rtc", "*.h"))
+    found = {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for root, pattern in places
+        for path in sorted(root.glob(pattern))
+    }
+    return {name: _spelt_out(name, text, found) for name, text in found.items()}
+
+
+def _spelt_out(name: str, text: str, headers: Mapping[str, str]) -> str:
+    def directive(match: re.Match[str]) -> str:
+        relative = posixpath.join(posixpath.dirname(name), match[1])
+        return f'#include "{relative if relative in headers else match[1]}"'
+
+    return _INCLUDE.sub(directive, text)
+
+
+def compile_program(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compiled:
+    """Compile a program for GPUs of a compute capability; :func:`ensure` keeps the result.
+
+    Raises:
+        snnkernels.build.BuildError: it does not compile, or NVRTC does not know such GPUs.
+    """
+    options = (*OPTIONS, *program.defines, f"-arch={_arch(nvrtc, capability)}")
+    name = f"rtc/{program.source}"
+    try:
+        return nvrtc.compile(program.text, name, program.headers, options, program.kernel)
+    except CompileError as error:
+        raise build_error(
+            f"{nvrtc} could not compile {program.title}",
+            found=str(nvrtc),
+            expected="a compiler that takes this package's kernels",
+            remedy=f"pip install --upgrade {nvrtc_package(nvrtc.version[0])}, and report it if it "
+            "stays",
+            excerpt=str(error).splitlines()[:5],
+        ) from error
+
+
+def _arch(nvrtc: Nvrtc, capability: tuple[int, int]) -> str:
+    major, minor = capability
+    if 10 * major + minor not in nvrtc.capabilities:
+        known = ", ".join(f"{n // 10}.{n % 10}" for n in nvrtc.capabilities)
+        raise build_error(
+            f"{nvrtc} can't compile for this GPU, of compute capability {major}.{minor}",
+            found=f"{nvrtc}, for {known}",
+            expected=f"an NVRTC that knows {major}.{minor}",
+            remedy=f"pip install --upgrade {nvrtc_package(nvrtc.version[0])}",
+        )
+    return f"sm_{major}{minor}"
+
+
+def _sources_digest(program: Program) -> str:
+    pairs = (part for pair in sorted(program.headers.items()) for part in pair)
+    return hashlib.sha256("\0".join((program.text, *pairs)).encode()).hexdigest()
+
+
+def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compiled:
+    """The compiled kernel: from the cache, else compiled now and kept there.
+
+    Raises:
+        snnkernels.build.BuildError: it can't be compiled, or there is nowhere to keep it.
+    """
+    sources = _sources_digest(program)
+    target = f"sm_{capability[0]}{capability[1]}"
+    flags = (program.source, program.kernel, *OPTIONS, *program.defines)
+    key = hashlib.sha256("\0".join((str(nvrtc), target, sources, *flags)).encode()).hexdigest()
+    entry = cache.find("nvrtc", key)
+    if entry is not None:
+        return _read(entry)
+    root, name = cache.writable_dir(), cache.entry_name("nvrtc", key)
+    with cache.locked(root, name, program.title):
+        entry = cache.find("nvrtc", key)
+        if entry is not None:
+            return _read(entry)
+        start = time.perf_counter()
+        compiled = compile_program(program, nvrtc, capability)
+        seconds = time.perf_counter() - start
+        if verbose():
+            say(f"{nvrtc} compiled {program.title} in {seconds:.2f} s")
+        manifest = cache.Manifest(
+            device_type="nvrtc",
+            key=key,
+            family=key,
+            created=time.time(),
+            seconds=round(seconds, 3),
+            size=len(compiled.cubin),
+            sources=sources,
+            torch="any",
+            compilers=str(nvrtc),
+            target=target,
+            flags=flags,
+            cuda=f"{nvrtc.version[0]}.{nvrtc.version[1]}",
+            symbol=compiled.symbol,
+        )
+        with cache.workspace(root, name) as folder:
+            cache.Entry(folder, manifest).library.write_bytes(compiled.cubin)
+            manifest.write(folder / cache.MANIFEST)
+            cache.publish(folder, root, name)
+    return compiled
+
+
+def _read(entry: cache.Entry) -> Compiled:
+    return Compiled(entry.library.read_bytes(), entry.manifest.symbol)

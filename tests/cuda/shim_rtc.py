@@ -1,0 +1,90 @@
+"""Run by test_shim.py under `shim.rtc_plugin`: the cupy backend's operators in PyTorch."""
+
+import pytest
+import torch
+
+from snnkernels import functional, ops, surrogate
+
+from ..cases import CASES, assert_same_bits, randn, run
+from ..test_compile import arguments
+
+OPERATORS = torch.ops.snnkernels_cupy
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["numbers", "states"])
+@pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
+def test_opcheck_passes_for_both_directions(tables, states):
+    given = arguments(tables, states)
+    torch.library.opcheck(OPERATORS.scan_forward.default, given)
+    forward = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
+    spikes, v_seq, after, checkpoints = OPERATORS.scan_forward(*forward)
+    gradients = torch.randn_like(spikes), torch.randn_like(v_seq), torch.randn_like(after)
+    backward = (*forward[:3], checkpoints, *gradients, *forward[3:-2], tables)
+    torch.library.opcheck(OPERATORS.scan_backward.default, backward)
+
+
+def test_opcheck_passes_for_the_operators_on_spikes():
+    keys = torch.arange(3)
+    torch.library.opcheck(OPERATORS.poisson_encode.default, (randn(3, 10), keys, torch.float32))
+    x = (randn(70) > 0).float()
+    torch.library.opcheck(OPERATORS.pack_spikes.default, (x,))
+    words, _ = OPERATORS.pack_spikes(x)
+    torch.library.opcheck(OPERATORS.unpack_spikes.default, (words, 70, torch.float32))
+
+
+def test_the_native_operators_give_the_same_bits():
+    for given in (arguments(True, True), arguments(False, False, dtype=torch.float64)):
+        given = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
+        ours, native = OPERATORS.scan_forward(*given), torch.ops.snnkernels.scan_forward(*given)
+        for actual, expected in zip(ours, native, strict=True):
+            assert_same_bits(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, "Nobody", "neuron: expected one that a kernel is known for, got Nobody"),
+        (1, randn(37, 12).int(), "x: expected float64, float32, float16 or bfloat16, got torch.i"),
+        (1, randn(37, 12).T.contiguous().T, "x: expected stride 1 over the lanes, got 37"),
+        (2, randn(2, 11), r"states: expected \(2, 12\), got \(2, 11\)"),
+        (2, randn(2, 12, dtype=torch.float64), "states: expected torch.float32, got torch.float64"),
+        (3, [0.0], r"len\(initial\): expected 2, got 1"),
+        (4, [0.0], r"len\(values\): expected 4, got 1"),
+        (6, [5, 0, 3, 0], "table_size, table_inner: expected a product that divides the lanes, go"),
+        (8, "Nobody", "surrogate: expected one of the kernels', got Nobody"),
+        (14, 3, "chunk: expected 8, got 3"),
+        (15, 2, "outputs: expected 1, got 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(place, value, message):
+    given = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(True, True)]
+    given[place] = value
+    with pytest.raises(ValueError, match=message):
+        OPERATORS.scan_forward(*given)
+
+
+def test_autograd_refuses_what_kept_nothing_and_what_is_differentiated_twice():
+    with pytest.raises(RuntimeError, match=r"snnkernels_cupy\.scan_forward.* needs keep=True"):
+        OPERATORS.scan_forward(*arguments(False, False)[:-1], False)
+    x = randn(5, 3).requires_grad_()
+    (grad,) = torch.autograd.grad(functional.lif(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="the backward of scan_backward"):
+        grad.sum().backward()
+
+
+def test_a_compiled_function_has_no_graph_break_and_the_same_results():
+    def call(x):
+        return functional.lif(x, tau=3.0, surrogate_function=surrogate.ATan())[0]
+
+    x = randn(12, 3, 6).requires_grad_()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    assert_same_bits(compiled(x), call(x))
+    (ours,) = torch.autograd.grad(compiled(x).sum(), x)
+    (expected,) = torch.autograd.grad(call(x).sum(), x)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_nothing_ran_on_the_native_operators(monkeypatch):
+    monkeypatch.delitem(ops._loaded, "native")
+    for case in CASES:
+        run(case, randn(9, 2, 6), "cupy")
