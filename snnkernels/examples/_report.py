@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from . import _distributed as distributed
 from ._checkpoint import EpochResult, Figures
 from ._errors import needs_extra
 
@@ -43,15 +45,25 @@ class Meter:
             self._draw()
 
     def figures(self) -> Figures:
-        """The figures so far; waits for the device."""
-        loss, accuracy = float(self._loss) / self._count, float(self._correct) / self._count
-        return Figures(self._count, loss, accuracy, time.perf_counter() - self._start)
+        """The figures of all processes at the end; waits for them and for the device."""
+        return self._figures(distributed.total(self._sums()))
+
+    def _sums(self) -> Tensor:
+        loss = torch.as_tensor(self._loss, dtype=torch.float32)
+        rest = (torch.as_tensor(n, device=loss.device) for n in (self._correct, self._count))
+        return torch.stack([loss, *rest])
+
+    def _figures(self, sums: Tensor) -> Figures:
+        loss, correct, count = sums.tolist()
+        seconds = time.perf_counter() - self._start
+        return Figures(int(count), loss / count, correct / count, seconds)
 
     def _draw(self) -> None:
-        now = self.figures()
+        now = self._figures(self._sums())
         self._drawn = time.perf_counter()
         text = f"loss {now.loss:.4f}, accuracy {now.accuracy:.1%}, {_speed(now)}"
-        self._progress.update(self._task, completed=now.samples, figures=text, refresh=True)
+        completed = now.samples * distributed.processes()
+        self._progress.update(self._task, completed=completed, figures=text, refresh=True)
 
 
 @contextmanager
@@ -67,7 +79,7 @@ def progress_bar(label: str, samples: int) -> Iterator[Meter]:
         console=console,
         transient=True,
         auto_refresh=False,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or distributed.rank() > 0,
     )
     with progress:
         yield Meter(progress, progress.add_task(label, total=samples, figures=""))

@@ -43,6 +43,8 @@ class Settings:
     seed: int = 0
     train_samples: int | None = None
     """None for all."""
+    amp: bool = False
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Option:
     """One setting: its flag, how its text is read, and what is said about it."""
 
     flag: str
-    convert: Convert
+    convert: Convert | None
+    """From its text to its value; None for a flag without a value, which is off unless given."""
     help: str
     asked: bool = False
     """Whether the prompt asks for it."""
@@ -163,6 +166,13 @@ OPTIONS = (
     ),
     Option("--seed", _integer(0), "seed of weights, shuffling and spikes"),
     Option("--train-samples", _integer(1), "train on the first N images only", unset="all"),
+    Option("--amp", None, "autocast to bfloat16"),
+    Option(
+        "--cuda-graph",
+        None,
+        "capture a whole training step and replay it, so that the host costs next to nothing",
+        fixed=False,
+    ),
 )
 
 
@@ -172,15 +182,13 @@ OPTIONS = (
 def read_arguments(
     argv: Sequence[str], description: str, example: str, defaults: Settings
 ) -> tuple[dict[str, Any], bool]:
-    """The settings that ``argv`` gives, and whether to resume; without any flag the prompt asks.
+    """The settings that ``argv`` gives, and whether to resume.
 
     ``example`` is the command's name; ``defaults`` are shown where nobody gives a setting.
 
     Raises:
         SystemExit: a flag is unknown or its value makes no sense, or help was asked for.
     """
-    if not argv:
-        return ask(defaults), False
     given = vars(_parser(description, example, defaults).parse_args(argv))
     return given, given.pop("resume", False)
 
@@ -196,6 +204,9 @@ def _parser(description: str, example: str, defaults: Settings) -> argparse.Argu
         allow_abbrev=False,
     )
     for option in OPTIONS:
+        if option.convert is None:
+            parser.add_argument(option.flag, action="store_true", help=option.help)
+            continue
         default = option.shown(getattr(defaults, option.name))
         parser.add_argument(
             option.flag,
@@ -254,6 +265,7 @@ def _ask(option: Option, default: Any) -> Any:
         answer = input(question).strip()
         if not answer:
             return default
+        assert option.convert is not None
         try:
             return option.convert(answer)
         except argparse.ArgumentTypeError as error:

@@ -19,7 +19,7 @@ from torch import nn
 
 from snnkernels import functional, layer, neuron, surrogate
 
-from . import lif_fc_mnist
+from . import _training
 from ._data import CLASSES
 from ._errors import ExampleError
 from ._settings import Settings
@@ -73,7 +73,7 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
-    return lif_fc_mnist.run(
+    return _training.run(
         argv,
         (__doc__ or "").partition("\n")[0],
         "conv_fashion_mnist",

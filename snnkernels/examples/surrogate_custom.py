@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snnkernels import neuron, surrogate
 
-from . import lif_fc_mnist
+from . import _training, lif_fc_mnist
 from ._settings import Settings
 
 ALPHA = 2.0
@@ -61,7 +61,7 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
-    return lif_fc_mnist.run(argv, (__doc__ or "").partition("\n")[0], "surrogate_custom", build_net)
+    return _training.run(argv, (__doc__ or "").partition("\n")[0], "surrogate_custom", build_net)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mnist_files import write_mnist
 from torch import nn
 
 from snnkernels import functional, neuron, surrogate
-from snnkernels.examples import conv_fashion_mnist, lif_fc_mnist, neuron_custom, surrogate_custom
+from snnkernels.examples import _training, conv_fashion_mnist, neuron_custom, surrogate_custom
 from snnkernels.examples._checkpoint import Checkpoint
 from snnkernels.examples._settings import Settings
 
@@ -50,7 +50,7 @@ def test_an_example_learns_real_digits(example, tmp_path):
         log_dir=str(tmp_path),
         encoder="direct" if example is conv_fashion_mnist else "poisson",
     )
-    (result,) = lif_fc_mnist.train(settings, build=example.build_net)
+    (result,) = _training.train(settings, build=example.build_net)
     assert result.test.accuracy > 0.75
 
 
@@ -63,7 +63,7 @@ def test_the_convolutional_network_gives_the_same_rates_step_by_step_and_at_once
         functional.set_step_mode(net, mode)
         functional.reset_net(net)
         chosen = dataclasses.replace(settings, step_mode=mode)
-        rates.append(lif_fc_mnist.firing_rates(net, images, chosen))
+        rates.append(_training.firing_rates(net, images, chosen))
     torch.testing.assert_close(*rates)
 
 

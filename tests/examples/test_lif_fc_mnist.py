@@ -14,7 +14,7 @@ from mnist_files import TEST, TRAIN, write_mnist
 
 from snnkernels import backend, functional
 from snnkernels.build import BuildError
-from snnkernels.examples import _settings, lif_fc_mnist
+from snnkernels.examples import _settings, _training, lif_fc_mnist
 from snnkernels.examples._checkpoint import Checkpoint
 from snnkernels.examples._settings import OPTIONS, Settings
 
@@ -67,11 +67,11 @@ def test_every_flag_sets_the_setting_of_its_name(no_answers):
     argv = ["--device", "cpu", "--dataset-dir", "d", "--batch-size", "7", "--learning-rate", "0.5"]
     argv += ["-T", "9", "--tau", "3.5", "--epochs", "4", "--log-dir", "l", "--dataset", "digits"]
     argv += ["--encoder", "direct", "--step-mode", "s", "--backend", "torch", "--seed", "11"]
-    argv += ["--train-samples", "100", "--resume"]
+    argv += ["--train-samples", "100", "--amp", "--cuda-graph", "--resume"]
     given, resume = read(*argv)
     assert resume
     assert Settings(**given) == Settings(
-        "cpu", "d", 7, 0.5, 9, 3.5, 4, "l", "digits", "direct", "s", "torch", 11, 100
+        "cpu", "d", 7, 0.5, 9, 3.5, 4, "l", "digits", "direct", "s", "torch", 11, 100, True, True
     )
     assert {option.name for option in OPTIONS} == {f.name for f in dataclasses.fields(Settings)}
 
@@ -97,7 +97,7 @@ BAD = [
     ("--dataset", "cifar", "mnist or fashion-mnist or digits or auto"),
     ("--encoder", "latency", "poisson or direct"),
     ("--step-mode", "x", "s or m"),
-    ("--backend", "cupy", "auto or native or torch"),
+    ("--backend", "triton", "auto or native or cupy or torch"),
     ("--seed", "-1", "an integer >= 0"),
     ("--train-samples", "0", "an integer >= 1"),
 ]
@@ -135,22 +135,21 @@ def test_help_gives_each_flag_with_its_default(capsys):
 
 def test_without_flags_the_prompt_asks_for_the_eight_settings_in_the_tutorials_order(monkeypatch):
     questions = answer(monkeypatch, "cpu", "d", "64", "0.01", "20", "3", "2", "l")
-    given, resume = read()
+    given = _settings.ask(Settings())
     assert Settings(**given) == Settings("cpu", "d", 64, 0.01, 20, 3.0, 2, "l")
     assert len(questions) == 8
-    assert not resume
     assert questions[1] == "Folder of the MNIST files (dataset-dir) [data]: "
 
 
 def test_an_empty_answer_takes_the_default_in_brackets(monkeypatch):
     questions = answer(monkeypatch, *[""] * 8)
-    assert Settings(**read()[0]) == Settings()
+    assert Settings(**_settings.ask(Settings())) == Settings()
     assert questions[2].endswith("[128 (digits: 16)]: ")
 
 
 def test_a_bad_answer_is_explained_and_asked_again(monkeypatch, capsys):
     questions = answer(monkeypatch, "nowhere:0", "cpu", "", "-5", " 32 ")
-    given, _ = read()
+    given = _settings.ask(Settings())
     assert (given["device"], given["batch_size"]) == ("cpu", 32)
     assert questions[0] == questions[1] and questions[3] == questions[4]
     out = capsys.readouterr().out
@@ -160,7 +159,7 @@ def test_a_bad_answer_is_explained_and_asked_again(monkeypatch, capsys):
 
 def test_at_the_end_of_input_the_rest_keeps_its_defaults_and_is_listed(monkeypatch, capsys):
     answer(monkeypatch, "cpu", "elsewhere")
-    assert Settings(**read()[0]) == Settings(device="cpu", dataset_dir="elsewhere")
+    assert Settings(**_settings.ask(Settings())) == Settings(device="cpu", dataset_dir="elsewhere")
     said = capsys.readouterr().err
     assert "going on with --batch-size 128 (digits: 16), --learning-rate 0.001, -T 50" in said
 
@@ -186,7 +185,7 @@ def layer_spikes(settings, images):
     kept = {1: [], 3: []}
     for index, spikes in kept.items():
         net[index].register_forward_hook(lambda module, x, y, to=spikes: to.append(y.detach()))
-    rates = lif_fc_mnist.firing_rates(net, images, settings)
+    rates = _training.firing_rates(net, images, settings)
     rates.square().sum().backward()
     functional.reset_net(net)
     shape = (settings.T, len(images), -1)
@@ -214,13 +213,13 @@ def test_each_batch_begins_with_neurons_at_rest(tmp_path, monkeypatch):
         lif_fc_mnist, "build_net", lambda *args: nets.append(build(*args)) or nets[0]
     )
     starts = []
-    rates = lif_fc_mnist.firing_rates
+    rates = _training.firing_rates
 
     def spy(net, images, settings):
         starts.append((net[1].v, net[3].v))
         return rates(net, images, settings)
 
-    monkeypatch.setattr(lif_fc_mnist, "firing_rates", spy)
+    monkeypatch.setattr(_training, "firing_rates", spy)
     assert lif_fc_mnist.main(small_run(tmp_path)) == 0
     assert starts == [(0.0, 0.0)] * (3 + 1)  # 12 images in batches of 5, then 5 test images
 
@@ -243,7 +242,7 @@ def test_it_learns_mnist(tmp_path):
         learning_rate=2e-3,
         train_samples=6400,
     )
-    (result,) = lif_fc_mnist.train(settings)
+    (result,) = _training.train(settings, build=lif_fc_mnist.build_net)
     assert result.training.samples == 6400
     assert result.test.samples == 10_000
     assert result.test.accuracy > 0.7
@@ -261,7 +260,7 @@ def test_it_learns_the_digits_offline(tmp_path, encoder):
         log_dir=str(tmp_path),
         learning_rate=5e-3,
     )
-    results = lif_fc_mnist.train(settings)
+    results = _training.train(settings, build=lif_fc_mnist.build_net)
     assert [result.epoch for result in results] == [1, 2]
     assert results[-1].test.accuracy > 0.8
     assert saved(tmp_path).net["0.weight"].shape == (196, 64)
@@ -312,9 +311,9 @@ def await_next_second():
 
 KILLED_IN_ITS_SIXTH_PASS = """
 import os, signal, sys
-from snnkernels.examples import lif_fc_mnist
+from snnkernels.examples import _training, lif_fc_mnist
 
-rates, passes = lif_fc_mnist.firing_rates, []
+rates, passes = _training.firing_rates, []
 
 def killed(*args):
     passes.append(args)
@@ -322,7 +321,7 @@ def killed(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     return rates(*args)
 
-lif_fc_mnist.firing_rates = killed
+_training.firing_rates = killed
 lif_fc_mnist.main(sys.argv[1:])
 """
 
@@ -456,7 +455,7 @@ def test_a_new_run_in_the_same_folder_replaces_the_curves(tmp_path):
 
 def test_without_tensorboard_the_extra_is_named_before_any_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    monkeypatch.setattr(lif_fc_mnist, "train_epoch", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(_training, "train_epoch", lambda *args: pytest.fail("trained"))
     assert lif_fc_mnist.main(small_run(tmp_path)) == 1
     said = capsys.readouterr().err
     assert "TensorBoard does not import" in said
@@ -500,6 +499,6 @@ def test_an_interrupt_ends_with_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lif_fc_mnist, "train_epoch", interrupt)
+    monkeypatch.setattr(_training, "train_epoch", interrupt)
     assert lif_fc_mnist.main(small_run(tmp_path)) == 130
     assert "--resume goes on after the last finished epoch" in capsys.readouterr().err

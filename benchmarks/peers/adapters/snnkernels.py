@@ -126,20 +126,22 @@ def tutorial(task: Task, backend: str) -> Job:
 
     from benchmarks.peers.torch_side import EpochJob, tutorial_net
     from snnkernels import neuron
-    from snnkernels.examples import lif_fc_mnist as example
+    from snnkernels.examples import _training, lif_fc_mnist
     from snnkernels.examples._data import Samples
     from snnkernels.examples._settings import Settings
 
     settings = Settings(device=task.device, T=steps(task.shape), backend=backend, batch_size=128)
-    net = example.build_net(784, settings)
+    net = lif_fc_mnist.build_net(784, settings)
     net.load_state_dict(tutorial_net(lambda: neuron.LIFNode(tau=settings.tau)).state_dict())
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
     settings = replace(settings, dataset="mnist")
+    model = _training.Rates(net, settings)
+    step = _training.Step(model, optimizer)
 
     def train(images: Tensor, labels: Tensor) -> None:
-        example.train_epoch(net, Samples(images, labels), optimizer, settings)
+        _training.train_epoch(step, Samples(images, labels), settings)
 
     def accuracy(images: Tensor, labels: Tensor) -> float:
-        return example.evaluate(net, Samples(images, labels), settings).accuracy
+        return _training.evaluate(model, Samples(images, labels), settings).accuracy
 
     return EpochJob(task, train, accuracy)

@@ -1,0 +1,104 @@
+"""One training run in several processes, as ``torchrun`` starts them; one process needs nothing.
+
+Each process takes every n-th image of a batch. All see the same order, which the first one draws;
+what else they draw is their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def launched() -> bool:
+    """Whether ``torchrun`` started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def rank() -> int:
+    """This process's number; the first one, 0, reports and writes."""
+    return dist.get_rank() if _is_joined() else 0
+
+
+def processes() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _is_joined() else 1
+
+
+def _is_joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Be one of the processes that ``torchrun`` started; gives this one's own device.
+
+    On GPUs each process has one of its own, and NCCL between them; elsewhere gloo.
+    """
+    if not launched():
+        yield device
+        return
+    on_gpus = torch.device(device).type == "cuda"
+    if on_gpus:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpus else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process runs the block before the others do, as what it downloads they find."""
+    if rank() > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if rank() == 0 and processes() > 1:
+            dist.barrier()
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """``model``, its gradients averaged over the processes."""
+    return nn.parallel.DistributedDataParallel(model) if processes() > 1 else model
+
+
+def random_order(count: int, device: torch.device) -> Tensor:
+    """The numbers below ``count`` in random order, the same in every process."""
+    order = torch.randperm(count).to(device)
+    if processes() > 1:
+        dist.broadcast(order, src=0)
+    return order
+
+
+def own(batch: Tensor) -> Tensor:
+    """What this process takes of a batch."""
+    return batch[rank() :: processes()]
+
+
+def share(batch: Tensor) -> float:
+    """What this process's mean loss counts, so that the processes' average is that of the batch."""
+    return len(own(batch)) * processes() / len(batch)
+
+
+def seed(seed: int, epoch: int) -> None:
+    """Let the other processes draw what the first does not; it goes on as if it were alone."""
+    if rank() > 0:
+        generator = torch.Generator().manual_seed(seed)
+        numbers = torch.randint(2**62, (epoch * processes(),), generator=generator)
+        torch.manual_seed(int(numbers[(epoch - 1) * processes() + rank()]))
+
+
+def total(sums: Tensor) -> Tensor:
+    """Sums over all processes."""
+    if processes() > 1:
+        dist.all_reduce(sums)
+    return sums
