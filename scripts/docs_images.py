@@ -1,6 +1,6 @@
 """``python scripts/docs_images.py``: draw the pictures of the documents.
 
-Those of docs/tutorial.md by running its blocks, and all surrogates for docs/surrogates.md.
+Those of the pages below by running their blocks, and all surrogates for docs/surrogates.md.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from matplotlib.figure import Figure
 from snnkernels import surrogate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = ("tutorial.md", "neurons.md", "zoo.md")
 
 
 def main() -> None:
-    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     os.chdir(DOCS / "images")
-    for source in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.M):
-        exec(compile(source, "tutorial.md", "exec"), {"__name__": "block"})
+    for name in PAGES:
+        page = (DOCS / name).read_text(encoding="utf-8")
+        for source in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.M):
+            exec(compile(source, name, "exec"), {"__name__": "block"})
     draw_surrogates().savefig("surrogates.png")
 
 
