@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import snnkernels
+import snnkernels.nir
 from snnkernels import functional, neuron
 from snnkernels._node import Node
 
@@ -378,6 +379,31 @@ def sinabs():
     )
     for words in ("record_states", "PeriodicExponential", "several values", "spike_fn", "ALIF"):
         assert words in text, text
+
+
+def norse_nir():
+    """A graph that Norse wrote, its time constants multiplied by its dt once more."""
+    import norse.torch as theirs
+    from norse.torch.utils.export_nir import to_nir
+
+    torch.manual_seed(0)
+    fires = theirs.LIFBoxParameters(tau_mem_inv=torch.tensor(200.0), v_th=torch.tensor(0.1))
+    reads = theirs.LIBoxParameters(tau_mem_inv=torch.tensor(100.0))
+    net = theirs.SequentialState(
+        nn.Linear(N, 8),
+        theirs.LIFBoxCell(fires, dt=1e-3),
+        nn.Linear(8, 2),
+        theirs.LIBoxCell(reads, dt=1e-3),
+    )
+    ours = snnkernels.nir.from_nir(to_nir(net, torch.rand(1, N), dt=1e-3), dt=1e-6, step_mode="m")
+    x_seq, state, expected = 2 * torch.rand(20, B, N), None, []
+    for x in x_seq:
+        out, state = net(x, state)
+        expected.append(out)
+    spikes = ours[1](ours[0](x_seq))
+    assert 0.05 < spikes.mean() < 0.95
+    functional.reset_net(ours)
+    torch.testing.assert_close(ours(x_seq), torch.stack(expected))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ def test_encoders_and_layers_do_what_spikingjellys_do():
     run(interpreter("spikingjelly"), "layers_and_encoders")
 
 
+def test_a_graph_in_nir_by_norse_is_read_as_the_network_that_it_was():
+    run(interpreter("norse"), "norse_nir")
+
+
 def test_clock_driven_neurons_of_older_releases_are_met():
     """In an environment of one's own with spikingjelly 0.0.0.0.14, named by the variable."""
     python = os.environ.get("SNNKERNELS_CLOCK_DRIVEN_PYTHON")
