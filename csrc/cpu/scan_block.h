@@ -1,6 +1,7 @@
 // The chunked scan on a CPU: blocks of lanes, time outside, vectors of lanes inside.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "rows.h"
@@ -9,6 +10,10 @@ namespace snn::cpu::SNN_CPU_ISA {
 
 constexpr int kChunk = SNN_CPU_CHUNK;
 constexpr int kAhead = 2;  // rows that are prefetched ahead
+
+constexpr int at_least_one(int count) {
+  return count > 0 ? count : 1;
+}
 
 // The fires that steps and adjoints are called with. A neuron sees vectors of lanes; the surrogate
 // works on whole rows of u in between, so that no neuron is compiled once for every surrogate.
@@ -74,33 +79,48 @@ SNN_INLINE void store_lanes(const Vec<T>* in, int l, Row<T>* rows) {
   for (int i = 0; i < N; ++i) in[i].store(rows[i] + l);
 }
 
-// The parameters of a block: one row each where any is a table, else numbers.
-template <class Neuron, class T, bool kTables>
+// A parameter of each lane of a block; lanes beyond the count get the last lane's. Lane by lane it
+// would take two divisions each, more than the steps of a short sequence.
+template <class T>
+void parameter_row(const Parameter<T>& p, int64 lane, int count, T* row) {
+  if (!p.table || p.size == 1) {
+    std::fill_n(row, kLanes, p.table ? p.table[0] : p.value);
+    return;
+  }
+  int64 place = lane / p.inner % p.size, repeated = lane % p.inner;
+  for (int l = 0; l < kLanes; ++l) {
+    row[l] = p.table[place];
+    if (l + 1 >= count || ++repeated < p.inner) continue;
+    repeated = 0;
+    if (++place == p.size) place = 0;
+  }
+}
+
+// The parameters of a block: a row each for the first kRows, which may be tables, else numbers.
+template <class Neuron, class T, int kRows>
 struct BlockParams {
-  alignas(64) Row<T> rows[kTables ? Neuron::kParams : 1];
+  alignas(64) Row<T> rows[at_least_one(kRows)];
   T numbers[Neuron::kParams];
 
   BlockParams(const Scan<T>& call, int64 lane, int count) {
     for (int i = 0; i < Neuron::kParams; ++i) {
       numbers[i] = call.params[i].value;
-      if (kTables) {
-        for (int l = 0; l < kLanes; ++l) rows[i][l] = call.params[i].at(lane + (l < count ? l : 0));
-      }
+      if (i < kRows) parameter_row(call.params[i], lane, count, rows[i]);
     }
   }
 };
 
 // A block's parameters inside a loop over its lanes: numbers stay in registers.
-template <class Neuron, class T, bool kTables>
+template <class Neuron, class T, int kRows>
 class LoopParams {
  public:
-  SNN_INLINE explicit LoopParams(const BlockParams<Neuron, T, kTables>& block) : rows_(block.rows) {
+  SNN_INLINE explicit LoopParams(const BlockParams<Neuron, T, kRows>& block) : rows_(block.rows) {
     for (int i = 0; i < Neuron::kParams; ++i) numbers_[i] = Vec<T>(block.numbers[i]);
   }
 
   SNN_INLINE void at(int l, Vec<T>* p) const {
     for (int i = 0; i < Neuron::kParams; ++i) {
-      p[i] = kTables ? Vec<T>::load(rows_[i] + l) : numbers_[i];
+      p[i] = i < kRows ? Vec<T>::load(rows_[i] + l) : numbers_[i];
     }
   }
 
@@ -139,11 +159,11 @@ SNN_INLINE P* checkpoint(P* checkpoints, const Scan<T>& call, int64 start) {
 
 // One step of a block's lanes, from the states before to those after (which may be the same rows).
 // fire_at(l) gives the fire of the lanes from l, out(l, spike) takes their output.
-template <class Neuron, class Reset, class T, bool kTables, class FireAt, class Out>
-SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kTables>& params,
+template <class Neuron, class Reset, class T, int kRows, class FireAt, class Out>
+SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kRows>& params,
                            const T* x, const Row<T>* before, Row<T>* after, int count,
                            FireAt fire_at, Out out) {
-  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const LoopParams<Neuron, T, kRows> loop_params(params);
   [[maybe_unused]] const Options options = call.options;
   for (int l = 0; l < count; l += Vec<T>::kSize) {
     Vec<T> state[Neuron::kStates], p[Neuron::kParams];
@@ -157,8 +177,8 @@ SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kTa
 
 // The primitive in place of a spike: u of the whole row first, then the step with the output known.
 // Leaves u in `u` and the output in `output`.
-template <class Neuron, class Reset, class T, bool kTables>
-void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kTables>& params,
+template <class Neuron, class Reset, class T, int kRows>
+void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kRows>& params,
                           const T* x, const Row<T>* before, Row<T>* after, int count, T* u,
                           T* output) {
   alignas(64) Row<T> unused[Neuron::kStates];
@@ -171,11 +191,11 @@ void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kTab
       call, params, x, before, after, count, [&](int l) { return Output<T>{output + l}; }, nothing);
 }
 
-template <class Neuron, class Reset, bool kTables, class T>
+template <class Neuron, class Reset, int kRows, class T>
 void scan_block(const Forward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
   alignas(64) Row<T> state[kStates], x_buffer, out_buffer, u;
-  const BlockParams<Neuron, T, kTables> params(call, lane, count);
+  const BlockParams<Neuron, T, kRows> params(call, lane, count);
   initial_states<kStates>(call, lane, count, state);
 
   for (int64 t = 0; t < call.steps; ++t) {
@@ -209,9 +229,9 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
 
 // What the backward pass recomputes of one chunk, in the caches. Of a linear neuron only the
 // parameters' gradients want the states before each step, so without tables one row serves all.
-template <class Neuron, bool kTables, class T>
+template <class Neuron, int kRows, class T>
 struct ChunkMemory {
-  static constexpr bool kKeepsStates = kTables || !Neuron::kLinear;
+  static constexpr bool kKeepsStates = kRows > 0 || !Neuron::kLinear;
   alignas(64) Row<T> states_[kKeepsStates ? kChunk + 1 : 1][Neuron::kStates];
   alignas(64) Row<T> u[kChunk];
   alignas(64) Row<T> output[kChunk];  // the primitive, where that is the output
@@ -222,9 +242,9 @@ struct ChunkMemory {
   Row<T>* states(int k) { return states_[kKeepsStates ? k : 0]; }
 };
 
-template <class Neuron, class Reset, bool kTables, class T>
-void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTables>& params,
-                     ChunkMemory<Neuron, kTables, T>& chunk, int64 start, int steps, int64 lane,
+template <class Neuron, class Reset, int kRows, class T>
+void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kRows>& params,
+                     ChunkMemory<Neuron, kRows, T>& chunk, int64 start, int steps, int64 lane,
                      int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
@@ -245,29 +265,26 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kTabl
   }
 }
 
-template <class Neuron, class Reset, bool kTables, class T, class FireAt>
-SNN_INLINE void adjoint_block(const Backward<T>& call,
-                              const BlockParams<Neuron, T, kTables>& params, const T* x,
-                              const Row<T>* before, const T* grad_out, Row<T>* grad_states,
-                              Row<T>* grad_params, T* grad_x, int count, FireAt fire_at) {
+template <class Neuron, class Reset, int kRows, class T, class FireAt>
+SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron, T, kRows>& params,
+                              const T* x, const Row<T>* before, const T* grad_out,
+                              Row<T>* grad_states, Row<T>* grad_params, T* grad_x, int count,
+                              FireAt fire_at) {
   using V = Vec<T>;
-  const LoopParams<Neuron, T, kTables> loop_params(params);
+  const LoopParams<Neuron, T, kRows> loop_params(params);
   [[maybe_unused]] const Options options = call.options;
   for (int l = 0; l < count; l += V::kSize) {
     V state[Neuron::kStates], p[Neuron::kParams], grad_s[Neuron::kStates], grad_p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
     load_lanes<Neuron::kStates>(grad_states, l, grad_s);
     loop_params.at(l, p);
-    if (kTables) {
-      load_lanes<Neuron::kParams>(grad_params, l, grad_p);
-    } else {
-      for (auto& sum : grad_p) sum = V(T(0));
-    }
+    load_lanes<kRows>(grad_params, l, grad_p);
+    for (int i = kRows; i < Neuron::kParams; ++i) grad_p[i] = V(T(0));
     const V lane_grad_x = Neuron::template adjoint<Reset>(
         state, V::load(x + l), p, call.options, fire_at(l), V::load(grad_out + l), grad_s, grad_p);
     lane_grad_x.store(grad_x + l);
     store_lanes<Neuron::kStates>(grad_s, l, grad_states);
-    if (kTables) store_lanes<Neuron::kParams>(grad_p, l, grad_params);
+    store_lanes<kRows>(grad_p, l, grad_params);
   }
 }
 
@@ -279,13 +296,13 @@ SNN_INLINE void prefetch_gradients(const Backward<T>& call, int64 t, int64 lane,
   prefetch_row<true>(call.element, call.grad_x, t * call.lanes + lane, count);
 }
 
-template <class Neuron, class Reset, bool kTables, class T>
+template <class Neuron, class Reset, int kRows, class T>
 void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
-  ChunkMemory<Neuron, kTables, T> chunk;
-  alignas(64) Row<T> grad_states[kStates], grad_params[kTables ? Neuron::kParams : 1] = {};
+  ChunkMemory<Neuron, kRows, T> chunk;
+  alignas(64) Row<T> grad_states[kStates], grad_params[at_least_one(kRows)] = {};
   alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer, slope;
-  const BlockParams<Neuron, T, kTables> params(call, lane, count);
+  const BlockParams<Neuron, T, kRows> params(call, lane, count);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -331,32 +348,41 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
     }
   }
   write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);
-  for (int i = 0; kTables && i < Neuron::kParams; ++i) {
-    if (call.grad_params[i]) {
-      std::memcpy(call.grad_params[i] + lane, grad_params[i], count * sizeof(T));
-    }
+  for (int i = 0; i < Neuron::kParams; ++i) {
+    if (!call.grad_params[i]) continue;
+    const T* sums = i < kRows ? grad_params[i] : zeros;
+    std::memcpy(call.grad_params[i] + lane, sums, count * sizeof(T));
   }
 }
 
-// The scan with the call's neuron, reset and kind of parameters as types.
+// Whether parameters behind the first `learnt` are all numbers.
+template <class T>
+bool are_numbers_behind(int learnt, int params, const Scan<T>& call) {
+  for (int i = learnt; i < params; ++i) {
+    if (call.params[i].table) return false;
+  }
+  return true;
+}
+
+// The scan with the call's neuron, reset and number of parameters in rows as types.
 template <template <class> class Call, class T>
 void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
-  const auto blocks = [&](auto neuron, auto reset, auto tables) {
+  const auto blocks = [&](auto neuron, auto reset, auto rows) {
     for (int64 lane = begin; lane < end; lane += width) {
       const int count = static_cast<int>(end - lane < width ? end - lane : width);
-      scan_block<decltype(neuron), decltype(reset), tables.value>(call, lane, count);
+      scan_block<decltype(neuron), decltype(reset), rows.value>(call, lane, count);
     }
   };
   with_neuron(call.neuron, [&](auto neuron) {
+    constexpr int kLearnt = decltype(neuron)::kLearnt, kParams = decltype(neuron)::kParams;
+    const std::integral_constant<int, kLearnt> few;
+    const std::integral_constant<int, kParams> all;
     const auto with_reset = [&](auto reset) {
-      // float64 is for checking rather than for speed: one kind of parameters halves its build.
-      if constexpr (std::is_same_v<T, double>) {
-        blocks(neuron, reset, std::true_type{});
-      } else if (call.tables) {
-        blocks(neuron, reset, std::true_type{});
-      } else {
-        blocks(neuron, reset, std::false_type{});
+      // float64 is for checking rather than for speed: one number of rows halves its build.
+      if constexpr (std::is_same_v<T, float>) {
+        if (are_numbers_behind(kLearnt, kParams, call)) return blocks(neuron, reset, few);
       }
+      blocks(neuron, reset, all);
     };
     if (call.hard_reset) return with_reset(HardReset{});
     with_reset(SoftReset{});

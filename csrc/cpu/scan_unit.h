@@ -17,18 +17,7 @@ struct UnitParams {
   UnitParams(const Scan<T>& call, int64 lane, int count) {
     for (int i = 0; i < U::kParams; ++i) {
       numbers[i] = call.params[i].value;
-      if (is_table(U::kTables, i)) fill(call.params[i], lane, count, rows[i]);
-    }
-  }
-
-  // Lanes beyond the count get the last lane's value.
-  static void fill(const Parameter<T>& p, int64 lane, int count, T* row) {
-    int64 place = lane / p.inner % p.size, repeated = lane % p.inner;
-    for (int l = 0; l < kLanes; ++l) {
-      row[l] = p.table[place];
-      if (l + 1 >= count || ++repeated < p.inner) continue;
-      repeated = 0;
-      if (++place == p.size) place = 0;
+      if (is_table(U::kTables, i)) parameter_row(call.params[i], lane, count, rows[i]);
     }
   }
 };

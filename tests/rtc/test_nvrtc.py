@@ -115,8 +115,10 @@ def test_a_truncated_kernel_is_compiled_anew(empty_cache, nvrtc):
     first = programs.ensure(program, nvrtc, (9, 0))
     (entry,) = cache.entries()
     entry.library.write_bytes(first.cubin[:100])
-    assert programs.ensure(program, nvrtc, (9, 0)) == first
-    assert entry.library.read_bytes() == first.cubin
+    again = programs.ensure(program, nvrtc, (9, 0))
+    assert again.symbol == first.symbol
+    assert entry.library.read_bytes() == again.cubin
+    assert len(again.cubin) > 1000
 
 
 def test_a_changed_header_another_gpu_and_another_compiler_are_compiled_anew(

@@ -69,7 +69,8 @@ struct SoftReset {
 
 // Charge, fire, reset: what every neuron here does around its own charge.
 //
-// Charge has kStates, kParams (its own), kLinear (whether grad_x and grad_state are the same for
+// Charge has kStates, kParams (its own), kLearnt (how many of them, the first, are learnt as a rule
+// and so come as tables), kLinear (whether grad_x and grad_state are the same for
 // all states and x), and on states whose first is the membrane potential V
 //   charge(state, x, p, rest, options) -> H          updates the states behind the first
 //   charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest) -> grad_x
@@ -79,6 +80,7 @@ template <class Charge>
 struct ChargeFireReset {
   static constexpr int kStates = Charge::kStates;
   static constexpr int kParams = Charge::kParams + 2;
+  static constexpr int kLearnt = Charge::kLearnt;
   static constexpr bool kLinear = Charge::kLinear;
   static constexpr int kThreshold = Charge::kParams;
   static constexpr int kReset = Charge::kParams + 1;
@@ -126,6 +128,7 @@ struct ChargeFireReset {
 struct IFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 0;
+  static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
 
   template <class T>
@@ -145,6 +148,7 @@ struct IFCharge {
 struct LIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
+  static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
 
   template <class T>
@@ -174,6 +178,7 @@ struct LIFCharge {
 struct ParametricLIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
+  static constexpr int kLearnt = 1;
   static constexpr bool kLinear = true;
 
   template <class T>
@@ -199,6 +204,7 @@ struct ParametricLIFCharge {
 struct CubaLIFCharge {
   static constexpr int kStates = 2;
   static constexpr int kParams = 2;
+  static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
 
   template <class T>
