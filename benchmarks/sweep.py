@@ -32,7 +32,11 @@ LAUNCH = Path("csrc", "include", "snnkernels", "launch.h")
 SCHEMA = "snnkernels-sweep-1"
 COPIED = ("csrc", "snnkernels", "benchmarks")
 CONSTANTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "cpu": {"SNN_CPU_CHUNK": (8, 16, 32), "SNN_CPU_LANES": (128, 256, 512)},
+    "cpu": {
+        "SNN_CPU_CHUNK": (8, 16, 32),
+        "SNN_CPU_LANES": (128, 256, 512),
+        "SNN_CPU_STREAM_BYTES": (2**20, 2**22, 2**60),
+    },
     "cuda": {"SNN_CUDA_CHUNK": (4, 8, 16), "SNN_CUDA_LANES": (1, 2, 4)},
 }
 SHAPES: Mapping[str, tuple[str, ...]] = {

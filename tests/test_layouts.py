@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snnkernels import functional, surrogate
+from snnkernels import functional, registry, surrogate
 
 from .cases import CASES, DTYPES, assert_same_bits, randn, run
 
@@ -189,3 +189,17 @@ def test_arrays_written_around_the_caches_have_the_same_bits():
         assert_same_bits(part_v, v[..., part])
         assert_same_bits(part_seq, v_seq[..., part])
         assert_same_bits(part_grad, grad[..., part])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", [0, 5, 16], ids=["even", "odd", "part_of_a_block"])
+def test_what_is_stored_past_the_caches_is_the_same(width, dtype):
+    lanes = registry.LAUNCH["SNN_CPU_STREAM_BYTES"] // (8 * dtype.itemsize) + width
+    x = randn(9, 1, lanes, dtype=dtype)
+    assert x.nbytes > registry.LAUNCH["SNN_CPU_STREAM_BYTES"]
+    surrogate_function = surrogate.ATan()
+    outputs, (grad,) = run(LIF, x, "native", surrogate_function=surrogate_function)
+    expected, (wanted,) = run(LIF, x, "torch", surrogate_function=surrogate_function)
+    for actual, e in zip(outputs, expected, strict=True):
+        assert_same_bits(actual, e)
+    torch.testing.assert_close(grad, wanted)

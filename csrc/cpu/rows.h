@@ -53,16 +53,63 @@ SNN_INLINE const T* load_row(Element e, const void* array, int64 offset, T* buff
   return buffer;
 }
 
-// Where to compute values that go to an array: in place, or in the buffer; store_row finishes it.
+// Writes the rows of an array, each once. Values are computed in place, or in a buffer where the
+// elements are none or the array is so large that it is stored past the caches.
 template <class T>
-SNN_INLINE T* output_row(Element e, void* array, int64 offset, T* buffer, int count) {
-  return in_place<T>(e, count) ? static_cast<T*>(array) + offset : buffer;
-}
+class RowWriter {
+ public:
+  RowWriter() = default;
+  RowWriter(Element e, void* array, int64 elements) { open(e, array, elements); }
+  ~RowWriter() {
+    if (streams_) stream_fence();
+  }
+  RowWriter(const RowWriter&) = delete;
+  RowWriter& operator=(const RowWriter&) = delete;
 
-template <class T>
-SNN_INLINE void store_row(Element e, void* array, int64 offset, const T* values, int count) {
-  if (in_place<T>(e, count)) return;
-  convert_row(e, values, static_cast<char*>(array) + offset * element_size(e), count);
-}
+  void open(Element e, void* array, int64 elements) {
+    element_ = e;
+    array_ = static_cast<char*>(array);
+    streams_ = elements * element_size(e) > SNN_CPU_STREAM_BYTES;
+  }
+
+  // Where to compute the elements [offset, offset + count); finish() takes them from there.
+  SNN_INLINE T* begin(int64 offset, int count) {
+    to_ = array_ + offset * element_size(element_);
+    count_ = count;
+    in_place_ = !streams_ && in_place<T>(element_, count);
+    return in_place_ ? reinterpret_cast<T*>(to_) : buffer_;
+  }
+  SNN_INLINE void finish() {
+    if (!in_place_) put(buffer_, to_, count_);
+  }
+
+  // Writes values that are there already.
+  SNN_INLINE void write(const T* values, int64 offset, int count) {
+    put(values, array_ + offset * element_size(element_), count);
+  }
+
+  SNN_INLINE void prefetch(int64 offset, int count) const {
+    if (!streams_) prefetch_row<true>(element_, array_, offset, count);
+  }
+
+ private:
+  SNN_INLINE void put(const T* values, char* to, int count) const {
+    const std::size_t bytes = count * element_size(element_);
+    if (!streams_ || !is_vector_aligned(to, bytes)) {
+      return convert_row(element_, values, to, count);
+    }
+    if (element_size(element_) == sizeof(T)) return stream_bytes(values, to, bytes);
+    alignas(64) Row<T> narrow;
+    convert_row(element_, values, static_cast<void*>(narrow), count);
+    stream_bytes(narrow, to, bytes);
+  }
+
+  Element element_{};
+  char* array_ = nullptr;
+  bool streams_ = false, in_place_ = false;
+  char* to_ = nullptr;
+  int count_ = 0;
+  alignas(64) Row<T> buffer_;
+};
 
 }  // namespace snn::cpu::SNN_CPU_ISA

@@ -194,7 +194,9 @@ void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kRow
 template <class Neuron, class Reset, int kRows, class T>
 void scan_block(const Forward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
-  alignas(64) Row<T> state[kStates], x_buffer, out_buffer, u;
+  alignas(64) Row<T> state[kStates], x_buffer, u;
+  RowWriter<T> spike_rows(call.element, call.spikes, call.steps * call.lanes);
+  RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
   const BlockParams<Neuron, T, kRows> params(call, lane, count);
   initial_states<kStates>(call, lane, count, state);
 
@@ -208,21 +210,16 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
     if (t + kAhead < call.steps) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
     }
-    T* spikes = output_row(call.element, call.spikes, row, out_buffer, count);
+    T* spikes = spike_rows.begin(row, count);
     if (call.spiking) {
       step_block<Neuron, Reset>(
           call, params, x, state, state, count, [](int) { return Spike{}; },
           [&](int l, Vec<T> spike) { spike.store(spikes + l); });
-      store_row(call.element, call.spikes, row, spikes, count);
     } else {
-      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, out_buffer);
-      convert_row(call.element, out_buffer,
-                  static_cast<char*>(call.spikes) + row * element_size(call.element), count);
+      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, spikes);
     }
-    if (call.v_seq) {
-      convert_row(call.element, state[0],
-                  static_cast<char*>(call.v_seq) + row * element_size(call.element), count);
-    }
+    spike_rows.finish();
+    if (call.v_seq) v_rows.write(state[0], row, count);
   }
   write_rows<kStates>(state, call.final_states, call.lanes, lane, count);
 }
@@ -289,11 +286,12 @@ SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron,
 }
 
 template <class T>
-SNN_INLINE void prefetch_gradients(const Backward<T>& call, int64 t, int64 lane, int count) {
+SNN_INLINE void prefetch_gradients(const Backward<T>& call, const RowWriter<T>& grad_x, int64 t,
+                                   int64 lane, int count) {
   if (call.grad_spikes) {
     prefetch_row(call.element, call.grad_spikes, t * call.grad_spikes_stride + lane, count);
   }
-  prefetch_row<true>(call.element, call.grad_x, t * call.lanes + lane, count);
+  grad_x.prefetch(t * call.lanes + lane, count);
 }
 
 template <class Neuron, class Reset, int kRows, class T>
@@ -301,7 +299,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
   ChunkMemory<Neuron, kRows, T> chunk;
   alignas(64) Row<T> grad_states[kStates], grad_params[at_least_one(kRows)] = {};
-  alignas(64) Row<T> zeros = {}, grad_buffer, grad_x_buffer, slope;
+  alignas(64) Row<T> zeros = {}, grad_buffer, slope;
+  RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const BlockParams<Neuron, T, kRows> params(call, lane, count);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
@@ -316,12 +315,12 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
     }
     recompute_chunk<Neuron, Reset>(call, params, chunk, start, steps, lane, count);
     for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) {
-      prefetch_gradients(call, start + k, lane, count);
+      prefetch_gradients(call, grad_x_rows, start + k, lane, count);
     }
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
-      if (k >= kAhead) prefetch_gradients(call, t - kAhead, lane, count);
+      if (k >= kAhead) prefetch_gradients(call, grad_x_rows, t - kAhead, lane, count);
       if (call.grad_v_seq) {
         const T* grad_v = load_row(call.element, call.grad_v_seq, t * call.grad_v_seq_stride + lane,
                                    grad_buffer, count);
@@ -331,8 +330,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                               ? load_row(call.element, call.grad_spikes,
                                          t * call.grad_spikes_stride + lane, grad_buffer, count)
                               : zeros;
-      const int64 row = t * call.lanes + lane;
-      T* grad_x = output_row(call.element, call.grad_x, row, grad_x_buffer, count);
+      T* grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       const T *u = chunk.u[k], *output = chunk.output[k];
       surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
       const auto adjoint = [&](auto fire_at) {
@@ -344,7 +342,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       } else {
         adjoint([&](int l) { return NotedPrimitive<T>{u + l, slope + l, output + l}; });
       }
-      store_row(call.element, call.grad_x, row, grad_x, count);
+      grad_x_rows.finish();
     }
   }
   write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);

@@ -41,28 +41,7 @@ class LoopUnitParams {
   Vec<T> numbers_[U::kParams + 1];
 };
 
-// The rows of a neuron's outputs at one step, or of their gradients.
-template <class U, class T>
-struct OutputRows {
-  static constexpr int kRows = U::kOutputs;
-  alignas(64) Row<T> buffers[kRows];
-  T* rows[kRows];
-
-  void begin(const Forward<T>& call, int64 t, int64 lane, int count) {
-    for (int i = 0; i < kRows; ++i) {
-      const int64 offset = (i * call.steps + t) * call.lanes + lane;
-      rows[i] = output_row(call.element, call.spikes, offset, buffers[i], count);
-    }
-  }
-
-  void finish(const Forward<T>& call, int64 t, int64 lane, int count) const {
-    for (int i = 0; i < kRows; ++i) {
-      const int64 offset = (i * call.steps + t) * call.lanes + lane;
-      store_row(call.element, call.spikes, offset, rows[i], count);
-    }
-  }
-};
-
+// The gradients of a neuron's outputs at one step.
 template <class U, class T>
 struct OutputGradients {
   static constexpr int kRows = U::kOutputs;
@@ -97,10 +76,33 @@ SNN_INLINE void step_unit(const Scan<T>& call, const UnitParams<U, T>& params, c
   }
 }
 
+// Writes the outputs of a neuron, one behind the other.
+template <class U, class T>
+struct UnitOutputs {
+  RowWriter<T> writers[U::kOutputs];
+  T* rows[U::kOutputs];
+
+  explicit UnitOutputs(const Forward<T>& call) {
+    const int64 size = call.steps * call.lanes;
+    for (int i = 0; i < U::kOutputs; ++i) {
+      char* array = static_cast<char*>(call.spikes) + i * size * element_size(call.element);
+      writers[i].open(call.element, array, size);
+    }
+  }
+
+  void begin(int64 offset, int count) {
+    for (int i = 0; i < U::kOutputs; ++i) rows[i] = writers[i].begin(offset, count);
+  }
+  void finish() {
+    for (auto& writer : writers) writer.finish();
+  }
+};
+
 template <class U, class T>
 void scan_unit(const Forward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> state[U::kStates], x_buffer;
-  OutputRows<U, T> out;
+  UnitOutputs<U, T> out(call);
+  RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
   const UnitParams<U, T> params(call, lane, count);
   initial_states<U::kStates>(call, lane, count, state);
 
@@ -113,15 +115,13 @@ void scan_unit(const Forward<T>& call, int64 lane, int count) {
     if (t + kAhead < call.steps) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
     }
-    out.begin(call, t, lane, count);
+    const int64 row = t * call.lanes + lane;
+    out.begin(row, count);
     step_unit(call, params, x, state, state, count, [&](int l, const Vec<T>* outputs) {
       for (int i = 0; i < U::kOutputs; ++i) outputs[i].store(out.rows[i] + l);
     });
-    out.finish(call, t, lane, count);
-    if (call.v_seq) {
-      const int64 bytes = (t * call.lanes + lane) * element_size(call.element);
-      convert_row(call.element, state[0], static_cast<char*>(call.v_seq) + bytes, count);
-    }
+    out.finish();
+    if (call.v_seq) v_rows.write(state[0], row, count);
   }
   write_rows<U::kStates>(state, call.final_states, call.lanes, lane, count);
 }
@@ -190,7 +190,8 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
   UnitChunk<U, T> chunk;
   UnitGradients<U, T> grads = {};
   OutputGradients<U, T> grad_out;
-  alignas(64) Row<T> grad_buffer, grad_x_buffer;
+  alignas(64) Row<T> grad_buffer;
+  RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const UnitParams<U, T> params(call, lane, count);
   read_rows<U::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
 
@@ -205,22 +206,21 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
     }
     recompute_unit(call, params, chunk, start, steps, lane, count);
     for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) {
-      prefetch_gradients(call, start + k, lane, count);
+      prefetch_gradients(call, grad_x_rows, start + k, lane, count);
     }
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
-      if (k >= kAhead) prefetch_gradients(call, t - kAhead, lane, count);
+      if (k >= kAhead) prefetch_gradients(call, grad_x_rows, t - kAhead, lane, count);
       if (call.grad_v_seq) {
         const int64 offset = t * call.grad_v_seq_stride + lane;
         const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_buffer, count);
         for (int l = 0; l < count; ++l) grads.states[0][l] += grad_v[l];
       }
       grad_out.load(call, t, lane, count);
-      const int64 row = t * call.lanes + lane;
-      T* grad_x = output_row(call.element, call.grad_x, row, grad_x_buffer, count);
+      T* grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       adjoint_unit(call, params, chunk.x[k], chunk.states[k], grad_out, grads, grad_x, count);
-      store_row(call.element, call.grad_x, row, grad_x, count);
+      grad_x_rows.finish();
     }
   }
   write_rows<U::kStates>(grads.states, call.grad_initial, call.lanes, lane, count);

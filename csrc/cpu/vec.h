@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -70,6 +71,36 @@ struct Vec {
   friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
+
+// Copies whole vectors to aligned memory past the caches. What is stored so is seen by other
+// threads only after stream_fence().
+SNN_INLINE void stream_bytes(const void* from, void* to, std::size_t bytes) {
+  using Raw = Lane<float>::Raw;
+  for (std::size_t b = 0; b < bytes; b += sizeof(Raw)) {
+    Raw raw;
+    std::memcpy(&raw, static_cast<const char*>(from) + b, sizeof raw);
+    auto* place = reinterpret_cast<float*>(static_cast<char*>(to) + b);
+#if defined(__AVX512F__)
+    __builtin_ia32_movntps512(place, raw);
+#elif defined(__AVX__)
+    __builtin_ia32_movntps256(place, raw);
+#elif defined(__SSE__)
+    __builtin_ia32_movntps(place, raw);
+#else
+    std::memcpy(place, &raw, sizeof raw);
+#endif
+  }
+}
+
+SNN_INLINE void stream_fence() {
+#if defined(__SSE__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+SNN_INLINE bool is_vector_aligned(const void* place, std::size_t bytes) {
+  return (reinterpret_cast<std::uintptr_t>(place) | bytes) % SNN_VECTOR_BYTES == 0;
+}
 
 // a * b + c, rounded once where the instruction set can.
 SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
