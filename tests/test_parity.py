@@ -228,3 +228,22 @@ def _run_in_dtype(case: Case, x: torch.Tensor) -> tuple[list[torch.Tensor], torc
     )
     (grad,) = torch.autograd.grad(loss, [x])
     return [spikes.detach(), after[0].detach()], grad
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["subnormals", "flushed"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_elements_of_16_bits_are_read_and_rounded_as_torch_does(dtype, flush):
+    every = torch.arange(2**16).to(torch.int16).view(dtype)
+    shuffled = every[torch.randperm(2**16, generator=torch.Generator().manual_seed(0))]
+    x = torch.stack([every, shuffled]).unsqueeze(1)
+    expected = torch.stack([every, (every.float() + shuffled.float()).to(dtype)]).unsqueeze(1)
+    torch.set_flush_denormal(flush)
+    try:
+        _, _, v_seq = functional.if_(x, v_threshold=1e38, return_v_seq=True, backend="native")
+    finally:
+        torch.set_flush_denormal(False)
+    quiet = x.isinf().any(0) | x.isnan().any(0) | (expected.float().abs() >= 1e38).any(0)
+    if flush and dtype == torch.bfloat16:  # then sums of subnormal float32 are 0
+        quiet |= (x.abs() < 1e-37).any(0) | (expected.abs() < 1e-37).any(0)
+    assert quiet.float().mean() < 0.2
+    assert_same_bits(v_seq[:, ~quiet], expected[:, ~quiet])

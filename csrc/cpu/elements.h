@@ -1,5 +1,6 @@
 // Conversions between the 16-bit elements of sequences and vectors of float: round to nearest, ties
-// to even. Integer arithmetic, so that no instruction set and no flush-to-zero mode changes a bit.
+// to even. In integers, or by instructions that no flush-to-zero mode touches either: the same
+// bits, but for what a NaN holds.
 #pragma once
 
 #include "vec.h"
@@ -31,6 +32,27 @@ struct BFloat16 {
   }
 };
 
+#if defined(__AVX512F__) && !defined(__clang__)
+struct Float16 {
+  typedef short Raw __attribute__((vector_size(32)));
+  static SNN_INLINE Floats widen(Halves h) {
+    return Floats(__builtin_ia32_vcvtph2ps512_mask(bit_cast<Raw>(h), Floats::Raw{}, -1, 4));
+  }
+  static SNN_INLINE Halves narrow(Floats f) {
+    return bit_cast<Halves>(__builtin_ia32_vcvtps2ph512_mask(f.raw, 0, Raw{}, -1));
+  }
+};
+#elif defined(__AVX2__) && defined(__F16C__) && !defined(__clang__)
+struct Float16 {
+  typedef short Raw __attribute__((vector_size(16)));
+  static SNN_INLINE Floats widen(Halves h) {
+    return Floats(__builtin_ia32_vcvtph2ps256(bit_cast<Raw>(h)));
+  }
+  static SNN_INLINE Halves narrow(Floats f) {
+    return bit_cast<Halves>(__builtin_ia32_vcvtps2ph256(f.raw, 0));
+  }
+};
+#else
 struct Float16 {
   static SNN_INLINE Floats widen(Halves h) {
     const Bits bits = __builtin_convertvector(h, Bits);
@@ -57,5 +79,6 @@ struct Float16 {
     return __builtin_convertvector(sign | (magnitude >= 0x47800000u ? overflowed : finite), Halves);
   }
 };
+#endif
 
 }  // namespace snn::cpu::SNN_CPU_ISA
