@@ -42,6 +42,16 @@ class MemoryModule(nn.Module):
     def reset(self) -> None:
         """Back to the initial state."""
         for name, value in self._memories().items():
+            self._put(name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        """Set an attribute without ``nn.Module``'s search for parameters, which takes microseconds.
+
+        Where the attribute is one of those, or is not there yet, it is set as usual.
+        """
+        if name in self.__dict__:
+            self.__dict__[name] = value
+        else:
             setattr(self, name, value)
 
     def _memories(self) -> dict[str, Any]:

@@ -23,8 +23,10 @@ class Node(StepModeModule, MemoryModule):
     monitored: ClassVar[tuple[str, ...]] = ()
     """What ``monitor`` holds where ``monitor_state`` is set."""
 
-    v_seq: Tensor | None
     surrogate_function: nn.Module
+
+    v_seq: Tensor | None
+    monitor: dict[str, list[Any]]
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class Node(StepModeModule, MemoryModule):
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
         super().reset()
-        self.v_seq = None
-        self.monitor: dict[str, list[Any]] = {name: [] for name in self.monitored}
+        self._put("v_seq", None)
+        self._put("monitor", {name: [] for name in self.monitored})
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles see: carried states without their history."""

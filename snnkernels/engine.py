@@ -57,7 +57,7 @@ def run(
         outcome = _run_kernel(kernel, neuron, x_seq, states, params, *options)
     else:
         outcome = _run_reference(neuron, x_seq, states, params, *options)
-    if gives_spikes(surrogate_function):
+    if spike_storage.is_marking() and gives_spikes(surrogate_function):
         spike_storage.mark(outcome[0])
     return outcome
 

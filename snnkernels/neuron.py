@@ -120,7 +120,7 @@ class BaseNode(Node):
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
         super().reset()
-        self.v = self._rest()
+        self._put("v", self._rest())
 
     def _rest(self) -> float | None:
         """``v`` before the first call; None stands for a ``v_reset`` that is a tensor."""
