@@ -21,7 +21,6 @@ import torch
 
 BLOCK_SECONDS = 0.02
 MAX_BLOCK_CALLS = 64
-ESTIMATE_CALLS = 3
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -122,14 +121,6 @@ def block_calls(estimate: float) -> int:
     return max(1, min(MAX_BLOCK_CALLS, int(BLOCK_SECONDS / max(estimate, 1e-9))))
 
 
-def estimate(run: Timed) -> float:
-    """Seconds of a call: of a fast contender the least of some, since the first one may be cold."""
-    first = run.samples(1)[0]
-    if first > 10 * BLOCK_SECONDS:
-        return first
-    return min(first, *run.samples(ESTIMATE_CALLS))
-
-
 def interleave(
     contenders: Mapping[str, Timed],
     budget: float,
@@ -142,11 +133,12 @@ def interleave(
 ) -> dict[str, Summary]:
     """Time the contenders in turns for about ``budget`` seconds and summarise each.
 
-    They must be warm: the first calls here already set the size of their blocks. One that has
-    spent ``patience`` seconds of samples takes no part in further rounds. ``pause`` seconds lie
-    between blocks, for the threads of a contender in another process to fall asleep.
+    They must be warm: the first call here already sets the size of their first blocks, and one that
+    is faster later makes them larger. A contender that has spent ``patience`` seconds of samples
+    takes no part in further rounds. ``pause`` seconds lie between blocks, for the threads of a
+    contender in another process to fall asleep.
     """
-    calls = {name: block_calls(estimate(run)) for name, run in contenders.items()}
+    calls = {name: block_calls(run.samples(1)[0]) for name, run in contenders.items()}
     rounds: dict[str, list[list[float]]] = {name: [] for name in contenders}
     order = list(contenders)
     collecting = gc.isenabled()
@@ -158,7 +150,9 @@ def interleave(
         while done < min_rounds or (now() - start < budget and done < max_rounds):
             for name in order:
                 if sum(map(sum, rounds[name])) < patience:
-                    rounds[name].append(_block(contenders[name], calls[name]))
+                    block = _block(contenders[name], calls[name])
+                    rounds[name].append(block)
+                    calls[name] = max(calls[name], block_calls(min(block)))
                     time.sleep(pause)
             order.reverse()
             done += 1
