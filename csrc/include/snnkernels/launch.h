@@ -8,8 +8,8 @@
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 256
 
-// Outputs of more bytes than this are stored past the CPU's caches: what would only be evicted again
-// then spares the caches, and the read of each line before it is written.
+// Outputs of more bytes than this are stored past the CPU's caches: what would only be evicted
+// again then spares the caches, and the read of each line before it is written.
 #define SNN_CPU_STREAM_BYTES 4194304
 
 // Lanes that a task of the CPU's encoder draws for one step.
