@@ -16,8 +16,10 @@ from ..build.errors import build_error
 from ..build.progress import say, verbose
 from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
 
-# Strict arithmetic, as for nvcc: see build/description.py.
-OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
+# Strict arithmetic, as for nvcc: see build/description.py. What has no annotation, as lambdas have
+# none, is for the device: before 13.5 NVRTC took it for the host, and refused it.
+_ARITHMETIC = ("-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
+OPTIONS = ("-std=c++17", "-default-device", *_ARITHMETIC)
 
 _INCLUDE = re.compile(r'^#include ["<]([^">]+)[">]$', re.MULTILINE)
 
