@@ -37,8 +37,7 @@ def launch(
 def _load(program: Program, device: int) -> Any:
     from cupy.cuda import function
 
-    nvrtc = toolkit.find_nvrtc(toolkit.cuda_major())
-    compiled = ensure(program, nvrtc, torch.cuda.get_device_capability(device))
+    compiled = ensure(program, toolkit.require(), torch.cuda.get_device_capability(device))
     module = function.Module()
     module.load(compiled.cubin)
     return module.get_function(compiled.symbol)

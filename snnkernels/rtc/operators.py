@@ -85,9 +85,7 @@ def load() -> str:
     Raises:
         snnkernels.build.BuildError: something is missing; names the package.
     """
-    major = toolkit.cuda_major()
-    toolkit.check(major)
-    nvrtc = toolkit.find_nvrtc(major)
+    nvrtc = toolkit.require()
     define("CUDA")
     return f"CuPy with {nvrtc}"
 
@@ -95,9 +93,7 @@ def load() -> str:
 def outlook() -> tuple[str, str]:
     """The backend that a GPU would get, "cupy" or "torch", and why; defines nothing."""
     try:
-        major = toolkit.cuda_major()
-        toolkit.check(major)
-        return "cupy", f"CuPy with {toolkit.find_nvrtc(major)}, each kernel at its first use"
+        return "cupy", f"CuPy with {toolkit.require()}, each kernel at its first use"
     except BuildError as error:
         return "torch", str(error)
 

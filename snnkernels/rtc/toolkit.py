@@ -74,6 +74,17 @@ class Nvrtc:
             nvrtc.destroyProgram(program)
 
 
+def require() -> Nvrtc:
+    """The NVRTC to compile with, once all that the backend needs is known to be there.
+
+    Raises:
+        snnkernels.build.BuildError: something is missing or does not fit; names the package.
+    """
+    major = cuda_major()
+    check(major)
+    return find_nvrtc(major)
+
+
 def cuda_major() -> int:
     """The major version of torch's CUDA.
 
