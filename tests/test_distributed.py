@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -40,6 +42,14 @@ def work(rank, world, folder):
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+    train(rank, world, folder)
+    # Else gloo's threads may free what DistributedDataParallel holds after the interpreter has
+    # gone, and torch aborts.
+    gc.collect()
+    dist.destroy_process_group()
+
+
+def train(rank, world, folder):
     net = make_net()
     parallel = nn.parallel.DistributedDataParallel(net)
     x_seq, targets = batch()
@@ -49,7 +59,6 @@ def work(rank, world, folder):
         loss_of(parallel, x_seq[:, own], targets[own]).backward()
     if rank == 0:
         torch.save([p.grad for p in net.parameters()], f"{folder}/grads.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")

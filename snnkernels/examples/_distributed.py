@@ -6,6 +6,7 @@ what else they draw is their own.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ def joined(device: str) -> Iterator[str]:
     try:
         yield device
     finally:
+        # What DistributedDataParallel still holds of the group would otherwise be freed by gloo's
+        # threads, after the interpreter has gone: torch aborts there.
+        gc.collect()
         dist.destroy_process_group()
 
 
