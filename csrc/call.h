@@ -114,16 +114,44 @@ inline void check_device(const char* name, const Tensor& tensor, const Tensor& x
   STD_TORCH_CHECK(tensor.device() == x.device(), name, ": expected the device of x");
 }
 
-// [T, L] with stride 1 over the lanes, like x; [O T, L] if there are several of them.
+// The lanes of a sequence [T, ...] are the elements of one step.
+inline int64_t lanes_of(const Tensor& sequence) {
+  int64_t lanes = 1;
+  for (int64_t d = 1; d < sequence.dim(); ++d) lanes *= sequence.size(d);
+  return lanes;
+}
+
+// The shape of a sequence that has another number of steps than this one.
+inline std::vector<int64_t> shape_with(int64_t steps, const Tensor& sequence) {
+  const auto sizes = sequence.sizes();
+  std::vector<int64_t> shape(sizes.begin(), sizes.end());
+  shape[0] = steps;
+  return shape;
+}
+
+// Whether the elements of each step lie side by side, in the order of their indices.
+inline bool has_dense_steps(const Tensor& sequence) {
+  int64_t expected = 1;
+  for (int64_t d = sequence.dim() - 1; d > 0; --d) {
+    if (sequence.size(d) != 1 && sequence.stride(d) != expected) return false;
+    expected *= sequence.size(d);
+  }
+  return true;
+}
+
+// [T, ...], each step dense, like x; [O T, ...] if there are several of them.
 inline void check_sequence(const char* name, const Tensor& sequence, const Tensor& x,
                            int64_t count = 1) {
-  STD_TORCH_CHECK(sequence.dim() == 2, name, ": expected [T, L], got ", sequence.dim(),
-                  " dimensions");
-  STD_TORCH_CHECK(sequence.size(0) == count * x.size(0) && sequence.size(1) == x.size(1), name,
-                  ": expected shape [", count * x.size(0), ", ", x.size(1), "], got [",
-                  sequence.size(0), ", ", sequence.size(1), "]");
-  STD_TORCH_CHECK(sequence.size(1) <= 1 || sequence.size(0) == 0 || sequence.stride(1) == 1, name,
-                  ": expected stride 1 over the lanes, got ", sequence.stride(1));
+  STD_TORCH_CHECK(sequence.dim() >= 2 && sequence.dim() == x.dim(), name, ": expected [T, ...], ",
+                  x.dim() < 2 ? 2 : x.dim(), " dimensions, got ", sequence.dim());
+  STD_TORCH_CHECK(sequence.size(0) == count * x.size(0), name, ": expected ", count * x.size(0),
+                  " steps, got ", sequence.size(0));
+  for (int64_t d = 1; d < x.dim(); ++d) {
+    STD_TORCH_CHECK(sequence.size(d) == x.size(d), name, ": expected size ", x.size(d),
+                    " in dimension ", d, ", got ", sequence.size(d));
+  }
+  STD_TORCH_CHECK(sequence.numel() == 0 || has_dense_steps(sequence), name,
+                  ": expected steps whose elements lie side by side");
   STD_TORCH_CHECK(sequence.scalar_type() == x.scalar_type(), name, ": expected the dtype of x");
   check_device(name, sequence, x);
 }
@@ -143,10 +171,27 @@ void check_array(const char* name, const Tensor& array, const Tensor& x,
   }
 }
 
-// A contiguous tensor of any content where `like` is.
+inline std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t d = sizes.size(); d-- > 0; stride *= sizes[d] > 0 ? sizes[d] : 1) strides[d] = stride;
+  return strides;
+}
+
+// A contiguous tensor of any content where `like` is. Past the dispatcher, whose boxes take several
+// times as long as the allocation: there is nothing for it to intercept below the operators.
 inline Tensor empty_from_torch(const Tensor& like, const std::vector<int64_t>& sizes,
                                ScalarType dtype) {
-  return torch::stable::new_empty(like, sizes, dtype);
+  using torch::stable::detail::from;
+  using torch::stable::detail::to;
+  const std::vector<int64_t> strides = contiguous_strides(sizes);
+  int32_t device_type = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), to<int32_t>(from(dtype)),
+                                                  device_type, like.get_device_index(), &made));
+  return Tensor(made);
 }
 
 template <class T>
@@ -174,6 +219,9 @@ struct Settings {
   bool decay_input;
   bool spiking;
   int64_t outputs;
+
+  // The values in a parameter's table, 0 where it has none. Without tables the list may be empty.
+  int64_t size_of_table(int i) const { return table_size.empty() ? 0 : table_size[i]; }
 };
 
 // Powers of two have one, as long as it is a normal number.
@@ -187,20 +235,22 @@ template <class T>
 void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
   const NeuronLine line = Neurons::get().find(s.neuron);
   const Unit& sizes = line.sizes;
-  const int64_t lanes = x.size(1);
   check_sequence("x", x, x);
+  const int64_t lanes = lanes_of(x);
   STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == sizes.states, "initial: expected ",
                   sizes.states, " numbers, got ", s.initial.size());
   const auto params = static_cast<size_t>(sizes.params);
-  STD_TORCH_CHECK(
-      s.values.size() == params && s.table_size.size() == params && s.table_inner.size() == params,
-      "values, table_size, table_inner: expected ", params, " entries each, got ", s.values.size(),
-      ", ", s.table_size.size(), " and ", s.table_inner.size());
+  const size_t layouts = s.tables || !s.table_size.empty() ? params : 0;
+  STD_TORCH_CHECK(s.values.size() == params && s.table_size.size() == layouts &&
+                      s.table_inner.size() == layouts,
+                  "values, table_size, table_inner: expected ", params, ", ", layouts, " and ",
+                  layouts, " entries, got ", s.values.size(), ", ", s.table_size.size(), " and ",
+                  s.table_inner.size());
   STD_TORCH_CHECK(s.surrogate_values.size() <= kMaxSurrogateParams,
                   "surrogate_values: expected at most ", kMaxSurrogateParams);
   STD_TORCH_CHECK(s.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
                   s.outputs);
-  if (states) check_array<T>("states", *states, x, {sizes.states, lanes});
+  if (states) check_array<T>("states", *states, x, shape_with(sizes.states, x));
 
   call.neuron = line.id;
   call.unit = line.unit;
@@ -222,12 +272,13 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
   int64_t offset = 0;
   for (int i = 0; i < sizes.params; ++i) {
-    const int64_t size = s.table_size[i], inner = s.table_inner[i];
+    const int64_t size = s.size_of_table(i);
     call.params[i] = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
     STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "table_size: '",
                     s.neuron, "' was compiled for another choice of tables");
     if (size == 0) continue;
     STD_TORCH_CHECK(s.tables, "tables: expected a tensor where table_size is not 0");
+    const int64_t inner = s.table_inner[i];
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
                     " values of ", inner, " lanes each do not divide ", lanes, " lanes");
     const T* table = static_cast<const T*>(s.tables->const_data_ptr()) + offset;
@@ -249,9 +300,9 @@ ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
   const int64_t steps = call.steps, lanes = call.lanes;
   const auto count = static_cast<int64_t>(s.initial.size());
   const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
-  Tensor spikes = Driver::empty(x, {s.outputs * steps, lanes}, x.scalar_type());
-  Tensor v_seq = Driver::empty(x, {store_v ? steps : 0, lanes}, x.scalar_type());
-  Tensor final_states = Driver::empty(x, {count, lanes}, scalar_type<T>());
+  Tensor spikes = Driver::empty(x, shape_with(s.outputs * steps, x), x.scalar_type());
+  Tensor v_seq = Driver::empty(x, shape_with(store_v ? steps : 0, x), x.scalar_type());
+  Tensor final_states = Driver::empty(x, shape_with(count, x), scalar_type<T>());
   Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
   call.spikes = spikes.mutable_data_ptr();
   call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
@@ -276,9 +327,9 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
                  {checkpoint_count(steps, Driver::kChunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
-  if (grad_states) check_array<T>("grad_states", *grad_states, x, {count, lanes});
-  Tensor grad_x = Driver::empty(x, {steps, lanes}, x.scalar_type());
-  Tensor grad_initial = Driver::empty(x, {count, lanes}, scalar_type<T>());
+  if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_with(count, x));
+  Tensor grad_x = Driver::empty(x, shape_with(steps, x), x.scalar_type());
+  Tensor grad_initial = Driver::empty(x, shape_with(count, x), scalar_type<T>());
   Tensor grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
   call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
   call.grad_spikes = pointer<void>(grad_spikes);
@@ -290,7 +341,8 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_initial = static_cast<T*>(grad_initial.mutable_data_ptr());
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
   for (int64_t i = 0; i < rows; ++i) {
-    if (s.table_size[i] > 0 || !call.unit) call.grad_params[i] = sums + i * lanes;
+    if (s.size_of_table(static_cast<int>(i)) > 0 || !call.unit)
+      call.grad_params[i] = sums + i * lanes;
   }
   if (lanes > 0) Driver::launch(call, x);
   return {grad_x, grad_initial, grad_params};

@@ -1,4 +1,5 @@
-// The operators' schemas. Shapes for tracing and autograd are in snnkernels/ops.py.
+// The operators' schemas. Sequences are [T, ...], each step dense. Shapes for tracing and autograd
+// are in snnkernels/ops.py.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

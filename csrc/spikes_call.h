@@ -41,9 +41,9 @@ struct SpikeOperators {
     Encode call{};
     call.element = element_of(x);
     call.format = spike_format(dtype);
-    Tensor spikes = Driver::empty(x, {x.size(0), x.size(1)}, dtype);
+    Tensor spikes = Driver::empty(x, shape_with(x.size(0), x), dtype);
     call.steps = x.size(0);
-    call.lanes = x.size(1);
+    call.lanes = lanes_of(x);
     call.x = x.const_data_ptr();
     call.x_stride = x.stride(0);
     call.keys = static_cast<const uint64*>(keys.const_data_ptr());

@@ -43,8 +43,8 @@ class Lanes:
     """How the dimensions [B, ...] of one step map to lanes side by side in memory.
 
     ``order`` lists the step's dimensions from the slowest to the fastest in memory, so that a
-    channels_last step becomes lanes by a view. A step that is not dense is copied, once, in the
-    dimensions' own order.
+    channels_last step becomes lanes by a view; ``shape`` is the step's shape in that order. A step
+    that is not dense is copied, once, in the dimensions' own order.
     """
 
     def __init__(self, x_seq: Tensor) -> None:
@@ -61,34 +61,34 @@ class Lanes:
             self.shape = in_memory
             self.inverse = [self.order.index(d) for d in range(len(shape))]
 
-    def flatten_sequence(self, x_seq: Tensor) -> Tensor:
-        """[T, B, ...] to [T, L], stride 1 over L."""
+    def arrange_sequence(self, x_seq: Tensor) -> Tensor:
+        """[T, B, ...], the dimensions of a step in the lanes' order, and each step dense."""
         if not self.in_order:
             x_seq = x_seq.permute(0, *[1 + d for d in self.order])
-        flat = x_seq.reshape(x_seq.shape[0], prod(self.shape))
-        return flat if flat.stride(1) == 1 or flat.shape[1] <= 1 else flat.contiguous()
+        if x_seq.is_contiguous() or is_dense(self.shape, x_seq.stride()[1:]):
+            return x_seq
+        return x_seq.contiguous()
 
-    def flatten(self, step: Tensor) -> Tensor:
-        """[B, ...] to [L], in the order of the sequence's lanes."""
-        return (step if self.in_order else step.permute(self.order)).reshape(-1)
+    def arrange(self, step: Tensor) -> Tensor:
+        """[B, ...], contiguous, its dimensions in the lanes' order."""
+        return (step if self.in_order else step.permute(self.order)).contiguous()
 
-    def restore(self, flat: Tensor) -> Tensor:
-        """[..., L] back to [..., B, ...], in the sequence's memory order."""
-        lead = flat.shape[:-1]
-        full = flat.view(lead + self.shape)
+    def restore(self, arranged: Tensor) -> Tensor:
+        """[..., B, ...] from the lanes' order back to the sequence's."""
         if self.in_order:
-            return full
-        return full.permute(*range(len(lead)), *[len(lead) + d for d in self.inverse])
+            return arranged
+        lead = arranged.dim() - len(self.order)
+        return arranged.permute(*range(lead), *[lead + d for d in self.inverse])
 
-    def restore_(self, flat: Tensor) -> Tensor:
+    def restore_(self, arranged: Tensor) -> Tensor:
         """:meth:`restore` of a contiguous tensor in place, which makes no view of it.
 
         What an autograd function returns may only then be changed in place.
         """
         if self.in_order:
-            return flat.resize_(flat.shape[:-1] + self.shape)
-        full = self.restore(flat)
-        return flat.as_strided_(full.shape, full.stride())
+            return arranged
+        full = self.restore(arranged)
+        return arranged.as_strided_(full.shape, full.stride())
 
     def table(self, p: Tensor) -> tuple[Tensor, int]:
         """A broadcastable parameter as (table, inner): lane l reads table[l // inner % len(table)].

@@ -118,7 +118,7 @@ class CompiledNode(Node):
         if self.monitor_state:
             self._monitor(x_seq, before, params, dict(options))
         for name, value in zip(names, after, strict=True):
-            setattr(self, name, value)
+            self._put(name, value)
         if self.step_mode == "s":
             out = tuple(o.squeeze(0) for o in out)
         return out[0] if len(out) == 1 else out

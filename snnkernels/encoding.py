@@ -179,7 +179,7 @@ def _encode(
     spikes = spikes.view(steps, *shape)
     lanes = Lanes(x_seq)
     if not lanes.in_order:
-        spikes = lanes.restore(spikes.new_empty(steps, prod(shape))).copy_(spikes)
+        spikes = lanes.restore(spikes.new_empty(steps, *lanes.shape)).copy_(spikes)
     spike_storage.mark(spikes)
     return spikes
 

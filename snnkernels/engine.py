@@ -6,7 +6,6 @@ Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import TypeGuard
 
 import torch
@@ -286,19 +285,17 @@ def scan(
 
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:
-    """The states before the first step: numbers, and as one [S, L] if any of them is a tensor."""
+    """The states before the first step: numbers, and one [S, B, ...] if any of them is a tensor."""
     numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
     if not any(isinstance(s, Tensor) for s in states):
         return numbers, None
     rows = [
-        lanes.flatten(s)
+        lanes.arrange(s)
         if isinstance(s, Tensor)
-        else torch.full(
-            (prod(lanes.shape),), s, dtype=_checks.compute_dtype(x.dtype), device=x.device
-        )
+        else torch.full(lanes.shape, s, dtype=_checks.compute_dtype(x.dtype), device=x.device)
         for s in states
     ]
-    return numbers, rows[0].contiguous().unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+    return numbers, rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
 
 
 def _tables(
@@ -306,6 +303,8 @@ def _tables(
 ) -> tuple[list[float], Tensor | None, list[int], list[int]]:
     """Parameters as the operators take them: numbers, tables end to end, sizes (0: none), inner."""
     values = [0.0 if isinstance(p, Tensor) else p for p in params]
+    if not any(isinstance(p, Tensor) for p in params):
+        return values, None, [], []
     tables: list[Tensor] = []
     size = [0] * len(params)
     inner = [1] * len(params)
@@ -314,6 +313,4 @@ def _tables(
             table, inner[k] = lanes.table(p)
             size[k] = table.numel()
             tables.append(table)
-    if not tables:
-        return values, None, size, inner
     return values, tables[0].contiguous() if len(tables) == 1 else torch.cat(tables), size, inner

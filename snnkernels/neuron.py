@@ -136,7 +136,7 @@ class BaseNode(Node):
 
     def _set_states(self, values: Sequence[Tensor]) -> None:
         for name, value in zip(self._state_names(), values, strict=True):
-            setattr(self, name, value)
+            self._put(name, value)
 
     def neuronal_charge(self, x: Tensor) -> None:
         """Charge: bring ``self.v`` from V to H, given the input x [B, ...] of one step."""

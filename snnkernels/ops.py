@@ -1,16 +1,18 @@
 """The operators of the kernels as PyTorch sees them: shapes, autograd, calling form.
 
-``scan_forward`` and ``scan_backward`` work on flattened lanes: x is [T, L] with L = B * N * ..., of
-any stride over T and stride 1 over L. Each backend with kernels has a namespace of them by the
-schemas of ``csrc/schemas.h``: the native library registers its own in C++ (``csrc/ops.cpp``), the
-cupy backend in Python (``snnkernels/rtc``). This module adds what ``torch.library`` wants from
-Python for either, the shapes of the outputs and the autograd formula, once they are loaded.
+``scan_forward`` and ``scan_backward`` take sequences [T, ...] of any stride over T, whose steps are
+dense: the L = B * N * ... elements of a step are the lanes. Each backend with kernels has a
+namespace of them by the schemas of ``csrc/schemas.h``: the native library registers its own in C++
+(``csrc/ops.cpp``), the cupy backend in Python (``snnkernels/rtc``). This module adds what
+``torch.library`` wants from Python for either, the shapes of the outputs and the autograd formula,
+once they are loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -71,7 +73,7 @@ def scan(
     Args:
         backend_name: a backend whose operators are loaded.
         lanes: how x_seq flattens.
-        args: what the operator takes behind x; states and tables are flat already.
+        args: what the operator takes behind x; states are in the lanes' order already.
 
     Returns:
         The spikes, the first state after each step if it was asked for, and the states after the
@@ -86,14 +88,14 @@ def scan(
         operators, tensors = _loaded[backend_name], (x_seq, args[0], args[3])
         spikes, final, v_seq, _ = _Scan.apply(operators, *tensors, lanes, (neuron, *args))
     else:
-        x = lanes.flatten_sequence(x_seq)
+        x = lanes.arrange_sequence(x_seq)
         if compiling:
-            flat = namespace(backend_name).scan_forward(neuron, x, *args)
+            arranged = namespace(backend_name).scan_forward(neuron, x, *args)
         else:
-            flat = _below_autograd(_loaded[backend_name].forward, (neuron, x, *args))
-        spikes = lanes.restore(flat[0])
-        v_seq = lanes.restore(flat[1]) if store_v else None
-        final = lanes.restore(flat[2].view(-1) if states == 1 else flat[2])
+            arranged = _below_autograd(_loaded[backend_name].forward, (neuron, x, *args))
+        spikes = lanes.restore(arranged[0])
+        v_seq = lanes.restore(arranged[1]) if store_v else None
+        final = lanes.restore(arranged[2].squeeze(0) if states == 1 else arranged[2])
     return spikes, v_seq, (final,) if states == 1 else tuple(final[k] for k in range(states))
 
 
@@ -140,14 +142,14 @@ def _fake_forward(
     store_v: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    steps, lanes = x.shape
+    steps, *step = x.shape
     wide = _checks.compute_dtype(x.dtype)
     count = checkpoint_count(steps, chunk) if keep else 0
     return (
-        x.new_empty(outputs * steps, lanes),
-        x.new_empty(steps if store_v else 0, lanes),
-        x.new_empty(len(initial), lanes, dtype=wide),
-        x.new_empty(count * len(initial) * lanes, dtype=wide),
+        x.new_empty(outputs * steps, *step),
+        x.new_empty(steps if store_v else 0, *step),
+        x.new_empty(len(initial), *step, dtype=wide),
+        x.new_empty(count * len(initial) * prod(step), dtype=wide),
     )
 
 
@@ -174,12 +176,12 @@ def _fake_backward(
     outputs: int,
     table_grads: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    steps, lanes = x.shape
+    step = x.shape[1:]
     wide = _checks.compute_dtype(x.dtype)
     return (
-        x.new_empty(steps, lanes),
-        x.new_empty(len(initial), lanes, dtype=wide),
-        x.new_empty(len(values) if table_grads else 0, lanes, dtype=wide),
+        x.new_empty(x.shape),
+        x.new_empty(len(initial), *step, dtype=wide),
+        x.new_empty(len(values) if table_grads else 0, prod(step), dtype=wide),
     )
 
 
@@ -259,9 +261,9 @@ class _Scan(torch.autograd.Function):
         lanes: Lanes | None,
         args: tuple[Any, ...],
     ) -> tuple[Tensor | None, ...]:
-        x = lanes.flatten_sequence(x_seq) if lanes else x_seq
-        flat = _below_autograd(operators.forward, (args[0], x, *args[1:]))
-        spikes, v_seq, final, checkpoints = flat
+        x = lanes.arrange_sequence(x_seq) if lanes else x_seq
+        arranged = _below_autograd(operators.forward, (args[0], x, *args[1:]))
+        spikes, v_seq, final, checkpoints = arranged
         ctx.save_for_backward(x_seq, states, checkpoints, tables)
         ctx.set_materialize_grads(False)
         ctx.operators, ctx.lanes = operators, lanes
@@ -271,7 +273,7 @@ class _Scan(torch.autograd.Function):
             ctx.mark_non_differentiable(checkpoints)
             return spikes, final, v_seq, checkpoints
         if final.shape[0] == 1:
-            final.resize_(final.shape[1])
+            final.squeeze_(0)
         v_seq = lanes.restore_(v_seq) if args[-2] else None
         return lanes.restore_(spikes), lanes.restore_(final), v_seq, None
 
@@ -288,15 +290,15 @@ class _Scan(torch.autograd.Function):
         table_grads = tables is not None and ctx.needs_input_grad[3]
         if grad_states is not None:
             grad_states = grad_states.reshape(len(initial), *x_seq.shape[1:])
-            grad_states = lanes.flatten_sequence(grad_states).contiguous()
+            grad_states = lanes.arrange_sequence(grad_states).contiguous()
         grad_x, grad_initial, sums = _scan_backward(
             ctx.operators,
             neuron,
-            lanes.flatten_sequence(x_seq),
+            lanes.arrange_sequence(x_seq),
             states,
             checkpoints,
-            None if grad_spikes is None else lanes.flatten_sequence(grad_spikes),
-            None if grad_v_seq is None else lanes.flatten_sequence(grad_v_seq),
+            None if grad_spikes is None else lanes.arrange_sequence(grad_spikes),
+            None if grad_v_seq is None else lanes.arrange_sequence(grad_v_seq),
             grad_states,
             initial,
             values,

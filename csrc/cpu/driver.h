@@ -34,15 +34,14 @@ auto with_kernels(F f) {
 // A contiguous tensor of any content; a large one lies in a block of the cache.
 inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& sizes,
                                ScalarType dtype) {
-  std::vector<int64_t> strides(sizes.size());
   int64 count = 1;
-  for (size_t d = sizes.size(); d-- > 0; count *= sizes[d]) strides[d] = count;
+  for (const int64_t size : sizes) count *= size;
   BlockCache& cache = BlockCache::instance();
   const BlockCache::Block block = cache.take(count * element_bytes(dtype));
   if (!block.memory) return empty_from_torch(like, sizes, dtype);
   try {
-    return torch::stable::from_blob(block.memory, sizes, strides, like.device(), dtype,
-                                    [block, &cache](void*) { cache.give_back(block); });
+    return torch::stable::from_blob(block.memory, sizes, contiguous_strides(sizes), like.device(),
+                                    dtype, [block, &cache](void*) { cache.give_back(block); });
   } catch (...) {
     cache.give_back(block);
     throw;

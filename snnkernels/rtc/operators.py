@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .. import ops, registry
 from .._checks import compute_dtype
+from .._layout import is_dense
 from ..build.description import Printed
 from ..build.errors import BuildError
 from . import calls, launcher, toolkit
@@ -137,11 +139,12 @@ def scan_forward(
     *settings, store_v, keep = rest
     s = _Settings(*settings)
     call = _begin(calls.forward, neuron, x, states, s)
-    steps, lanes = x.shape
+    steps, *step = x.shape
+    lanes = prod(step)
     wide, count = compute_dtype(x.dtype), len(s.initial)
-    spikes = x.new_empty(s.outputs * steps, lanes)
-    v_seq = x.new_empty(steps if store_v else 0, lanes)
-    final_states = x.new_empty(count, lanes, dtype=wide)
+    spikes = x.new_empty(s.outputs * steps, *step)
+    v_seq = x.new_empty(steps if store_v else 0, *step)
+    final_states = x.new_empty(count, *step, dtype=wide)
     saved = ops.checkpoint_count(steps, s.chunk) if keep else 0
     checkpoints = x.new_empty(saved * count * lanes, dtype=wide)
     call["spikes"], call["v_seq"] = spikes.data_ptr(), v_seq.data_ptr() if store_v else 0
@@ -166,7 +169,8 @@ def scan_backward(
     *settings, table_grads = rest
     s = _Settings(*settings)
     call = _begin(calls.backward, neuron, x, states, s)
-    steps, lanes = x.shape
+    steps, *step = x.shape
+    lanes = prod(step)
     wide, count = compute_dtype(x.dtype), len(s.initial)
     saved = ops.checkpoint_count(steps, s.chunk)
     _check_array("checkpoints", checkpoints, x, (saved * count * lanes,))
@@ -180,15 +184,15 @@ def scan_backward(
         _check_sequence("grad_v_seq", grad_v_seq, x)
         call["grad_v_seq"], call["grad_v_seq_stride"] = grad_v_seq.data_ptr(), grad_v_seq.stride(0)
     if grad_states is not None:
-        _check_array("grad_states", grad_states, x, (count, lanes))
+        _check_array("grad_states", grad_states, x, (count, *step))
         call["grad_states"] = grad_states.data_ptr()
-    grad_x = x.new_empty(steps, lanes)
-    grad_initial = x.new_empty(count, lanes, dtype=wide)
+    grad_x = x.new_empty(x.shape)
+    grad_initial = x.new_empty(count, *step, dtype=wide)
     grad_params = x.new_empty(len(s.values) if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
     call["grad_x"], call["grad_initial"] = grad_x.data_ptr(), grad_initial.data_ptr()
     for i in range(grad_params.shape[0]):
-        if s.table_size[i] > 0 or _neurons[neuron].printed is None:
+        if any(s.table_size[i : i + 1]) or _neurons[neuron].printed is None:
             call["grad_params"][i] = grad_params[i].data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
     _launch("backward", neuron, s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
@@ -209,13 +213,13 @@ def _begin(layout: Any, name: str, x: Tensor, states: Tensor | None, s: _Setting
         _expect(len(s.values) == neuron.params, "len(values)", neuron.params, len(s.values))
         _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
     if states is not None:
-        _check_array("states", states, x, (len(s.initial), x.shape[1]))
+        _check_array("states", states, x, (len(s.initial), *x.shape[1:]))
     call = np.zeros((), layout(_REALS[compute_dtype(x.dtype)][0]))
     call["neuron"], call["element"] = neuron.number, _ELEMENTS[x.dtype][0]
     call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
     call["surrogate_params"][: len(s.surrogate_values)] = s.surrogate_values
-    call["steps"], call["lanes"] = x.shape
+    call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
     call["states"] = 0 if states is None else states.data_ptr()
     call["initial"][: len(s.initial)] = s.initial
@@ -226,12 +230,12 @@ def _begin(layout: Any, name: str, x: Tensor, states: Tensor | None, s: _Setting
 
 
 def _fill_parameters(call: Any, neuron: _Neuron, x: Tensor, s: _Settings) -> None:
-    counts = {len(s.values), len(s.table_size), len(s.table_inner)}
+    none = [0] * len(s.values) if s.tables is None else []
+    sizes, inners = s.table_size or none, s.table_inner or none
+    counts = {len(s.values), len(sizes), len(inners)}
     _expect(len(counts) == 1, "table_size, table_inner", "one entry for each parameter", counts)
-    offset = 0
-    for i, (value, size, inner) in enumerate(
-        zip(s.values, s.table_size, s.table_inner, strict=True)
-    ):
+    lanes, offset = prod(x.shape[1:]), 0
+    for i, (value, size, inner) in enumerate(zip(s.values, sizes, inners, strict=True)):
         if neuron.printed is not None:
             wanted = bool(neuron.printed.tables >> i & 1)
             _expect((size > 0) == wanted, "table_size", "the tables it was compiled for", size)
@@ -241,7 +245,7 @@ def _fill_parameters(call: Any, neuron: _Neuron, x: Tensor, s: _Settings) -> Non
             continue
         _expect(s.tables is not None, "tables", "a tensor where table_size is not 0", None)
         assert s.tables is not None
-        fits = size > 0 and inner > 0 and x.shape[1] % (size * inner) == 0
+        fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
         _expect(fits, "table_size, table_inner", "a product that divides the lanes", (size, inner))
         address = s.tables.data_ptr() + offset * s.tables.element_size()
         row["value"], row["table"], row["size"], row["inner"] = 0, address, size, inner
@@ -272,7 +276,7 @@ def _launch(
     """Plan a scan's grid and run its kernel, unless there is no lane; x is the first sequence."""
     x = sequences[0]
     assert x is not None
-    steps, lanes = x.shape
+    steps, lanes = x.shape[0], prod(x.shape[1:])
     if lanes == 0:
         return
     device = x.device.index or 0
@@ -324,12 +328,12 @@ def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
     """``poisson_encode`` of ``csrc/schemas.h``."""
     _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
-    steps, lanes = x.shape
+    steps, lanes = x.shape[0], prod(x.shape[1:])
     _check_vector("keys", keys, steps, torch.int64)
     _expect(keys.device == x.device, "keys", "the device of x", keys.device)
     call = np.zeros((), calls.ENCODE)
     size = _fill_format(call, dtype)
-    spikes = x.new_empty(steps, lanes, dtype=dtype)
+    spikes = x.new_empty(x.shape, dtype=dtype)
     call["element"] = _ELEMENTS[x.dtype][0]
     call["steps"], call["lanes"] = steps, lanes
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
@@ -391,13 +395,13 @@ def _check_blocks(blocks: int) -> None:
     _expect(blocks < 2**31, "x", f"fewer elements than {blocks} blocks hold", "more")
 
 
-# [T, L] with stride 1 over the lanes, like x; [O T, L] if there are several of them.
+# [T, ...], each step dense, like x; [O T, ...] if there are several of them.
 def _check_sequence(name: str, sequence: Tensor, x: Tensor, count: int = 1) -> None:
-    _expect(sequence.dim() == 2, name, "[T, L]", sequence.shape)
-    shape = count * x.shape[0], x.shape[1]
+    _expect(sequence.dim() >= 2, name, "[T, ...]", sequence.shape)
+    shape = count * x.shape[0], *x.shape[1:]
     _expect(sequence.shape == shape, name, shape, sequence.shape)
-    adjacent = shape[1] <= 1 or shape[0] == 0 or sequence.stride(1) == 1
-    _expect(adjacent, name, "stride 1 over the lanes", sequence.stride(1))
+    dense = sequence.numel() == 0 or is_dense(shape[1:], sequence.stride()[1:])
+    _expect(dense, name, "steps whose elements lie side by side", sequence.stride())
     _expect(sequence.dtype == x.dtype, name, "the dtype of x", sequence.dtype)
     _expect(sequence.device == x.device, name, "the device of x", sequence.device)
 
