@@ -329,7 +329,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_with(count, x));
   Tensor grad_x = Driver::empty(x, shape_with(steps, x), x.scalar_type());
-  Tensor grad_initial = Driver::empty(x, shape_with(count, x), scalar_type<T>());
+  Tensor grad_initial = Driver::empty(x, shape_with(states ? count : 0, x), scalar_type<T>());
   Tensor grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
   call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
   call.grad_spikes = pointer<void>(grad_spikes);
@@ -338,7 +338,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_v_seq_stride = grad_v_seq ? grad_v_seq->stride(0) : 0;
   call.grad_states = pointer<T>(grad_states);
   call.grad_x = grad_x.mutable_data_ptr();
-  call.grad_initial = static_cast<T*>(grad_initial.mutable_data_ptr());
+  call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
   for (int64_t i = 0; i < rows; ++i) {
     if (s.size_of_table(static_cast<int>(i)) > 0 || !call.unit)

@@ -180,7 +180,7 @@ def _fake_backward(
     wide = _checks.compute_dtype(x.dtype)
     return (
         x.new_empty(x.shape),
-        x.new_empty(len(initial), *step, dtype=wide),
+        x.new_empty(0 if states is None else len(initial), *step, dtype=wide),
         x.new_empty(len(values) if table_grads else 0, prod(step), dtype=wide),
     )
 

@@ -345,7 +345,9 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       grad_x_rows.finish();
     }
   }
-  write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);
+  if (call.grad_initial) {
+    write_rows<kStates>(grad_states, call.grad_initial, call.lanes, lane, count);
+  }
   for (int i = 0; i < Neuron::kParams; ++i) {
     if (!call.grad_params[i]) continue;
     const T* sums = i < kRows ? grad_params[i] : zeros;

@@ -223,7 +223,9 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
       grad_x_rows.finish();
     }
   }
-  write_rows<U::kStates>(grads.states, call.grad_initial, call.lanes, lane, count);
+  if (call.grad_initial) {
+    write_rows<U::kStates>(grads.states, call.grad_initial, call.lanes, lane, count);
+  }
   for (int i = 0; i < U::kParams; ++i) {
     if (is_table(U::kTables, i) && call.grad_params[i]) {
       std::memcpy(call.grad_params[i] + lane, grads.tables[i], count * sizeof(T));

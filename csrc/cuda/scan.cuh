@@ -245,7 +245,7 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
     }
   }
 
-  store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
+  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
   if constexpr (kTables) {
     SNN_UNROLL
     for (int i = 0; i < P; ++i) {

@@ -140,7 +140,7 @@ SNN_HD void backward_unit(const Backward<T>& call, int64 lane) {
     }
   }
 
-  store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
+  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
   SNN_UNROLL
   for (int i = 0; i < P; ++i) {
     if (!is_table(U::kTables, i) || !call.grad_params[i]) continue;

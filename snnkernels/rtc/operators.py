@@ -187,10 +187,11 @@ def scan_backward(
         _check_array("grad_states", grad_states, x, (count, *step))
         call["grad_states"] = grad_states.data_ptr()
     grad_x = x.new_empty(x.shape)
-    grad_initial = x.new_empty(count, *step, dtype=wide)
+    grad_initial = x.new_empty(0 if states is None else count, *step, dtype=wide)
     grad_params = x.new_empty(len(s.values) if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
-    call["grad_x"], call["grad_initial"] = grad_x.data_ptr(), grad_initial.data_ptr()
+    call["grad_x"] = grad_x.data_ptr()
+    call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
     for i in range(grad_params.shape[0]):
         if any(s.table_size[i : i + 1]) or _neurons[neuron].printed is None:
             call["grad_params"][i] = grad_params[i].data_ptr()

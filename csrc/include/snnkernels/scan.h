@@ -96,7 +96,7 @@ struct Backward : Scan<T> {
   int64 grad_v_seq_stride;
   const T* grad_states;  // null: zero
   void* grad_x;
-  T* grad_initial;
+  T* grad_initial;             // null: not wanted
   T* grad_params[kMaxParams];  // null: not wanted; else one sum over T per lane
 };
 
