@@ -203,3 +203,23 @@ def test_what_is_stored_past_the_caches_is_the_same(width, dtype):
     for actual, e in zip(outputs, expected, strict=True):
         assert_same_bits(actual, e)
     torch.testing.assert_close(grad, wanted)
+
+
+@pytest.mark.parametrize("neuron", [functional.lif, functional.if_, functional.cuba_lif])
+@pytest.mark.parametrize("lanes", [127, 128, 129, 300, 1024])
+@pytest.mark.parametrize("steps", [1, 16, 33])
+def test_lanes_that_fill_tiles_of_registers_and_those_left_over_are_the_same(steps, lanes, neuron):
+    """The states of whole tiles stay in registers over the steps, with and without a gradient."""
+    x = 2 * randn(steps, 1, lanes)
+    v = randn(1, lanes, seed=1)
+    for state in (None, v):
+        expected = neuron(x, state, backend="torch")
+        for wanted in (x, x.clone().requires_grad_()):
+            for actual, e in zip(neuron(wanted, state, backend="native"), expected, strict=True):
+                assert_same_bits(actual.detach(), e)
+    needs_grad = x.clone().requires_grad_()
+    grads = [
+        torch.autograd.grad(neuron(needs_grad, v, backend=b)[0].sum(), needs_grad)[0]
+        for b in ("native", "torch")
+    ]
+    torch.testing.assert_close(*grads)

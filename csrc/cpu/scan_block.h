@@ -355,6 +355,74 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   }
 }
 
+// Vectors of lanes whose states stay in registers from the first step to the last.
+constexpr int kTile = SNN_VECTOR_BYTES == 64 ? 8 : 4;
+
+// The forward scan of one tile of lanes where everything is computed in place.
+template <class Neuron, class Reset, class T>
+void scan_tile(const Forward<T>& call, int64 lane) {
+  using V = Vec<T>;
+  V state[kTile][Neuron::kStates], p[Neuron::kParams];
+  const Options options = call.options;
+  for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
+#pragma GCC unroll 8
+  for (int i = 0; i < kTile; ++i) {
+    for (int n = 0; n < Neuron::kStates; ++n) {
+      const T* array = call.states + n * call.lanes + lane + i * V::kSize;
+      state[i][n] = call.states ? V::load(array) : V(call.initial[n]);
+    }
+  }
+  const auto store_states = [&](T* array) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kTile; ++i) {
+      for (int n = 0; n < Neuron::kStates; ++n) {
+        state[i][n].store(array + n * call.lanes + lane + i * V::kSize);
+      }
+    }
+  };
+  const T* x = static_cast<const T*>(call.x) + lane;
+  T* spikes = static_cast<T*>(call.spikes) + lane;
+  const int64 steps = call.steps, lanes = call.lanes, x_stride = call.x_stride;
+  for (int64 start = 0; start < steps; start += kChunk) {
+    if (call.checkpoints && start > 0) {
+      store_states(checkpoint<Neuron::kStates>(call.checkpoints, call, start));
+    }
+    const int64 stop = steps - start < kChunk ? steps : start + kChunk;
+    for (int64 t = start; t < stop; ++t) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kTile; ++i) {
+        __builtin_prefetch(x + kAhead * x_stride + i * V::kSize);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kTile; ++i) {
+        const int l = i * V::kSize;
+        Neuron::template step<Reset>(state[i], V::load(x + l), p, options, Spike{})
+            .store(spikes + l);
+      }
+      x += x_stride;
+      spikes += lanes;
+    }
+  }
+  store_states(call.final_states);
+}
+
+// The forward scan of as many tiles of lanes from `begin` as there are; returns the lane behind
+// them. There are none where rows have to be converted, streamed or looked at between two steps.
+template <class Neuron, class Reset, class T>
+int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
+  constexpr int kWidth = kTile * Vec<T>::kSize;
+  const int64 bytes = call.steps * call.lanes * element_size(call.element);
+  if (!call.spiking || call.v_seq || bytes > SNN_CPU_STREAM_BYTES) return begin;
+  if (!in_place<T>(call.element, kWidth)) return begin;
+  for (; begin + kWidth <= end; begin += kWidth) scan_tile<Neuron, Reset>(call, begin);
+  return begin;
+}
+
+template <class Neuron, class Reset, class T>
+int64 scan_tiles(const Backward<T>&, int64 begin, int64) {
+  return begin;
+}
+
 // Whether parameters behind the first `learnt` are all numbers.
 template <class T>
 bool are_numbers_behind(int learnt, int params, const Scan<T>& call) {
@@ -380,6 +448,7 @@ void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
     const auto with_reset = [&](auto reset) {
       // float64 is for checking rather than for speed: one number of rows halves its build.
       if constexpr (std::is_same_v<T, float>) {
+        if (!call.tables) begin = scan_tiles<decltype(neuron), decltype(reset)>(call, begin, end);
         if (are_numbers_behind(kLearnt, kParams, call)) return blocks(neuron, reset, few);
       }
       blocks(neuron, reset, all);
