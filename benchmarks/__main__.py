@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import arguments, environment, gpu_round, sweep, targets
+from benchmarks import arguments, environment, gpu_round, pairs, sweep, targets
 from benchmarks.cases import Axes, Case, select
 from benchmarks.check import CheckFailed
 from benchmarks.contenders import line_up
@@ -46,11 +48,17 @@ def main(argv: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     console = make_console()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _run(options, console)
     except (BuildError, StartupFailed) as error:
         console.print(f"[red]error:[/] {escape(str(error))}")
         return 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends a run as ctrl-C does, with what was measured until then."""
+    raise KeyboardInterrupt
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -85,13 +93,16 @@ class Session:
         code = 0
         try:
             self._measure_cases()
+            self._measure_pairs()
             self._measure_startup()
         except CheckFailed as failure:
             self.problems.append(str(failure))
         except KeyboardInterrupt:
             self.console.print("interrupted; this is what was measured until then")
             code = 130
-        self.report.targets = targets.evaluate(self.report.results, self.report.startup)
+        self.report.targets = targets.evaluate(
+            self.report.results, self.report.startup, self.report.pairs
+        )
         self._finish()
         for problem in self.problems:
             self.console.print(f"[red]check failed:[/] {escape(problem)}")
@@ -172,6 +183,14 @@ class Session:
 
         with bar:
             yield begin, tell, finish
+
+    def _measure_pairs(self) -> None:
+        """Of the cases that were measured; another few seconds."""
+        if "native" not in self.options.backends:
+            return
+        native, *_ = line_up(["native"])
+        for pair in pairs.among([result.case for result in self.report.results]):
+            self.report.pairs.append(pairs.measure(pair, native, self.options.budget))
 
     def _measure_startup(self) -> None:
         if self.options.no_startup:

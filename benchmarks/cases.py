@@ -169,6 +169,18 @@ def quick_selection(device: str, surrogate: str, axes: Axes = Axes()) -> list[Ca
     return _unique(rows)
 
 
+def main_case(shape: Shape, **changes: str) -> Case:
+    """The case that the targets speak of, at a shape, perhaps with another dtype or surrogate."""
+    return Case(
+        neuron="lif",
+        dtype=changes.get("dtype", "float32"),
+        shape=shape,
+        mode="training",
+        device="cpu",
+        surrogate=changes.get("surrogate", DEFAULT_SURROGATE),
+    )
+
+
 def target_selection(device: str) -> list[Case]:
     """The rows that the package's targets speak of."""
     return _unique(

@@ -19,6 +19,7 @@ from rich.measure import Measurement as Measured
 from rich.table import Table
 
 from benchmarks import environment
+from benchmarks.pairs import PairResult
 from benchmarks.runner import CaseResult
 from benchmarks.startup import Startup
 from benchmarks.targets import Target
@@ -37,6 +38,7 @@ class Report:
     environment: dict[str, object]
     settings: dict[str, object]
     results: list[CaseResult] = field(default_factory=list)
+    pairs: list[PairResult] = field(default_factory=list)
     startup: Startup = field(default_factory=Startup)
     targets: list[Target] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
@@ -49,6 +51,7 @@ class Report:
             "settings": self.settings,
             "startup": self.startup.to_json(),
             "cases": [result.to_json() for result in self.results],
+            "pairs": [result.to_json() for result in self.pairs],
             "targets": [target.to_json() for target in self.targets],
             "not_measured": self.not_measured,
         }

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks import environment, traffic
-from benchmarks.cases import SHAPES, TARGET_SHAPES, Case, Shape
+from benchmarks.cases import SHAPES, Case, Shape, main_case
+from benchmarks.pairs import PairResult, target_pairs
 from benchmarks.runner import CaseResult
 from benchmarks.startup import Startup
 
@@ -38,30 +39,21 @@ class Target:
 
 
 def evaluate(
-    results: Sequence[CaseResult], startup: Startup, *, contender: str = "native"
+    results: Sequence[CaseResult],
+    startup: Startup,
+    pairs: Sequence[PairResult] = (),
+    *,
+    contender: str = "native",
 ) -> list[Target]:
     """Every target with what the run found."""
     by_case = {result.case: result for result in results}
     return [
         *_ratios(by_case, contender),
-        *_against(by_case, contender, "Sigmoid over ATan", surrogate="Sigmoid"),
-        *_against(by_case, contender, "bfloat16 over float32", dtype="bfloat16"),
+        *_pairs(pairs),
         *_copy_shares(by_case, contender),
         _saved(by_case, contender),
         *_startup(startup),
     ]
-
-
-def main_case(shape: Shape, **changes: str) -> Case:
-    """The case that the targets speak of, at a shape, perhaps with another dtype or surrogate."""
-    return Case(
-        neuron="lif",
-        dtype=changes.get("dtype", "float32"),
-        shape=shape,
-        mode="training",
-        device="cpu",
-        surrogate=changes.get("surrogate", "ATan"),
-    )
 
 
 def leaves_caches(case: Case) -> bool:
@@ -86,12 +78,6 @@ def _judge(
     return Target(what, wanted, show(value) + note, met)
 
 
-def _median(by_case: dict[Case, CaseResult], case: Case, contender: str) -> float | None:
-    result = by_case.get(case)
-    measured = result.measurements.get(contender) if result else None
-    return measured.time.median if measured and measured.time else None
-
-
 def _ratios(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Target]:
     for shape, limit in RATIOS.items():
         case = main_case(shape)
@@ -107,15 +93,10 @@ def _ratios(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Target]
         )
 
 
-def _against(
-    by_case: dict[Case, CaseResult], contender: str, what: str, **changes: str
-) -> Iterator[Target]:
-    for shape in TARGET_SHAPES:
-        base = _median(by_case, main_case(shape), contender)
-        other = _median(by_case, main_case(shape, **changes), contender)
-        value = other / base if base and other else None
-        title = f"{what} at {main_case(shape).shape_text}"
-        yield _judge(title, value, WITHIN, lambda v: f"{v:.2f}x")
+def _pairs(measured: Sequence[PairResult]) -> Iterator[Target]:
+    factors = {result.pair: result.factor for result in measured}
+    for pair in target_pairs():
+        yield _judge(pair.what, factors.get(pair), WITHIN, lambda v: f"{v:.2f}x")
 
 
 def _copy_shares(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Target]:

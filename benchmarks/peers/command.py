@@ -22,7 +22,7 @@ from benchmarks.peers import install, workloads
 from benchmarks.peers.catalogue import FIRST, Entry, entries
 from benchmarks.peers.install import Place
 from benchmarks.peers.measure import Pool, Settings, TaskResult, measure_tasks
-from benchmarks.peers.results import Comparison
+from benchmarks.peers.results import Comparison, cold_build_name
 from benchmarks.peers.spec import Task
 from benchmarks.peers.tables import tables
 from benchmarks.report import digits, write_json
@@ -125,8 +125,7 @@ class PeerSession:
             comparison = self._comparison(pool)
             try:
                 self._measure(tasks, pool, comparison)
-                if not o.no_startup:
-                    comparison.builds = [measure_cold_build(device) for device in o.devices]
+                self._measure_builds(comparison)
             except KeyboardInterrupt:
                 self.console.print("interrupted; this is what was measured until then")
                 code = 130
@@ -152,7 +151,10 @@ class PeerSession:
         def tell(task: Task, text: str) -> None:
             bar.update(row, description=escape(f"{workloads.name(task)}: {text}"))
 
-        comparison.not_measured = [workloads.name(task) for task in tasks]
+        comparison.not_measured = [
+            *(workloads.name(task) for task in tasks),
+            *map(cold_build_name, self._builds()),
+        ]
         with bar:
             results = measure_tasks(
                 tasks,
@@ -169,6 +171,15 @@ class PeerSession:
                 for line in lines(result):
                     self.console.print(line, markup=False)
                 self._write(comparison)
+
+    def _builds(self) -> Sequence[str]:
+        """The devices whose cold build is measured."""
+        return () if self.options.no_startup else self.options.devices
+
+    def _measure_builds(self, comparison: Comparison) -> None:
+        for device in self._builds():
+            comparison.builds.append(measure_cold_build(device))
+            comparison.not_measured.remove(cold_build_name(device))
 
     def _settings(self) -> Settings:
         o = self.options
@@ -190,7 +201,7 @@ class PeerSession:
                 shown.add_row(*map(escape, cells))
             self.console.print(shown)
         if comparison.not_measured:
-            self.console.print(f"[yellow]not measured:[/] {len(comparison.not_measured)}")
+            self.console.print(f"[yellow]not measured:[/] {', '.join(comparison.not_measured)}")
         if self.options.plot:
             from benchmarks.peers import picture
 

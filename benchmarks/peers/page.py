@@ -75,7 +75,7 @@ def markdown(comparisons: Sequence[dict[str, Any]]) -> str:
 
 
 def image_name(found: dict[str, Any]) -> str:
-    return f"{Path(found['files'][0]).stem}.png"
+    return f"{found['picture'][1]}.png"
 
 
 def _section(found: dict[str, Any]) -> Iterator[str]:

@@ -56,20 +56,26 @@ class Comparison:
         }
 
 
+def cold_build_name(device: str) -> str:
+    """The cold build of a device's kernels among what was not measured."""
+    return f"cold build for {device}"
+
+
 def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """The comparisons in some files; files that are parts of one comparison become one.
+
+    A part's cases take the place of those of parts that were written before it; the picture has the
+    name of the file with the most of them.
 
     Raises:
         ValueError: a file is no result of this benchmark's comparison with peers.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for path in sorted(paths):
-        found = _load(path)
+    loaded = [(path, _load(path)) for path in paths]
+    for path, found in sorted(loaded, key=lambda each: (each[1]["written"], each[0])):
         key = tuple(found["environment"][name] for name in ONE_MACHINE)
-        if key in merged:
-            _add(merged[key], found, path.name)
-        else:
-            merged[key] = {**found, "files": [path.name]}
+        part = {**found, "files": [path.name], "picture": (len(found["cases"]), path.stem)}
+        merged[key] = _together(merged[key], part) if key in merged else part
     return list(merged.values())
 
 
@@ -91,15 +97,19 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _add(whole: dict[str, Any], part: dict[str, Any], name: str) -> None:
-    """Put the cases of a part into the whole, in the place of older ones of the same name."""
+def _together(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Two comparisons as one, where both have something that of the later part."""
     cases = {case["name"]: case for case in (*whole["cases"], *part["cases"])}
-    whole["cases"] = list(cases.values())
-    for peer, about in part["peers"].items():
-        known = whole["peers"].get(peer)
-        if known is None or known["import_seconds"] is None:
-            whole["peers"][peer] = about
-    whole["startup"] = whole["startup"] or part["startup"]
-    missing = (*whole["not_measured"], *part["not_measured"])
-    whole["not_measured"] = [each for each in dict.fromkeys(missing) if each not in cases]
-    whole["files"].append(name)
+    builds = {build["device"]: build for build in (*whole["startup"], *part["startup"])}
+    measured = {*cases, *map(cold_build_name, builds)}
+    missing = dict.fromkeys((*whole["not_measured"], *part["not_measured"]))
+    imported = {n: p for n, p in part["peers"].items() if p["import_seconds"] is not None}
+    return {
+        **part,
+        "cases": list(cases.values()),
+        "startup": list(builds.values()),
+        "peers": {**part["peers"], **whole["peers"], **imported},
+        "not_measured": [each for each in missing if each not in measured],
+        "files": [*whole["files"], *part["files"]],
+        "picture": max(whole["picture"], part["picture"]),
+    }

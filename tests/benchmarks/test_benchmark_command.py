@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ import torch
 from benchmark_doubles import altered, flip_one_spike
 
 import benchmarks.__main__ as command
-from benchmarks import contenders, environment, report, runner, startup
+from benchmarks import contenders, environment, pairs, report, runner, startup
 from benchmarks.__main__ import main
+from benchmarks.cases import Case
 from benchmarks.contenders import Contender, Unavailable
 
 TINY = ["--shapes", "4,2,8", "--budget", "0.01", "--no-startup"]
@@ -53,7 +56,7 @@ def test_the_json_holds_machine_settings_figures_and_targets(native_is: Install,
     assert main([*TINY, "--check", "--modes", "training", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert set(found) == {
-        "schema", "written", "environment", "settings", "startup", "cases", "targets",
+        "schema", "written", "environment", "settings", "startup", "cases", "pairs", "targets",
         "not_measured",
     }  # fmt: skip
     assert found["environment"]["torch"] == torch.__version__
@@ -114,13 +117,16 @@ def test_cases_after_the_time_limit_are_named_and_not_measured(
     assert "not measured: 2" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_keeps_what_it_has(native_is: Install, monkeypatch, tmp_path: Path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+def test_an_interrupted_run_keeps_what_it_has(
+    how: signal.Signals, native_is: Install, monkeypatch, tmp_path: Path
+):
     native_is(faithful)
     measured = runner.run_case
 
     def interrupted(case, *rest):
         if case.mode == "inference":
-            raise KeyboardInterrupt
+            signal.raise_signal(how)
         return measured(case, *rest)
 
     monkeypatch.setattr(runner, "run_case", interrupted)
@@ -129,6 +135,19 @@ def test_an_interrupted_run_keeps_what_it_has(native_is: Install, monkeypatch, t
     found = json.loads(path.read_text())
     assert [case["case"]["mode"] for case in found["cases"]] == ["training"]
     assert len(found["not_measured"]) == 1
+
+
+def test_pairs_of_the_targets_are_timed_where_both_of_their_cases_are(
+    native_is: Install, monkeypatch, tmp_path: Path
+):
+    native_is(faithful)
+    small = Case("lif", "float32", (4, 2, 8), "training", "cpu")
+    pair = pairs.Pair("float64 over float32", small, replace(small, dtype="float64"))
+    monkeypatch.setattr(pairs, "target_pairs", lambda: [pair])
+    path = tmp_path / "found.json"
+    for dtypes, expected in ((["float32"], []), (["float32", "float64"], [pair.what])):
+        main([*TINY, "--modes", "training", "--dtypes", *dtypes, "--json", str(path)])
+        assert [each["what"] for each in json.loads(path.read_text())["pairs"]] == expected
 
 
 def test_a_contender_that_cannot_run_a_case_says_why_in_the_table(native_is: Install, capsys):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import environment, targets
-from benchmarks.cases import Case
+from benchmarks.cases import Case, main_case
 from benchmarks.memory import Memory
+from benchmarks.pairs import PairResult, target_pairs
 from benchmarks.runner import CaseResult, Measurement
 from benchmarks.startup import ColdBuild, Startup
-from benchmarks.targets import evaluate, leaves_caches, main_case
+from benchmarks.targets import evaluate, leaves_caches
 from benchmarks.timing import summarize
 
 SMALL, LARGE, BIG = (16, 32, 1024), (64, 32, 1024), (128, 64, 4096)
@@ -30,8 +31,8 @@ def result(case: Case, native: float, reference: float = 1.0, copy: float = 1.0,
     )
 
 
-def judged(results, startup: Startup | None = None) -> dict[str, targets.Target]:
-    return {target.what: target for target in evaluate(results, startup or Startup())}
+def judged(results, startup: Startup | None = None, pairs=()) -> dict[str, targets.Target]:
+    return {target.what: target for target in evaluate(results, startup or Startup(), pairs)}
 
 
 @pytest.mark.parametrize(("native", "met"), [(1 / 25, True), (1 / 24, False)])
@@ -42,18 +43,14 @@ def test_the_ratio_to_the_reference_is_judged(native: float, met: bool):
 
 
 @pytest.mark.parametrize(("factor", "met"), [(1.4, True), (1.6, False)])
-@pytest.mark.parametrize(
-    ("what", "changes"),
-    [
-        ("Sigmoid over ATan", {"surrogate": "Sigmoid"}),
-        ("bfloat16 over float32", {"dtype": "bfloat16"}),
-    ],
-)
-def test_sigmoid_and_bfloat16_are_judged_against_the_main_row(what, changes, factor, met):
-    rows = [result(main_case(LARGE), 1.0), result(main_case(LARGE, **changes), factor)]
-    target = judged(rows)[f"{what} at [64,32,1024]"]
+@pytest.mark.parametrize("pair", target_pairs(), ids=lambda pair: pair.what)
+def test_sigmoid_and_bfloat16_are_judged_by_what_was_timed_in_turns(pair, factor, met):
+    timed = PairResult(pair, summarize([[1.0]]), summarize([[factor]]))
+    rows = [result(pair.base, 1.0), result(pair.other, 9.0)]
+    target = judged(rows, pairs=[timed])[pair.what]
     assert target.met is met
     assert target.found == f"{factor:.2f}x"
+    assert judged(rows)[pair.what].met is None
 
 
 def test_only_shapes_beyond_the_caches_are_held_to_the_copy_bandwidth(monkeypatch):

@@ -116,6 +116,20 @@ def test_files_of_one_machine_and_commit_become_one_and_others_stay_apart(tmp_pa
     assert whole["files"] == ["a.json", "b.json"] and apart["files"] == ["c.json"]
 
 
+def test_of_two_files_with_the_same_case_the_later_one_counts_whatever_their_names(tmp_path: Path):
+    later = comparison(USUAL).to_json()
+    earlier = comparison(USUAL, Task("shd", (256, 256, 128))).to_json()
+    later["written"], earlier["written"] = "2026-01-02", "2026-01-01"
+    later["cases"][0]["foreign_cores"] = 0.5
+    later["startup"], later["not_measured"] = [], ["cold build for cpu", "conv"]
+    files = [write(tmp_path, name, each) for name, each in (("a.json", later), ("b.json", earlier))]
+    (whole,) = results.read(files)
+    assert whole["files"] == ["b.json", "a.json"] and whole["written"] == "2026-01-02"
+    assert [case["foreign_cores"] for case in whole["cases"]] == [0.5, None]
+    assert whole["startup"] == earlier["startup"] and whole["not_measured"] == ["conv"]
+    assert page.image_name(whole) == "b.png"
+
+
 def test_report_replaces_what_stands_between_the_markers_and_draws(tmp_path: Path, capsys):
     where = tmp_path / "page.md"
     where.write_text(f"# Kept\n\n{page.BEGIN}\nout of date\n{END}\nkept too\n")
