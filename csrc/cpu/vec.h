@@ -118,12 +118,15 @@ SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
 SNN_INLINE Vec<float> inverse(Vec<float> x) {
   using V = Vec<float>;
 #if defined(__SSE__)
-  x = select(V(0x1p126f) < x, V(0x1p126f), x);
+  const V most(0x1p126f);
 #if defined(__AVX512F__)
+  x.raw = __builtin_ia32_minps512_mask(most.raw, x.raw, x.raw, -1, 4);
   const V estimate(__builtin_ia32_rcp14ps512_mask(x.raw, x.raw, -1));
 #elif defined(__AVX2__)
+  x.raw = __builtin_ia32_minps256(most.raw, x.raw);
   const V estimate(__builtin_ia32_rcpps256(x.raw));
 #else
+  x.raw = __builtin_ia32_minps(most.raw, x.raw);
   const V estimate(__builtin_ia32_rcpps(x.raw));
 #endif
   return estimate * multiply_add(-x, estimate, V(2.0f));

@@ -158,7 +158,13 @@ SNN_HD T heaviside(T u) {
   return select(u >= T(0), T(1), T(0));
 }
 
-// 1 / x of a normal x > 0, to a few units in the last place: for gradients, which promise no bits.
+// a * b + c, which a vector type may round but once: for gradients, which promise no bits.
+template <class T>
+SNN_HD T multiply_add(T a, T b, T c) {
+  return a * b + c;
+}
+
+// 1 / x of a normal x > 0, to a few units in the last place: for gradients too.
 template <class T>
 SNN_HD T inverse(T x) {
   return T(1) / x;

@@ -31,7 +31,7 @@ struct ATan {
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
     const T y = T(kPi / 2) * a * x;
-    return a / T(2) * inverse(T(1) + y * y);
+    return a / T(2) * inverse(multiply_add(y, y, T(1)));
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
