@@ -158,17 +158,12 @@ class TorchJob:
         self.net = library.finish(net, task)
         self.clock = clock_for(task.device)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.task.dtype != "autocast":
-            return nullcontext()
-        return torch.autocast(self.task.device, dtype=AUTOCAST[self.task.device])
-
     def call(self) -> Result:
         self.library.reset(self.net)
         if self.task.mode == "inference":
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), autocast(self.task):
                 return Result(self.net(self.inputs.x))
-        with self._autocast():
+        with autocast(self.task):
             out = self.net(self.inputs.x)
         return Result(out.detach(), self.inputs.gradients(out))
 
@@ -291,6 +286,13 @@ def tensor(task: Task, array: np.ndarray) -> Tensor:
     return values
 
 
+def autocast(task: Task) -> AbstractContextManager[object]:
+    """Where a task's forward runs."""
+    if task.dtype != "autocast":
+        return nullcontext()
+    return torch.autocast(task.device, dtype=AUTOCAST[task.device])
+
+
 # --- the tutorial's epoch ------------------------------------------------------------------------
 
 
@@ -360,7 +362,9 @@ def epoch_job(
 
     def train(images: Tensor, labels: Tensor) -> None:
         for x, y in batches(images, labels):
-            loss = F.mse_loss(rates(x), F.one_hot(y, CLASSES).float())
+            with autocast(task):
+                found = rates(x)
+            loss = F.mse_loss(found.float(), F.one_hot(y, CLASSES).float())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -370,7 +374,8 @@ def epoch_job(
     def accuracy(images: Tensor, labels: Tensor) -> float:
         right = 0
         for x, y in batches(images, labels):
-            right += int((rates(x).argmax(1) == y).sum())
+            with autocast(task):
+                right += int((rates(x).argmax(1) == y).sum())
             reset()
         return right / len(labels)
 

@@ -82,8 +82,12 @@ def conv_cases(device: str) -> list[Task]:
 
 
 def epoch_cases(device: str) -> list[Task]:
-    """An epoch of the tutorial's MNIST network."""
-    return [Task("mnist", (50, 128, 784), device=device, options={"parts": EPOCH_PARTS})]
+    """An epoch of the tutorial's MNIST network: on a CPU most of it is matrix products."""
+    options = {"parts": EPOCH_PARTS}
+    return [
+        Task("mnist", (50, 128, 784), dtype=dtype, device=device, options=options)
+        for dtype in ("float32", "autocast")
+    ]
 
 
 WORKLOADS = (

@@ -93,5 +93,8 @@ def test_a_library_without_the_tutorial_says_so():
 def test_mnist_is_looked_for_and_not_downloaded(tmp_path: Path, monkeypatch):
     assert workloads.mnist_folder(tmp_path) is None
     monkeypatch.setattr(workloads, "DATA_FOLDERS", (tmp_path,))
-    (task,) = selected(["e"], "cpu")
-    assert task.options["dataset_dir"] == ""
+    tasks = selected(["e"], "cpu")
+    assert [(task.dtype, task.options["dataset_dir"]) for task in tasks] == [
+        ("float32", ""),
+        ("autocast", ""),
+    ]

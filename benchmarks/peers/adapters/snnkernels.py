@@ -130,7 +130,13 @@ def tutorial(task: Task, backend: str) -> Job:
     from snnkernels.examples._data import Samples
     from snnkernels.examples._settings import Settings
 
-    settings = Settings(device=task.device, T=steps(task.shape), backend=backend, batch_size=128)
+    settings = Settings(
+        device=task.device,
+        T=steps(task.shape),
+        backend=backend,
+        batch_size=128,
+        amp=task.dtype == "autocast",
+    )
     net = lif_fc_mnist.build_net(784, settings)
     net.load_state_dict(tutorial_net(lambda: neuron.LIFNode(tau=settings.tau)).state_dict())
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
