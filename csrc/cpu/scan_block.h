@@ -355,8 +355,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   }
 }
 
-// Vectors of lanes whose states stay in registers from the first step to the last.
-constexpr int kTile = SNN_VECTOR_BYTES == 64 ? 8 : 4;
+// Vectors of lanes in a tile: narrower instruction sets have half as many registers.
+constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_CPU_TILE / 2);
 
 // The forward scan of one tile of lanes where everything is computed in place.
 template <class Neuron, class Reset, class T>
@@ -368,8 +368,8 @@ void scan_tile(const Forward<T>& call, int64 lane) {
 #pragma GCC unroll 8
   for (int i = 0; i < kTile; ++i) {
     for (int n = 0; n < Neuron::kStates; ++n) {
-      const T* array = call.states + n * call.lanes + lane + i * V::kSize;
-      state[i][n] = call.states ? V::load(array) : V(call.initial[n]);
+      const int64 place = n * call.lanes + lane + i * V::kSize;
+      state[i][n] = call.states ? V::load(call.states + place) : V(call.initial[n]);
     }
   }
   const auto store_states = [&](T* array) {
@@ -389,10 +389,9 @@ void scan_tile(const Forward<T>& call, int64 lane) {
     }
     const int64 stop = steps - start < kChunk ? steps : start + kChunk;
     for (int64 t = start; t < stop; ++t) {
+      const T* ahead = t + kAhead < steps ? x + kAhead * x_stride : x;
 #pragma GCC unroll 8
-      for (int i = 0; i < kTile; ++i) {
-        __builtin_prefetch(x + kAhead * x_stride + i * V::kSize);
-      }
+      for (int i = 0; i < kTile; ++i) __builtin_prefetch(ahead + i * V::kSize);
 #pragma GCC unroll 8
       for (int i = 0; i < kTile; ++i) {
         const int l = i * V::kSize;

@@ -8,6 +8,10 @@
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 256
 
+// Vectors of lanes whose states the CPU's forward kernel keeps in registers over all steps: as many
+// as hide the latency of one step, and at most 8, with 32 registers; half of it with 16.
+#define SNN_CPU_TILE 8
+
 // Outputs of more bytes than this are stored past the CPU's caches: what would only be evicted
 // again then spares the caches, and the read of each line before it is written.
 #define SNN_CPU_STREAM_BYTES 4194304
