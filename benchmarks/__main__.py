@@ -189,8 +189,9 @@ class Session:
         if "native" not in self.options.backends:
             return
         native, *_ = line_up(["native"])
-        for pair in pairs.among([result.case for result in self.report.results]):
-            self.report.pairs.append(pairs.measure(pair, native, self.options.budget))
+        with self.console.status("timing pairs"):
+            for pair in pairs.among([result.case for result in self.report.results]):
+                self.report.pairs.append(pairs.measure(pair, native, self.options.budget))
 
     def _measure_startup(self) -> None:
         if self.options.no_startup:

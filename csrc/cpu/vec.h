@@ -114,7 +114,7 @@ SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
 }
 
 // The instruction set's estimate and one step of Newton's; x beyond 2^126 counts as 2^126, whose
-// reciprocal is the least normal number.
+// reciprocal is the least normal number; of two operands min gives the second where one is NaN.
 SNN_INLINE Vec<float> inverse(Vec<float> x) {
   using V = Vec<float>;
 #if defined(__SSE__)
