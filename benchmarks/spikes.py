@@ -1,6 +1,8 @@
-"""``python -m benchmarks.spikes``: what the fused encoder and ``spike_storage`` gain and cost.
+"""``python -m benchmarks.spikes``: what encoder, linear layers and ``spike_storage`` gain and cost.
 
 Encoding: T = 50 steps of a batch of 128 images of 784 pixels, against torch.rand and a comparison.
+Linear layers: output and gradient of the weight, as PyTorch computes them and adding up what fired,
+for the tutorial's first layer and a square one, at some firing rates.
 Storage: one training step of six layers of convolution, batch norm and LIF on images as large as
 CIFAR's, T = 4 steps, with and without the context. Memory is what the forward leaves for the
 backward, and the peak of both, beyond weights and input.
@@ -22,6 +24,8 @@ from benchmarks.timing import Summary, time_calls
 from snnkernels import functional, neuron, surrogate
 
 ENCODING = (50, 128, 784)  # T, B, pixels
+LINEAR = ((6400, 784, 196), (8000, 512, 512))  # rows, inputs, outputs
+RATES = (0.02, 0.05, 0.1, 0.2, 0.28)
 STEPS, BATCH, SIZE = 4, 32, 32
 CHANNELS = (3, 64, 64, 128, 128, 256, 256)
 MIB = 2**20
@@ -106,9 +110,25 @@ def encoders(device: str) -> dict[str, Callable[[], object]]:
     return calls
 
 
+def linear_layers(
+    device: str, shape: tuple[int, int, int], rate: float
+) -> dict[str, Callable[[], object]]:
+    """Forward and the weight's gradient of a linear layer on random spikes."""
+    rows, inputs, outputs = shape
+    x = (torch.rand(rows, inputs, device=device) < rate).float()
+    weight = torch.randn(outputs, inputs, device=device, requires_grad=True)
+    upstream = torch.randn(rows, outputs, device=device)
+
+    def train(backend: str) -> tuple[Tensor, ...]:
+        y = functional.linear(x, weight, backend=backend)
+        return torch.autograd.grad(y, weight, upstream)
+
+    return {"torch.nn.functional.linear": partial(train, "torch"), "ours": partial(train, "auto")}
+
+
 def line(name: str, summary: Summary, first: Summary, extra: str = "") -> str:
     spread = f"{1e3 * summary.median:9.2f} ms (IQR {1e3 * summary.iqr:.2f})"
-    return f"  {name:24} {spread:28} {first.median / summary.median:5.2f} times as fast{extra}"
+    return f"  {name:26} {spread:28} {first.median / summary.median:5.2f} times as fast{extra}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -124,6 +144,14 @@ def main(argv: list[str] | None = None) -> int:
     timed = time_calls(encoders(options.device), options.device, options.budget)
     for name, summary in timed.items():
         print(line(name, summary, next(iter(timed.values()))))
+    for shape in LINEAR:
+        for rate in RATES:
+            print(f"Linear layer, [rows, inputs] = {list(shape[:2])}, {shape[2]} outputs, ", end="")
+            print(f"{rate:.0%} fired")
+            calls = linear_layers(options.device, shape, rate)
+            timed = time_calls(calls, options.device, options.budget / len(RATES))
+            for name, summary in timed.items():
+                print(line(name, summary, next(iter(timed.values()))))
     for channels_last in (False, True):
         layout = "channels_last" if channels_last else "contiguous"
         print(f"Training, (Conv-BN-LIF) x 6, T = {STEPS}, batch {BATCH}, {layout}")

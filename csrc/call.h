@@ -103,6 +103,7 @@ inline int64_t element_bytes(ScalarType dtype) {
     case ScalarType::Int:
       return 4;
     case ScalarType::Double:
+    case ScalarType::Long:
       return 8;
     default:
       STD_TORCH_CHECK(false, "dtype: no operator makes tensors of this one");

@@ -1,6 +1,7 @@
 // The operators and their implementation on the CPU; cuda/driver.cpp has the one for GPUs. One
 // unit, because torch's headers take longer to compile than all that is in it.
 #include "cpu/driver.h"
+#include "cpu/spike_linear.h"
 #include "cpu/spikes_driver.h"
 #include "schemas.h"
 
@@ -40,6 +41,9 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
   snn::implement_spikes<snn::cpu::SpikeDriver>(m);
+  m.impl("count_spikes", TORCH_BOX(&snn::cpu::count_spikes));
+  m.impl("spike_linear", TORCH_BOX(&snn::cpu::spike_linear));
+  m.impl("spike_linear_weight", TORCH_BOX(&snn::cpu::spike_linear_weight));
 }
 
 SNN_DEFINE_ADD_UNIT

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from . import _checks, engine, surrogate
+from . import _checks, engine, spike_linear, surrogate
 from .backend import check as _check_backend
 from .encoding import poisson_encode
 from .engine import Parameter, State
@@ -27,6 +27,7 @@ __all__ = [
     "detach_net",
     "if_",
     "lif",
+    "linear",
     "multi_step_forward",
     "parametric_lif",
     "poisson_encode",
@@ -259,6 +260,33 @@ def cuba_lif(
     )
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, backend: str = "auto") -> Tensor:
+    """``torch.nn.functional.linear`` that, on the CPU, adds up the weights of what fired.
+
+    Where x and weight are float32 on the CPU, x is contiguous and holds nothing but 0 and 1, at
+    most three elements in ten are 1, and the product is worth it (64 rows, four million
+    multiplications), the spikes are packed, 32 to a word, and only the weights that they select are
+    added, in float32, one after the other: in the forward, and for the weight's gradient in the
+    backward, which keeps the packed spikes alone. In every other case, and under autocast, vmap,
+    forward-mode differentiation and torch.compile, it is PyTorch's own. The results are the same
+    up to the rounding of the sums; a spike's 0 ends an infinity or NaN of the weight.
+
+    Args:
+        x: [..., inputs].
+        weight: [outputs, inputs].
+        bias: [outputs].
+        backend: "torch" for PyTorch's own always.
+
+    Returns:
+        [..., outputs].
+
+    Raises:
+        ValueError: the backend is unknown; others are PyTorch's.
+        NotImplementedError: in a second backward through spikes that were added up.
+    """
+    return spike_linear.linear(x, weight, bias, backend)
+
+
 def spike_storage() -> SpikeStorage:
     """A context in whose forward passes autograd keeps spikes for the backward as one bit each.
 
@@ -314,7 +342,7 @@ def _set_step_mode(module: nn.Module, step_mode: str) -> None:
 
 
 def set_backend(net: nn.Module, backend: str) -> None:
-    """Set ``backend`` on every neuron of ``net``."""
+    """Set ``backend`` on every neuron and every ``layer.Linear`` of ``net``."""
     _check_backend(backend)
     _for_each(net, "backend", lambda module: setattr(module, "backend", backend))
 

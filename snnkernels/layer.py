@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from . import _checks, functional
 from ._modules import MemoryModule, StepModeModule
+from .backend import check as check_backend
 from .compiled import define_neuron
 
 __all__ = [
@@ -71,8 +72,22 @@ class _Stateless(StepModeModule):
         return f"{super().extra_repr()}, step_mode={self.step_mode!r}".removeprefix(", ")
 
 
-class Linear(_Stateless, nn.Linear):
-    """``torch.nn.Linear`` with a step mode."""
+class _SpikeLinear(nn.Linear):
+    """``torch.nn.Linear`` by :func:`snnkernels.functional.linear`."""
+
+    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backend = check_backend(backend)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias, self.backend)
+
+
+class Linear(_Stateless, _SpikeLinear):
+    """``torch.nn.Linear`` with a step mode, which on the CPU adds up only what fired.
+
+    See :func:`snnkernels.functional.linear`; ``backend="torch"``, by keyword, is PyTorch's own.
+    """
 
 
 class Conv1d(_Stateless, nn.Conv1d):

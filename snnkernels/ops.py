@@ -39,6 +39,8 @@ class Operators:
         self._library.impl("scan_forward", partial(_differentiable_forward, self), "Autograd")
         self._library.impl("scan_backward", partial(_differentiable_backward, self), "Autograd")
         for name, fake in _FAKES.items():
+            if not hasattr(operators, name):
+                continue
             torch.library.register_fake(f"{namespace}::{name}", fake)
             if not name.startswith("scan"):
                 operator = getattr(operators, name).default
@@ -194,6 +196,14 @@ def _fake_pack(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(words, dtype=torch.int32), x.new_empty(1, dtype=torch.bool)
 
 
+def _fake_linear(words: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tensor:
+    return weight.new_empty(rows, weight.shape[0])
+
+
+def _fake_linear_weight(words: Tensor, grad: Tensor, inputs: int) -> Tensor:
+    return grad.new_empty(grad.shape[1], inputs)
+
+
 def _fake_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return words.new_empty(count, dtype=dtype)
 
@@ -204,7 +214,10 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "poisson_encode": _fake_encode,
     "pack_spikes": _fake_pack,
     "unpack_spikes": _fake_unpack,
+    "spike_linear": _fake_linear,
+    "spike_linear_weight": _fake_linear_weight,
 }
+"""By operator; the cupy backend does without the last two, which are for CPUs."""
 
 
 def _without_gradient(operator: Any, *args: Any) -> Any:
@@ -229,15 +242,27 @@ def _differentiable_forward(operators: Operators, neuron: str, x: Tensor, *args:
 
 
 def _differentiable_backward(operators: Operators, *args: Any) -> Any:
-    if torch.is_grad_enabled() and _any_requires_grad(*args):
-        return _NotTwice.apply(operators, *args)
-    return _below_autograd(operators.backward, args)
+    backward = partial(_without_gradient, operators.backward)
+    return differentiable_once("a native neuron", backward, *args)
 
 
 def _scan_backward(operators: Operators, *args: Any) -> Any:
     if torch.compiler.is_compiling():
         return operators.backward(*args)
     return _differentiable_backward(operators, *args)
+
+
+def differentiable_once(what: str, backward: Callable[..., Any], *args: Any) -> Any:
+    """Call what computes gradients; where a graph of it is asked for, the graph refuses to be used.
+
+    Args:
+        what: what is being differentiated, for people.
+        backward: gives a tuple of tensors and None.
+        args: its arguments.
+    """
+    if torch.is_grad_enabled() and _any_requires_grad(*args):
+        return _NotTwice.apply(what, backward, *args)
+    return backward(*args)
 
 
 def _any_requires_grad(*args: Any) -> bool:
@@ -318,16 +343,15 @@ class _Scan(torch.autograd.Function):
 
 class _NotTwice(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, operators: Operators, *args: Any) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = _below_autograd(operators.backward, args)
-        return outputs
+    def forward(ctx: Any, what: str, backward: Callable[..., Any], *args: Any) -> Any:
+        ctx.what = what
+        return backward(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> None:
         raise NotImplementedError(
-            "snnkernels: the backward of scan_backward is not implemented, so create_graph=True "
-            "cannot be followed by a second backward through a native neuron. "
-            "Use backend='torch' for that"
+            "snnkernels: a second derivative is not implemented, so create_graph=True cannot be "
+            f"followed by a second backward through {ctx.what}. Use backend='torch' for that"
         )
 
 

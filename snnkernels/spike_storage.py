@@ -44,7 +44,7 @@ class _Stamp:
         return cls(tensor._version, tensor.dtype)
 
 
-class _Packed:
+class Packed:
     """A run of elements, 32 to a word, as a backend packed it."""
 
     def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: str) -> None:
@@ -58,7 +58,7 @@ class _Packed:
 
 @dataclass(frozen=True)
 class _SavedSpikes:
-    packed: _Packed
+    packed: Packed
     size: torch.Size
     stride: tuple[int, ...]
 
@@ -113,9 +113,9 @@ def mark(spikes: Tensor) -> None:
 
 def _save(tensor: Tensor) -> _SavedSpikes | _SavedTensor:
     if _may_be_spikes(tensor):
-        packed = _packed(tensor)
-        if packed is not None:
-            return _SavedSpikes(packed, tensor.shape, tensor.stride())
+        found = packed(tensor)
+        if found is not None:
+            return _SavedSpikes(found, tensor.shape, tensor.stride())
     # Detached: what holds on to a node's own output keeps the node alive.
     return _SavedTensor(tensor.detach(), tensor._version)
 
@@ -131,31 +131,33 @@ def _may_be_spikes(tensor: Tensor) -> bool:
     )
 
 
-def _packed(tensor: Tensor) -> _Packed | None:
+def packed(tensor: Tensor) -> Packed | None:
     """The elements of a dense tensor in the order of memory, packed; None if not all are 0 or 1.
 
-    Consumers of the same elements share what was packed for the first of them.
+    Consumers of the same elements share what was packed for the first of them, as long as it lives.
     """
+    if tensor.is_inference():  # whose changes autograd does not count
+        return _pack(tensor) if tensor.device.type == "cpu" else None
     storage: Any = tensor.untyped_storage()
     stamp = _Stamp.of(tensor)
     if tensor.device.type != "cpu" and getattr(storage, "_snn_spikes", None) != stamp:
         return None
     known = getattr(storage, "_snn_packed", {})
     key = (stamp, tensor.storage_offset(), tensor.numel())
-    packed: _Packed | None = known[key]() if key in known else None
-    if packed is None:
-        packed = _pack(tensor)
-        if packed is not None:
+    found: Packed | None = known[key]() if key in known else None
+    if found is None:
+        found = _pack(tensor)
+        if found is not None:
             alive = {k: ref for k, ref in known.items() if ref() is not None}
-            storage._snn_packed = {**alive, key: weakref.ref(packed)}
-    return packed
+            storage._snn_packed = {**alive, key: weakref.ref(found)}
+    return found
 
 
-def _pack(tensor: Tensor) -> _Packed | None:
+def _pack(tensor: Tensor) -> Packed | None:
     count = tensor.numel()
     flat = tensor.detach().as_strided((count,), (1,))
     name = backend.name_for("auto", tensor.device.type)
     words, foreign = ops.namespace(name).pack_spikes(flat)
     if tensor.device.type == "cpu" and foreign.item():
         return None
-    return _Packed(words, count, tensor.dtype, name)
+    return Packed(words, count, tensor.dtype, name)

@@ -27,6 +27,15 @@ class Library:
     Every module takes and gives sequences [T, B, ...].
     """
 
+    linear: type[nn.Linear] = nn.Linear
+    """Its layer of a dense product, where it has one of its own."""
+
+    def dense(self, weight: np.ndarray) -> nn.Linear:
+        """A linear layer without bias, given its weight [out, in]."""
+        layer = self.linear(weight.shape[1], weight.shape[0], bias=False)
+        layer.weight = nn.Parameter(torch.from_numpy(weight))
+        return layer
+
     def lif(self, neuron: Neuron) -> nn.Module:
         """A layer of LIF neurons."""
         raise NotImplementedError
@@ -209,7 +218,7 @@ def neuron_alone(library: Library, task: Task, arrays: Mapping[str, np.ndarray])
 
 def linear(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prepared:
     """Linear(N, N) and LIF neurons; the gradients of input and weight are taken."""
-    net = nn.Sequential(dense(arrays["w0"]), library.lif(task.neuron)).to(task.device)
+    net = nn.Sequential(library.dense(arrays["w0"]), library.lif(task.neuron)).to(task.device)
     x = tensor(task, arrays["x"]).requires_grad_(task.mode == "training")
     upstream = tensor(task, arrays["upstream"]) if "upstream" in arrays else None
     weights = tuple(net[0].parameters())
@@ -218,7 +227,7 @@ def linear(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Pr
 
 def shd(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prepared:
     """Linear-LIF-Linear-LIF-Linear-LI; the gradients of the weights are taken."""
-    dense_layers = [dense(arrays[name]) for name in ("w0", "w1", "w2")]
+    dense_layers = [library.dense(arrays[name]) for name in ("w0", "w1", "w2")]
     net = nn.Sequential(
         dense_layers[0],
         library.lif(task.neuron),
@@ -247,7 +256,7 @@ def conv(library: Library, task: Task, arrays: Mapping[str, np.ndarray]) -> Prep
         ]
         if index % 2:
             layers.append(OverTime(nn.AvgPool2d(2)))
-    head = dense(arrays["w6"])
+    head = library.dense(arrays["w6"])
     net = nn.Sequential(*layers, nn.Flatten(2), head).to(task.device)
     return net, classified(task, arrays, [*weights, head.weight])
 
@@ -257,13 +266,6 @@ NETWORKS: dict[str, Callable[[Library, Task, Mapping[str, np.ndarray]], Prepared
     "shd": shd,
     "conv": conv,
 }
-
-
-def dense(weight: np.ndarray) -> nn.Linear:
-    """A linear layer without bias, given its weight [out, in]."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    layer.weight = nn.Parameter(torch.from_numpy(weight))
-    return layer
 
 
 def classified(task: Task, arrays: Mapping[str, np.ndarray], weights: Sequence[Tensor]) -> Inputs:

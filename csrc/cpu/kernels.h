@@ -1,7 +1,7 @@
 // What the units compiled once per instruction set offer to the rest.
 #pragma once
 
-#include "../include/snnkernels/spikes.h"
+#include "../include/snnkernels/spike_linear.h"
 
 #define SNN_DECLARE_KERNELS(isa)                                                         \
   namespace snn::cpu::isa {                                                              \
@@ -16,6 +16,12 @@
     /* Words [begin, end); whether all their elements are 0 or 1. */                     \
     static bool pack(const PackSpikes& call, int64 begin, int64 end);                    \
     static void unpack(const UnpackSpikes& call, int64 begin, int64 end);                \
+    /* The weights of inputs [begin, end) in panels, then rows [begin, end) of y. */     \
+    static void arrange(const SpikeLinear& call, int64 begin, int64 end);                \
+    static void multiply(const SpikeLinear& call, int64 begin, int64 end);               \
+    /* 32 columns of x each, then the gradient for inputs [begin, end). */               \
+    static void transpose(const SpikeLinearWeight& call, int64 begin, int64 end);        \
+    static void multiply(const SpikeLinearWeight& call, int64 begin, int64 end);         \
   };                                                                                     \
   }
 

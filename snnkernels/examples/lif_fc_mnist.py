@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from snnkernels import functional, neuron
+from snnkernels import functional, layer, neuron
 
 from . import _training
 from ._data import CLASSES
@@ -37,12 +37,14 @@ def build_with(
 ) -> nn.Sequential:
     """The network with a neuron of the caller's after each layer."""
     net = nn.Sequential(
-        nn.Linear(pixels, HIDDEN, bias=False),
+        layer.Linear(pixels, HIDDEN, bias=False),
         make_neuron(),
-        nn.Linear(HIDDEN, CLASSES, bias=False),
+        layer.Linear(HIDDEN, CLASSES, bias=False),
         make_neuron(),
     )
     functional.set_step_mode(net, settings.step_mode)
+    if settings.encoder == "direct":
+        functional.set_step_mode(net[0], "s")  # the same current in every step is computed once
     functional.set_backend(net, settings.backend)
     return net.to(settings.device)
 

@@ -134,7 +134,7 @@ def test_every_requirement_of_every_peer_is_pinned():
 
 def test_the_catalogue_begins_with_ours_and_has_each_name_once():
     names = [found.peer.name for found in catalogue.entries()]
-    assert names[:3] == ["native", "loop", "compile"]
+    assert names[:4] == ["native", "dense", "loop", "compile"]
     assert len(set(names)) == len(names)
 
 

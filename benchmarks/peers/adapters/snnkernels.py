@@ -1,4 +1,4 @@
-"""This package itself: the fused kernels, the plain loop, and torch.compile of the plain loop."""
+"""This package itself: the kernels, with and without its Linear, the plain loop, that compiled."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 OURS = Peer("native", "snnkernels", environment=None, workloads=(
     "neuron", "linear", "shd", "conv", "mnist"))  # fmt: skip
+DENSE = Peer("dense", "snnkernels, PyTorch's Linear", environment=None, workloads=(
+    "linear", "shd", "mnist"))  # fmt: skip
 PEERS = (
     OURS,
+    DENSE,
     Peer("loop", "plain PyTorch loop", environment=None),
     Peer(
         "compile",
@@ -38,10 +41,10 @@ def load(peer: Peer) -> TorchEngine:
 
     import snnkernels
     from benchmarks.peers import torch_side
-    from snnkernels import functional, neuron, surrogate
+    from snnkernels import functional, layer, neuron, surrogate
     from snnkernels.backend import resolve
 
-    backend = "native" if peer.name == "native" else "torch"
+    backend = "native" if peer in (OURS, DENSE) else "torch"
 
     def node(settings: Neuron, **changes: object) -> neuron.LIFNode:
         parameters = [] if settings.alpha is None else [settings.alpha]
@@ -69,6 +72,9 @@ def load(peer: Peer) -> TorchEngine:
             return self.node.v_seq
 
     class Ours(torch_side.Library):
+        if peer == OURS:
+            linear = layer.Linear
+
         def lif(self, settings: Neuron) -> nn.Module:
             return node(settings)
 
@@ -82,7 +88,7 @@ def load(peer: Peer) -> TorchEngine:
             return resolve(backend, task.device).name
 
         def epoch(self, task: Task, arrays: Mapping[str, np.ndarray]) -> Job:
-            return tutorial(task, backend)
+            return tutorial(task, backend, dense=peer == DENSE)
 
     class Compiled(Ours):
         def lif(self, settings: Neuron) -> nn.Module:
@@ -120,12 +126,15 @@ def load(peer: Peer) -> TorchEngine:
     return torch_side.TorchEngine(library, snnkernels=snnkernels.__version__)
 
 
-def tutorial(task: Task, backend: str) -> Job:
-    """The epoch of ``snnkernels.examples.lif_fc_mnist``, by its own functions."""
+def tutorial(task: Task, backend: str, *, dense: bool) -> Job:
+    """The epoch of ``snnkernels.examples.lif_fc_mnist``, by its own functions.
+
+    With ``dense`` its linear layers are PyTorch's.
+    """
     from torch import Tensor, optim
 
     from benchmarks.peers.torch_side import EpochJob, tutorial_net
-    from snnkernels import neuron
+    from snnkernels import layer, neuron
     from snnkernels.examples import _training, lif_fc_mnist
     from snnkernels.examples._data import Samples
     from snnkernels.examples._settings import Settings
@@ -139,6 +148,9 @@ def tutorial(task: Task, backend: str) -> Job:
     )
     net = lif_fc_mnist.build_net(784, settings)
     net.load_state_dict(tutorial_net(lambda: neuron.LIFNode(tau=settings.tau)).state_dict())
+    for module in net:
+        if dense and isinstance(module, layer.Linear):
+            module.backend = "torch"
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
     settings = replace(settings, dataset="mnist")
     model = _training.Rates(net, settings)

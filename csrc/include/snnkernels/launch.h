@@ -19,6 +19,17 @@
 // Lanes that a task of the CPU's encoder draws for one step.
 #define SNN_CPU_ENCODE_LANES 2048
 
+// Linear layers on spikes, on the CPU. Vectors of outputs that stay in registers while spikes are
+// added to them; inputs whose weights, and rows whose gradients, for those outputs stay in the
+// second-level cache. A product is taken so where at most so much of x fired, there are so many rows
+// to share the rearranged weight, and a dense one would take so many multiplications.
+#define SNN_CPU_PANEL 8
+#define SNN_CPU_LINEAR_INPUTS 1024
+#define SNN_CPU_LINEAR_ROWS 128
+#define SNN_CPU_LINEAR_MAX_PERCENT 30
+#define SNN_CPU_LINEAR_MIN_ROWS 64
+#define SNN_CPU_LINEAR_MIN_PRODUCTS 4194304
+
 // Steps that a thread of the CUDA encoder draws for its four lanes.
 #define SNN_CUDA_ENCODE_STEPS 8
 
