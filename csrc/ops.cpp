@@ -23,6 +23,11 @@ void suspend_cpu_cache(bool on) {
   snn::cpu::BlockCache::instance().suspend(on);
 }
 
+// Uninitialised, of the dtype of another tensor.
+torch::stable::Tensor empty_from_cpu_cache(torch::stable::Tensor like, std::vector<int64_t> size) {
+  return snn::cpu::empty_from_cache(like, size, like.scalar_type());
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(snnkernels, m) {
@@ -41,6 +46,7 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
   m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
   snn::implement_spikes<snn::cpu::SpikeDriver>(m);
+  m.impl("empty_from_cpu_cache", TORCH_BOX(&empty_from_cpu_cache));
   m.impl("count_spikes", TORCH_BOX(&snn::cpu::count_spikes));
   m.impl("spike_linear", TORCH_BOX(&snn::cpu::spike_linear));
   m.impl("spike_linear_weight", TORCH_BOX(&snn::cpu::spike_linear_weight));

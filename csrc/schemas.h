@@ -26,6 +26,7 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
   m.def("poisson_encode(Tensor x, Tensor keys, ScalarType dtype) -> Tensor");
   m.def("pack_spikes(Tensor x) -> (Tensor, Tensor)");
   m.def("unpack_spikes(Tensor words, SymInt count, ScalarType dtype) -> Tensor");
+  m.def("empty_from_cpu_cache(Tensor like, SymInt[] size) -> Tensor");
   m.def("count_spikes(Tensor words) -> int");
   m.def("spike_linear(Tensor words, Tensor weight, Tensor? bias, SymInt rows) -> Tensor");
   m.def("spike_linear_weight(Tensor words, Tensor grad, SymInt inputs) -> Tensor");

@@ -114,9 +114,15 @@ def _gradients(
     wants_bias: bool,
 ) -> tuple[Tensor | None, ...]:
     """Of x, weight and bias, as far as they are wanted, given that of y [rows, outputs]."""
-    grad = grad.contiguous()
+    grad, inputs = grad.contiguous(), x_shape[-1]
     return (
-        None if weight is None else (grad @ weight).view(x_shape),
-        None if words is None else _operators().spike_linear_weight(words, grad, x_shape[-1]),
+        None if weight is None else _product(grad, weight).view(x_shape),
+        None if words is None else _operators().spike_linear_weight(words, grad, inputs),
         grad.sum(0) if wants_bias else None,
     )
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b, in memory that is kept for later: in fresh memory a large one can take twice as long."""
+    out = _operators().empty_from_cpu_cache(a, (a.shape[0], b.shape[1]))
+    return torch.mm(a, b, out=out)

@@ -111,6 +111,9 @@ void Kernels::arrange(const SpikeLinear& call, int64 begin, int64 end) {
 
 void Kernels::multiply(const SpikeLinear& call, int64 begin, int64 end) {
   const int64 inputs = call.x.inputs;
+  const int64 bytes = call.x.rows * call.outputs * static_cast<int64>(sizeof(float));
+  const bool streams = bytes > SNN_CPU_STREAM_BYTES && inputs <= SNN_CPU_LINEAR_INPUTS &&
+                       is_vector_aligned(call.y, call.outputs * sizeof(float));
   for_panels(call, [&](int64 first, int count, const float* panel, auto vectors) {
     constexpr int n = vectors;
     for (int64 chunk = 0; chunk < inputs; chunk += SNN_CPU_LINEAR_INPUTS) {
@@ -129,10 +132,15 @@ void Kernels::multiply(const SpikeLinear& call, int64 begin, int64 end) {
           const uint64 bits = call.x.bits(row * inputs + chunk + k);
           add_rows<n>(first_bits(bits, width - k), weights + k * n * kVector, n * kVector, sums);
         }
-        store<n>(sums, count, y);
+        if (streams) {
+          stream_bytes(sums, y, sizeof sums);
+        } else {
+          store<n>(sums, count, y);
+        }
       }
     }
   });
+  if (streams) stream_fence();
 }
 
 void Kernels::transpose(const SpikeLinearWeight& call, int64 begin, int64 end) {

@@ -21,8 +21,8 @@
 
 // Linear layers on spikes, on the CPU. Vectors of outputs that stay in registers while spikes are
 // added to them; inputs whose weights, and rows whose gradients, for those outputs stay in the
-// second-level cache. A product is taken so where at most so much of x fired, there are so many rows
-// to share the rearranged weight, and a dense one would take so many multiplications.
+// second-level cache. A product is taken so where at most so much of x fired, there are so many
+// rows to share the rearranged weight, and a dense one would take so many multiplications.
 #define SNN_CPU_PANEL 8
 #define SNN_CPU_LINEAR_INPUTS 1024
 #define SNN_CPU_LINEAR_ROWS 128
