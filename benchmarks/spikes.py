@@ -11,15 +11,19 @@ backward, and the peak of both, beyond weights and input.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import environment
 from benchmarks.memory import left_allocated, measure
+from benchmarks.report import write_json
 from benchmarks.timing import Summary, time_calls
 from snnkernels import functional, neuron, surrogate
 
@@ -29,6 +33,7 @@ RATES = (0.02, 0.05, 0.1, 0.2, 0.28)
 STEPS, BATCH, SIZE = 4, 32, 32
 CHANNELS = (3, 64, 64, 128, 128, 256, 256)
 MIB = 2**20
+SCHEMA = "snnkernels-spikes-1"
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,64 @@ def linear_layers(
     return {"torch.nn.functional.linear": partial(train, "torch"), "ours": partial(train, "auto")}
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Calls that do the same, the first as ever, and what to say of each beside its time."""
+
+    title: str
+    calls: dict[str, Callable[[], object]]
+    share: float = 1.0
+    """Of the time for a comparison."""
+    extra: Callable[[str], str] = lambda name: ""
+
+
+def encoding(device: str) -> Iterator[Comparison]:
+    yield Comparison(f"Poisson encoding, [T, B, N] = {list(ENCODING)}", encoders(device))
+
+
+def linear(device: str) -> Iterator[Comparison]:
+    for rows, inputs, outputs in LINEAR:
+        for rate in RATES:
+            title = f"Linear layer, [{rows}, {inputs}] to {outputs}, {rate:.0%} fired"
+            calls = linear_layers(device, (rows, inputs, outputs), rate)
+            yield Comparison(title, calls, 1 / len(RATES))
+
+
+def storage(device: str) -> Iterator[Comparison]:
+    for channels_last in (False, True):
+        layout = "channels_last" if channels_last else "contiguous"
+        steps = storage_steps(device, channels_last)
+
+        def memory(name: str, steps: dict[str, TrainingStep] = steps) -> str:
+            peak = measure(steps[name], device, (), record_saved=False).peak_extra
+            kept = left_allocated(steps[name].forward, device)
+            return f", kept {kept / MIB:.0f} MiB, peak {peak / MIB:.0f} MiB"
+
+        title = f"Training, (Conv-BN-LIF) x 6, T = {STEPS}, batch {BATCH}, {layout}"
+        yield Comparison(title, dict(steps), extra=memory)
+
+
+PARTS: dict[str, Callable[[str], Iterator[Comparison]]] = {
+    "encoding": encoding,
+    "linear": linear,
+    "storage": storage,
+}
+
+
 def line(name: str, summary: Summary, first: Summary, extra: str = "") -> str:
     spread = f"{1e3 * summary.median:9.2f} ms (IQR {1e3 * summary.iqr:.2f})"
     return f"  {name:26} {spread:28} {first.median / summary.median:5.2f} times as fast{extra}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The machine, and the median seconds of each call by comparison and name."""
+
+    environment: dict[str, object]
+    seconds: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "environment": self.environment, "seconds": self.seconds}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -137,31 +197,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="threads of torch on the CPU")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for each comparison")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the medians to a file")
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    print(f"Poisson encoding, [T, B, N] = {list(ENCODING)}, {torch.get_num_threads()} threads")
-    timed = time_calls(encoders(options.device), options.device, options.budget)
-    for name, summary in timed.items():
-        print(line(name, summary, next(iter(timed.values()))))
-    for shape in LINEAR:
-        for rate in RATES:
-            print(f"Linear layer, [rows, inputs] = {list(shape[:2])}, {shape[2]} outputs, ", end="")
-            print(f"{rate:.0%} fired")
-            calls = linear_layers(options.device, shape, rate)
-            timed = time_calls(calls, options.device, options.budget / len(RATES))
+    found = Found(environment.describe([options.device]), {})
+    for part in options.only:
+        for comparison in PARTS[part](options.device):
+            print(f"{comparison.title}, {torch.get_num_threads()} threads")
+            budget = options.budget * comparison.share
+            timed = time_calls(comparison.calls, options.device, budget)
+            first = next(iter(timed.values()))
             for name, summary in timed.items():
-                print(line(name, summary, next(iter(timed.values()))))
-    for channels_last in (False, True):
-        layout = "channels_last" if channels_last else "contiguous"
-        print(f"Training, (Conv-BN-LIF) x 6, T = {STEPS}, batch {BATCH}, {layout}")
-        steps = storage_steps(options.device, channels_last)
-        timed = time_calls(steps, options.device, options.budget)
-        for name, step in steps.items():
-            peak = measure(step, options.device, (), record_saved=False).peak_extra
-            kept = left_allocated(step.forward, options.device)
-            extra = f", kept {kept / MIB:.0f} MiB, peak {peak / MIB:.0f} MiB"
-            print(line(name, timed[name], next(iter(timed.values())), extra))
+                print(line(name, summary, first, comparison.extra(name)))
+            found.seconds[comparison.title] = {n: each.median for n, each in timed.items()}
+    if options.json:
+        write_json(found, options.json)
     return 0
 
 

@@ -28,6 +28,10 @@ from benchmarks import environment
 from benchmarks.report import digits, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
+LINEAR: Mapping[str, tuple[int, ...]] = {
+    "SNN_CPU_PANEL": (4, 8, 16),
+    "SNN_CPU_LINEAR_ROWS": (64, 128),
+}
 LAUNCH = Path("csrc", "include", "snnkernels", "launch.h")
 SCHEMA = "snnkernels-sweep-1"
 COPIED = ("csrc", "snnkernels", "benchmarks")
@@ -77,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
     """Sweep, print the table, write the JSON; returns 0, or 1 if nothing could be timed."""
     options = _parse(argv)
     console = Console(highlight=False)
-    chosen = dict(options.set) or CONSTANTS[options.device]
+    default = LINEAR if options.linear else CONSTANTS[options.device]
+    chosen = dict(options.set) or default
     sweep = Sweep(environment.describe([options.device]), list(combinations(chosen)))
     sweep.seconds = [{} for _ in sweep.settings]
     with tempfile.TemporaryDirectory(prefix="snnkernels-sweep-") as work:
@@ -111,6 +116,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="NAME=VALUE,...",
         help="a constant of launch.h and its values; default: those that matter on the device",
     )
+    parser.add_argument("--linear", action="store_true", help="time linear layers on spikes")
     parser.add_argument("--shapes", nargs="+", metavar="T,B,N")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--rounds", type=int, default=2)
@@ -169,21 +175,32 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     Raises:
         SweepFailed: it did not build, or its results are not the reference's.
     """
-    result = folder / "result.json"
-    arguments = ["--devices", options.device, "--neurons", "lif", "--backends", "native"]
-    arguments += ["--dtypes", *options.dtypes, "--shapes", *options.shapes]
-    arguments += ["--check", "--no-startup", "--json", str(result)]
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SweepFailed((done.stderr or done.stdout).strip()[-2000:])
-    measured = json.loads(result.read_text())
+    if options.linear:
+        found = _run(folder, "benchmarks.spikes", "--only", "linear", "--budget", "5")
+        return {case: times["ours"] for case, times in found["seconds"].items()}
+    measured = _run(
+        folder,
+        "benchmarks",
+        *("--devices", options.device, "--neurons", "lif", "--backends", "native"),
+        *("--dtypes", *options.dtypes, "--shapes", *options.shapes, "--check", "--no-startup"),
+    )
     return {
         f"{case['case']['mode']} {case['case']['dtype']} {case['case']['shape']}": case[
             "contenders"
         ]["native"]["time"]["median"]
         for case in measured["cases"]
     }
+
+
+def _run(folder: Path, module: str, *arguments: str) -> dict[str, Any]:
+    """What a benchmark of the copy in ``folder`` writes as JSON."""
+    result = folder / "result.json"
+    command = [sys.executable, "-m", module, *arguments, "--json", str(result)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SweepFailed((done.stderr or done.stdout).strip()[-2000:])
+    found: dict[str, Any] = json.loads(result.read_text())
+    return found
 
 
 def name(setting: Setting) -> str:

@@ -15,7 +15,6 @@ namespace {
 constexpr int kVector = Floats::kSize;
 constexpr int kPanel = SNN_CPU_PANEL * kVector;
 constexpr int kBits = 64;
-static_assert(SNN_CPU_PANEL == 8, "with_vectors() counts to 8");
 static_assert(SNN_CPU_LINEAR_INPUTS % kBits == 0 && SNN_CPU_LINEAR_ROWS % kBits == 0,
               "spikes are taken 64 at a time");
 
@@ -70,7 +69,7 @@ template <int n>
 SNN_INLINE void add_rows(uint64 bits, const float* rows, int64 stride, Vectors<n>& sums) {
   for (; bits != 0; bits &= bits - 1) {
     const float* row = rows + __builtin_ctzll(bits) * stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < n; ++i) sums[i] += Floats::load(row + i * kVector);
   }
 }

@@ -10,7 +10,7 @@ from benchmarks import sweep
 
 def test_the_constants_are_those_of_the_launch_header():
     found = sweep.constants()
-    for device in sweep.CONSTANTS.values():
+    for device in (*sweep.CONSTANTS.values(), sweep.LINEAR):
         for constant, values in device.items():
             assert found[constant] in values
 
@@ -48,6 +48,16 @@ def test_a_sweep_builds_checks_and_times_each_combination(tmp_path, capsys):
     assert row["constants"] == {"SNN_CPU_CHUNK": 3}
     assert set(row["seconds"]) == {"training float32 [7, 2, 40]", "inference float32 [7, 2, 40]"}
     assert re.search(r"SNN_CPU_CHUNK\s+3", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_linear_layers_can_be_swept_too(tmp_path):
+    file = tmp_path / "sweep.json"
+    arguments = ["--linear", "--set", "SNN_CPU_PANEL=4", "--rounds", "1", "--json", str(file)]
+    assert sweep.main(arguments) == 0
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["constants"] == {"SNN_CPU_PANEL": 4}
+    assert "Linear layer, [6400, 784] to 196, 5% fired" in row["seconds"]
 
 
 def test_a_combination_that_fails_is_named_with_its_reason(monkeypatch, capsys):
