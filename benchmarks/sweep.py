@@ -209,16 +209,29 @@ def name(setting: Setting) -> str:
 
 
 def table(sweep: Sweep) -> Table:
-    """Milliseconds, the least of each case in bold, the constants as they stand marked."""
+    """Milliseconds, the least of each case in bold, the constants as they stand marked.
+
+    Of cases and combinations, those that are fewer are the columns.
+    """
     cases = list(dict.fromkeys(case for row in sweep.seconds for case in row))
     least = {case: min(row[case] for row in sweep.seconds if case in row) for case in cases}
-    present = constants()
-    shown = Table(*["constants", *cases], title="milliseconds by launch constants")
-    for setting, row in zip(sweep.settings, sweep.seconds, strict=True):
-        now = all(present[constant] == value for constant, value in setting.items())
-        cells = [_cell(row.get(case), least[case]) for case in cases]
-        shown.add_row(name(setting) + (" (now)" if now else ""), *cells)
+    rows = [
+        [_marked(setting), *(_cell(row.get(case), least[case]) for case in cases)]
+        for setting, row in zip(sweep.settings, sweep.seconds, strict=True)
+    ]
+    lines = [["constants", *cases], *rows]
+    if len(cases) > len(rows):
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    shown = Table(*lines[0], title="milliseconds by launch constants")
+    for line in lines[1:]:
+        shown.add_row(*line)
     return shown
+
+
+def _marked(setting: Setting) -> str:
+    present = constants()
+    now = all(present[constant] == value for constant, value in setting.items())
+    return name(setting) + (" (now)" if now else "")
 
 
 def _cell(seconds: float | None, least: float) -> str:
