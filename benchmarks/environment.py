@@ -39,7 +39,7 @@ def describe(devices: Sequence[str]) -> dict[str, object]:
         "compiler": _output(["g++", "--version"]).partition("\n")[0] or None,
         "commit": _output(["git", "rev-parse", "HEAD"]) or None,
         "dirty": dirty(),
-        "command": sys.argv[1:],
+        "command": [_without_folder(argument) for argument in sys.argv[1:]],
     }
 
 
@@ -93,6 +93,11 @@ def summary(environment: dict[str, object]) -> str:
     if commit:
         parts.append(f"commit {str(commit)[:10]}{'+changes' if environment['dirty'] else ''}")
     return " · ".join(parts)
+
+
+def _without_folder(argument: str) -> str:
+    """An argument as it is, of an absolute path the last part: where it lies is nobody's matter."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _output(command: list[str]) -> str:

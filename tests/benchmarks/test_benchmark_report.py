@@ -129,3 +129,10 @@ def test_the_summary_of_the_environment_names_cpu_threads_torch_and_commit():
     assert str(about["cpu"]) in line
     assert f"{about['threads']} threads" in line
     assert "commit 0123456789+changes" in line
+
+
+def test_the_command_is_recorded_without_the_folders_of_this_machine(monkeypatch, tmp_path):
+    arguments = ["benchmarks", "--json", str(tmp_path / "mine.json"), "--plot", "here/lif.png"]
+    monkeypatch.setattr("sys.argv", arguments)
+    found = environment.describe(["cpu"])["command"]
+    assert found == ["--json", "mine.json", "--plot", "here/lif.png"]
