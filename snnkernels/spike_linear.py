@@ -21,25 +21,25 @@ from . import backend, ops, registry, spike_storage
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend_name: str) -> Tensor:
     """``functional.linear``, its arguments in order."""
     backend.check(backend_name)
-    packed = _spikes(x, weight, bias) if backend_name != "torch" else None
-    if packed is None:
+    words = _spikes(x, weight, bias) if backend_name != "torch" else None
+    if words is None:
         return F.linear(x, weight, bias)
-    y: Tensor = _SpikeLinear.apply(x, weight, bias, packed)
+    y: Tensor = _SpikeLinear.apply(x, weight, bias, words)
     return y.view(*x.shape[:-1], weight.shape[0])
 
 
-def _spikes(x: Tensor, weight: Tensor, bias: Tensor | None) -> spike_storage.Packed | None:
-    """x packed, if the kernels can take it and are worth it."""
+def _spikes(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """x in packed words, if the kernels can take it and are worth it."""
     if torch.compiler.is_compiling() or not _is_fit(x, weight, bias):
         return None
     if not _is_large(x, weight) or backend.name_for("auto", "cpu") != "native":
         return None
-    packed = spike_storage.packed(x)
+    packed = spike_storage.pack(x)
     if packed is None:
         return None
     most = registry.LAUNCH["SNN_CPU_LINEAR_MAX_PERCENT"] * x.numel()
     spikes: int = _operators().count_spikes(packed.words)
-    return packed if 100 * spikes <= most else None
+    return packed.words if 100 * spikes <= most else None
 
 
 def _operators() -> Any:
@@ -84,21 +84,16 @@ class _SpikeLinear(torch.autograd.Function):
     """x W^T + b of the packed x [..., inputs], as [rows, outputs]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: spike_storage.Packed
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, words: Tensor) -> Tensor:
         wants_x, wants_weight, *_ = ctx.needs_input_grad
-        ctx.save_for_backward(weight if wants_x else None)
-        ctx.packed = packed if wants_weight else None  # kept alive, so that others can share it
+        ctx.save_for_backward(weight if wants_x else None, words if wants_weight else None)
         ctx.x_shape = x.shape
-        rows = x.numel() // x.shape[-1]
-        y: Tensor = _operators().spike_linear(packed.words, weight, bias, rows)
+        y: Tensor = _operators().spike_linear(words, weight, bias, x.numel() // x.shape[-1])
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        words = ctx.packed and ctx.packed.words
+        weight, words = ctx.saved_tensors
         settings = ctx.x_shape, ctx.needs_input_grad[2]
         gradients = ops.differentiable_once(
             "a linear layer on spikes", _gradients, grad, weight, words, *settings

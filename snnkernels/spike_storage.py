@@ -113,9 +113,9 @@ def mark(spikes: Tensor) -> None:
 
 def _save(tensor: Tensor) -> _SavedSpikes | _SavedTensor:
     if _may_be_spikes(tensor):
-        found = packed(tensor)
-        if found is not None:
-            return _SavedSpikes(found, tensor.shape, tensor.stride())
+        packed = _packed(tensor)
+        if packed is not None:
+            return _SavedSpikes(packed, tensor.shape, tensor.stride())
     # Detached: what holds on to a node's own output keeps the node alive.
     return _SavedTensor(tensor.detach(), tensor._version)
 
@@ -131,29 +131,29 @@ def _may_be_spikes(tensor: Tensor) -> bool:
     )
 
 
-def packed(tensor: Tensor) -> Packed | None:
+def _packed(tensor: Tensor) -> Packed | None:
     """The elements of a dense tensor in the order of memory, packed; None if not all are 0 or 1.
 
-    Consumers of the same elements share what was packed for the first of them, as long as it lives.
+    Consumers of the same elements share what was packed for the first of them.
     """
-    if tensor.is_inference():  # whose changes autograd does not count
-        return _pack(tensor) if tensor.device.type == "cpu" else None
     storage: Any = tensor.untyped_storage()
     stamp = _Stamp.of(tensor)
     if tensor.device.type != "cpu" and getattr(storage, "_snn_spikes", None) != stamp:
         return None
     known = getattr(storage, "_snn_packed", {})
     key = (stamp, tensor.storage_offset(), tensor.numel())
-    found: Packed | None = known[key]() if key in known else None
-    if found is None:
-        found = _pack(tensor)
-        if found is not None:
+    packed: Packed | None = known[key]() if key in known else None
+    if packed is None:
+        packed = pack(tensor)
+        if packed is not None:
             alive = {k: ref for k, ref in known.items() if ref() is not None}
-            storage._snn_packed = {**alive, key: weakref.ref(found)}
-    return found
+            storage._snn_packed = {**alive, key: weakref.ref(packed)}
+    return packed
 
 
-def _pack(tensor: Tensor) -> Packed | None:
+def pack(tensor: Tensor) -> Packed | None:
+    """The elements of a dense tensor in the order of memory, packed now; None if a look at them on
+    the CPU shows another number than 0 and 1. On a GPU that is for the caller to know."""
     count = tensor.numel()
     flat = tensor.detach().as_strided((count,), (1,))
     name = backend.name_for("auto", tensor.device.type)
