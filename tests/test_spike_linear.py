@@ -273,6 +273,7 @@ def test_the_operators_are_well_formed(operators):
     x, weight, bias = spikes(70, 100), torch.randn(20, 100), torch.randn(20)
     words, _ = operators.pack_spikes(x.view(-1))
     assert operators.count_spikes(words) == x.sum()
+    assert operators.count_spikes(words[:0]) == 0
     torch.library.opcheck(operators.spike_linear.default, (words, weight, bias, 70))
     torch.library.opcheck(operators.spike_linear_weight.default, (words, torch.randn(70, 20), 100))
 
@@ -287,5 +288,9 @@ def test_the_operators_name_what_does_not_fit(operators):
         operators.spike_linear(words, weight.double(), None, 70)
     with pytest.raises(RuntimeError, match="bias: expected"):
         operators.spike_linear(words, weight, torch.randn(19), 70)
+    with pytest.raises(RuntimeError, match="rows, inputs: expected at least 1, got 0 and 100"):
+        operators.spike_linear(words[:0], weight, None, 0)
+    with pytest.raises(RuntimeError, match="rows, inputs: expected at least 1, got 70 and 0"):
+        operators.spike_linear_weight(words[:0], torch.randn(70, 20), 0)
     with pytest.raises(RuntimeError, match="grad: expected contiguous float32"):
         operators.spike_linear_weight(words, torch.randn(20, 70).t(), 100)

@@ -100,9 +100,12 @@ void Kernels::arrange(const SpikeLinear& call, int64 begin, int64 end) {
     constexpr int kWidth = vectors * kVector;
     for (int64 tile = begin; tile < end; tile += kTile) {
       const int64 last = tile + kTile < end ? tile + kTile : end;
-      for (int o = 0; o < kWidth; ++o) {
+      for (int o = 0; o < count; ++o) {
         const float* weights = call.weight + (first + o) * inputs;
-        for (int64 k = tile; k < last; ++k) panel[k * kWidth + o] = o < count ? weights[k] : 0.0f;
+        for (int64 k = tile; k < last; ++k) panel[k * kWidth + o] = weights[k];
+      }
+      for (int64 k = tile; k < last; ++k) {
+        for (int o = count; o < kWidth; ++o) panel[k * kWidth + o] = 0.0f;
       }
     }
   });

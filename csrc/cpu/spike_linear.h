@@ -9,6 +9,8 @@
 namespace snn::cpu {
 
 inline PackedRows packed_rows(const Tensor& words, int64_t rows, int64_t inputs) {
+  STD_TORCH_CHECK(rows > 0 && inputs > 0, "rows, inputs: expected at least 1, got ", rows, " and ",
+                  inputs);
   check_vector("words", words, word_count(rows * inputs));
   STD_TORCH_CHECK(words.scalar_type() == ScalarType::Int, "words: expected int32");
   return {static_cast<const unsigned*>(words.const_data_ptr()), rows, inputs};
@@ -40,6 +42,7 @@ constexpr int64 kGrainOfRows = 32;
 constexpr int64 kGrainOfWords = 32768;
 
 inline int64_t count_spikes(Tensor words) {
+  if (words.numel() == 0) return 0;
   const PackedRows x = packed_rows(words, words.numel(), kWordBits);
   std::atomic<int64_t> spikes{0};
   torch::stable::parallel_for(0, x.rows, kGrainOfWords, [&](int64_t begin, int64_t end) {
