@@ -205,6 +205,30 @@ def test_what_is_stored_past_the_caches_is_the_same(width, dtype):
     torch.testing.assert_close(grad, wanted)
 
 
+@pytest.mark.parametrize("neuron", [functional.lif, functional.cuba_lif])
+@pytest.mark.parametrize("offset", [0, 1], ids=["aligned", "not aligned"])
+def test_tiles_that_are_stored_past_the_caches_are_the_same(offset, neuron):
+    """Outputs, checkpoints and states, from a state that is carried on; x may lie anywhere."""
+    steps = 33
+    lanes = registry.LAUNCH["SNN_CPU_STREAM_BYTES"] // (4 * steps) // 16 * 16 + 16
+    memory = 2 * randn(steps * lanes + 1)
+    x = memory[offset : offset + steps * lanes].view(steps, 1, lanes)
+    assert x.nbytes > registry.LAUNCH["SNN_CPU_STREAM_BYTES"]
+    v = randn(1, lanes, seed=1)
+    upstream = randn(steps, 1, lanes, seed=2)
+    found = {}
+    for backend in ("native", "torch"):
+        whole = x.detach().requires_grad_()
+        out, *states = neuron(whole, v, backend=backend)
+        (grad,) = torch.autograd.grad(out, whole, upstream)
+        with torch.no_grad():
+            assert_same_bits(neuron(x, v, backend=backend)[0], out.detach())
+        found[backend] = [out.detach(), *(state.detach() for state in states)], grad
+    for ours, theirs in zip(found["native"][0], found["torch"][0], strict=True):
+        assert_same_bits(ours, theirs)
+    torch.testing.assert_close(found["native"][1], found["torch"][1])
+
+
 @pytest.mark.parametrize("neuron", [functional.lif, functional.if_, functional.cuba_lif])
 @pytest.mark.parametrize("lanes", [127, 128, 129, 300, 1024])
 @pytest.mark.parametrize("steps", [1, 16, 33])

@@ -53,8 +53,21 @@ SNN_INLINE const T* load_row(Element e, const void* array, int64 offset, T* buff
   return buffer;
 }
 
+// Where the values of a row are computed. Vector by vector they can go past the caches: a whole row
+// at once, however small, fills the few buffers that gather such stores, and they wait.
+template <class T>
+struct RowPlace {
+  T* values;
+  bool past_caches;
+
+  SNN_INLINE void store(int l, Vec<T> vector) const {
+    if (past_caches) return stream_bytes(&vector, values + l, sizeof vector);
+    vector.store(values + l);
+  }
+};
+
 // Writes the rows of an array, each once. Values are computed in place, or in a buffer where the
-// elements are none or the array is so large that it is stored past the caches.
+// elements are none; where the array is large they are stored past the caches.
 template <class T>
 class RowWriter {
  public:
@@ -73,11 +86,12 @@ class RowWriter {
   }
 
   // Where to compute the elements [offset, offset + count); finish() takes them from there.
-  SNN_INLINE T* begin(int64 offset, int count) {
+  SNN_INLINE RowPlace<T> begin(int64 offset, int count) {
     to_ = array_ + offset * element_size(element_);
     count_ = count;
-    in_place_ = !streams_ && in_place<T>(element_, count);
-    return in_place_ ? reinterpret_cast<T*>(to_) : buffer_;
+    const bool past_caches = streams_ && is_vector_aligned(to_, count * sizeof(T));
+    in_place_ = in_place<T>(element_, count) && past_caches == streams_;
+    return {in_place_ ? reinterpret_cast<T*>(to_) : buffer_, in_place_ && past_caches};
   }
   SNN_INLINE void finish() {
     if (!in_place_) put(buffer_, to_, count_);

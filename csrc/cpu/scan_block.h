@@ -210,13 +210,13 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
     if (t + kAhead < call.steps) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
     }
-    T* spikes = spike_rows.begin(row, count);
+    const RowPlace<T> spikes = spike_rows.begin(row, count);
     if (call.spiking) {
       step_block<Neuron, Reset>(
           call, params, x, state, state, count, [](int) { return Spike{}; },
-          [&](int l, Vec<T> spike) { spike.store(spikes + l); });
+          [&](int l, Vec<T> spike) { spikes.store(l, spike); });
     } else {
-      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, spikes);
+      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, spikes.values);
     }
     spike_rows.finish();
     if (call.v_seq) v_rows.write(state[0], row, count);
@@ -265,8 +265,8 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kRows
 template <class Neuron, class Reset, int kRows, class T, class FireAt>
 SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron, T, kRows>& params,
                               const T* x, const Row<T>* before, const T* grad_out,
-                              Row<T>* grad_states, Row<T>* grad_params, T* grad_x, int count,
-                              FireAt fire_at) {
+                              Row<T>* grad_states, Row<T>* grad_params, const RowPlace<T>& grad_x,
+                              int count, FireAt fire_at) {
   using V = Vec<T>;
   const LoopParams<Neuron, T, kRows> loop_params(params);
   [[maybe_unused]] const Options options = call.options;
@@ -279,7 +279,7 @@ SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron,
     for (int i = kRows; i < Neuron::kParams; ++i) grad_p[i] = V(T(0));
     const V lane_grad_x = Neuron::template adjoint<Reset>(
         state, V::load(x + l), p, call.options, fire_at(l), V::load(grad_out + l), grad_s, grad_p);
-    lane_grad_x.store(grad_x + l);
+    grad_x.store(l, lane_grad_x);
     store_lanes<Neuron::kStates>(grad_s, l, grad_states);
     store_lanes<kRows>(grad_p, l, grad_params);
   }
@@ -330,7 +330,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                               ? load_row(call.element, call.grad_spikes,
                                          t * call.grad_spikes_stride + lane, grad_buffer, count)
                               : zeros;
-      T* grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
+      const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       const T *u = chunk.u[k], *output = chunk.output[k];
       surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
       const auto adjoint = [&](auto fire_at) {
@@ -358,10 +358,18 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
 // Vectors of lanes in a tile: narrower instruction sets have half as many registers.
 constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_CPU_TILE / 2);
 
-// The forward scan of one tile of lanes where everything is computed in place.
-template <class Neuron, class Reset, class T>
+// The forward scan of one tile of lanes where everything is computed in place, and stored past the
+// caches if so asked.
+template <class Neuron, class Reset, bool kStreams, class T>
 void scan_tile(const Forward<T>& call, int64 lane) {
   using V = Vec<T>;
+  const auto store = [](const V& value, T* to) {
+    if constexpr (kStreams) {
+      stream_bytes(&value, to, sizeof value);
+    } else {
+      value.store(to);
+    }
+  };
   V state[kTile][Neuron::kStates], p[Neuron::kParams];
   const Options options = call.options;
   for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
@@ -376,7 +384,7 @@ void scan_tile(const Forward<T>& call, int64 lane) {
 #pragma GCC unroll 8
     for (int i = 0; i < kTile; ++i) {
       for (int n = 0; n < Neuron::kStates; ++n) {
-        state[i][n].store(array + n * call.lanes + lane + i * V::kSize);
+        store(state[i][n], array + n * call.lanes + lane + i * V::kSize);
       }
     }
   };
@@ -395,8 +403,8 @@ void scan_tile(const Forward<T>& call, int64 lane) {
 #pragma GCC unroll 8
       for (int i = 0; i < kTile; ++i) {
         const int l = i * V::kSize;
-        Neuron::template step<Reset>(state[i], V::load(x + l), p, options, Spike{})
-            .store(spikes + l);
+        store(Neuron::template step<Reset>(state[i], V::load(x + l), p, options, Spike{}),
+              spikes + l);
       }
       x += x_stride;
       spikes += lanes;
@@ -406,14 +414,27 @@ void scan_tile(const Forward<T>& call, int64 lane) {
 }
 
 // The forward scan of as many tiles of lanes from `begin` as there are; returns the lane behind
-// them. There are none where rows have to be converted, streamed or looked at between two steps.
+// them. There are none where rows have to be converted or looked at between two steps, or are too
+// large for the caches and not aligned.
 template <class Neuron, class Reset, class T>
 int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
   constexpr int kWidth = kTile * Vec<T>::kSize;
-  const int64 bytes = call.steps * call.lanes * element_size(call.element);
-  if (!call.spiking || call.v_seq || bytes > SNN_CPU_STREAM_BYTES) return begin;
-  if (!in_place<T>(call.element, kWidth)) return begin;
-  for (; begin + kWidth <= end; begin += kWidth) scan_tile<Neuron, Reset>(call, begin);
+  if (!call.spiking || call.v_seq || !in_place<T>(call.element, kWidth)) return begin;
+  const bool streams = call.steps * call.lanes * element_size(call.element) > SNN_CPU_STREAM_BYTES;
+  const std::size_t distances = (call.lanes | begin) * sizeof(T);
+  for (const void* array :
+       {static_cast<const void*>(call.spikes), static_cast<const void*>(call.final_states),
+        static_cast<const void*>(call.checkpoints)}) {
+    if (streams && !is_vector_aligned(array, distances)) return begin;
+  }
+  for (; begin + kWidth <= end; begin += kWidth) {
+    if (streams) {
+      scan_tile<Neuron, Reset, true>(call, begin);
+    } else {
+      scan_tile<Neuron, Reset, false>(call, begin);
+    }
+  }
+  if (streams) stream_fence();
   return begin;
 }
 

@@ -80,7 +80,7 @@ SNN_INLINE void step_unit(const Scan<T>& call, const UnitParams<U, T>& params, c
 template <class U, class T>
 struct UnitOutputs {
   RowWriter<T> writers[U::kOutputs];
-  T* rows[U::kOutputs];
+  RowPlace<T> rows[U::kOutputs];
 
   explicit UnitOutputs(const Forward<T>& call) {
     const int64 size = call.steps * call.lanes;
@@ -118,7 +118,7 @@ void scan_unit(const Forward<T>& call, int64 lane, int count) {
     const int64 row = t * call.lanes + lane;
     out.begin(row, count);
     step_unit(call, params, x, state, state, count, [&](int l, const Vec<T>* outputs) {
-      for (int i = 0; i < U::kOutputs; ++i) outputs[i].store(out.rows[i] + l);
+      for (int i = 0; i < U::kOutputs; ++i) out.rows[i].store(l, outputs[i]);
     });
     out.finish();
     if (call.v_seq) v_rows.write(state[0], row, count);
@@ -160,7 +160,7 @@ struct UnitGradients {
 template <class U, class T>
 SNN_INLINE void adjoint_unit(const Backward<T>& call, const UnitParams<U, T>& params, const T* x,
                              const Row<T>* before, const OutputGradients<U, T>& grad_out,
-                             UnitGradients<U, T>& grads, T* grad_x, int count) {
+                             UnitGradients<U, T>& grads, const RowPlace<T>& grad_x, int count) {
   using V = Vec<T>;
   const LoopUnitParams<U, T> loop_params(params);
   const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
@@ -177,7 +177,7 @@ SNN_INLINE void adjoint_unit(const Backward<T>& call, const UnitParams<U, T>& pa
     }
     const V lane_grad_x =
         U::Neuron::adjoint(state, V::load(x + l), p, options, fire, outputs, grad_s, grad_p);
-    lane_grad_x.store(grad_x + l);
+    grad_x.store(l, lane_grad_x);
     store_lanes<U::kStates>(grad_s, l, grads.states);
     for (int i = 0; i < U::kParams; ++i) {
       if (is_table(U::kTables, i)) grad_p[i].store(grads.tables[i] + l);
@@ -218,7 +218,7 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
         for (int l = 0; l < count; ++l) grads.states[0][l] += grad_v[l];
       }
       grad_out.load(call, t, lane, count);
-      T* grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
+      const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       adjoint_unit(call, params, chunk.x[k], chunk.states[k], grad_out, grads, grad_x, count);
       grad_x_rows.finish();
     }
