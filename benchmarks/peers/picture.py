@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 OUR_COLOR = "#1f6f8b"
-COLORS = ("#b5651d", "#8a8a8a", "#6a994e", "#a44a7c", "#d1a000", "#5b5ea6", "#c0392b", "#4aa3a2")
+COLORS = (
+    *("#b5651d", "#8a8a8a", "#6a994e", "#a44a7c", "#d1a000", "#5b5ea6", "#c0392b", "#4aa3a2"),
+    *("#9fb8e8", "#e08fb3", "#7f5539", "#b7c65a", "#4d4d4d", "#f0a868"),
+)
+"""For all others, in the order in which they appear."""
 BAR_INCHES = 0.17
 GAP = 1.0
 LINEAR_RANGE = 30.0
@@ -70,7 +75,7 @@ def _height(cases: Sequence[Json]) -> float:
 
 def _colors(found: Json) -> dict[str, str]:
     others = [name for name in timed_names(found["cases"]) if name != OURS]
-    return {OURS: OUR_COLOR, **dict(zip(others, COLORS, strict=False))}
+    return {OURS: OUR_COLOR, **dict(zip(others, itertools.cycle(COLORS), strict=False))}
 
 
 def _panel(axis: Axes, title: str, cases: Sequence[Json], colors: dict[str, str]) -> None:
@@ -78,7 +83,7 @@ def _panel(axis: Axes, title: str, cases: Sequence[Json], colors: dict[str, str]
     for case in cases:
         first = place
         for name in timed_names([case]):
-            _bar(axis, place, case["peers"][name]["time"], colors.get(name, "black"))
+            _bar(axis, place, case["peers"][name]["time"], colors[name])
             place += 1
         ticks.append((first + place - 1) / 2)
         names.append(label(case))

@@ -13,8 +13,8 @@ from benchmarks import environment
 from benchmarks.__main__ import main
 from benchmarks.markdown import END
 from benchmarks.memory import Memory
-from benchmarks.peers import page, results, tables
-from benchmarks.peers.catalogue import entries
+from benchmarks.peers import page, picture, results, tables
+from benchmarks.peers.catalogue import entries, for_device
 from benchmarks.peers.compare import Verdict
 from benchmarks.peers.install import Place
 from benchmarks.peers.measure import Found, TaskResult
@@ -178,3 +178,10 @@ def test_peers_that_are_not_installed_are_named_and_ours_is_measured(
         assert case["peers"]["native"]["time"]["median"] > 0
         assert case["peers"]["loop"]["verdict"]["kind"] == "same"
     assert Place(tmp_path).python(entries()[0]) is not None
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_contender_of_a_device_has_a_colour_of_its_own(device):
+    names = [entry.peer.name for entry in for_device(device)]
+    found = {"cases": [{"peers": {name: {"time": {"median": 1.0}} for name in names}}]}
+    assert len(set(picture._colors(found).values())) == len(names)
