@@ -75,12 +75,17 @@ class _Stateless(StepModeModule):
 class _SpikeLinear(nn.Linear):
     """``torch.nn.Linear`` by :func:`snnkernels.functional.linear`."""
 
+    backend = "auto"
+
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backend = check_backend(backend)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight, self.bias, self.backend)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, backend={self.backend!r}"
 
 
 class Linear(_Stateless, _SpikeLinear):

@@ -196,6 +196,10 @@ def _fake_pack(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(words, dtype=torch.int32), x.new_empty(1, dtype=torch.bool)
 
 
+def _fake_empty(like: Tensor, size: Sequence[int]) -> Tensor:
+    return like.new_empty(size)
+
+
 def _fake_linear(words: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tensor:
     return weight.new_empty(rows, weight.shape[0])
 
@@ -214,10 +218,11 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "poisson_encode": _fake_encode,
     "pack_spikes": _fake_pack,
     "unpack_spikes": _fake_unpack,
+    "empty_from_cpu_cache": _fake_empty,
     "spike_linear": _fake_linear,
     "spike_linear_weight": _fake_linear_weight,
 }
-"""By operator; the cupy backend does without the last two, which are for CPUs."""
+"""By operator; the cupy backend does without the last three, which are for CPUs."""
 
 
 def _without_gradient(operator: Any, *args: Any) -> Any:

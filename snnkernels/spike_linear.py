@@ -20,19 +20,18 @@ from . import backend, ops, registry, spike_storage
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend_name: str) -> Tensor:
     """``functional.linear``, its arguments in order."""
-    backend.check(backend_name)
-    words = _spikes(x, weight, bias) if backend_name != "torch" else None
+    words = None
+    if backend.check(backend_name) in ("auto", "native") and _is_fit(x, weight, bias):
+        words = _spikes(x, weight, backend_name)
     if words is None:
         return F.linear(x, weight, bias)
     y: Tensor = _SpikeLinear.apply(x, weight, bias, words)
     return y.view(*x.shape[:-1], weight.shape[0])
 
 
-def _spikes(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-    """x in packed words, if the kernels can take it and are worth it."""
-    if torch.compiler.is_compiling() or not _is_fit(x, weight, bias):
-        return None
-    if not _is_large(x, weight) or backend.name_for("auto", "cpu") != "native":
+def _spikes(x: Tensor, weight: Tensor, backend_name: str) -> Tensor | None:
+    """x in packed words, if it holds few enough spikes and nothing else."""
+    if backend.name_for(backend_name, "cpu") != "native":
         return None
     packed = spike_storage.pack(x)
     if packed is None:
@@ -47,27 +46,37 @@ def _operators() -> Any:
 
 
 def _is_fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the kernels take these tensors, and nobody looks on who needs to see more of it."""
+    """Whether the kernels take these tensors and gain by it, and nobody needs to see more of it."""
     given = (x, weight) if bias is None else (x, weight, bias)
     return (
-        all(_is_plain(tensor) for tensor in given)
+        not torch.compiler.is_compiling()
+        and all(_is_plain(tensor) for tensor in given)
         and x.dim() > 1
         and weight.dim() == 2
-        and 0 < x.shape[-1] == weight.shape[1]
+        and x.shape[-1] == weight.shape[1]
         and (bias is None or bias.shape == weight.shape[:1])
+        and _is_large(x, weight)
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
+        and not _is_watched()
+    )
+
+
+def _is_watched() -> bool:
+    """Whether transforms, a tracer or a mode look on, which know about F.linear alone."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 
 def _is_large(x: Tensor, weight: Tensor) -> bool:
     outputs, inputs = weight.shape
-    rows = x.numel() // inputs
-    return (
-        rows >= registry.LAUNCH["SNN_CPU_LINEAR_MIN_ROWS"]
-        and rows * inputs * outputs >= registry.LAUNCH["SNN_CPU_LINEAR_MIN_PRODUCTS"]
-    )
+    rows = x.numel() // inputs if inputs else 0
+    sizes = {"ROWS": rows, "INPUTS": inputs, "OUTPUTS": outputs}
+    sizes["PRODUCTS"] = rows * inputs * outputs
+    return all(n >= registry.LAUNCH[f"SNN_CPU_LINEAR_MIN_{name}"] for name, n in sizes.items())
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -77,6 +86,7 @@ def _is_plain(tensor: Tensor) -> bool:
         and tensor.dtype == torch.float32
         and tensor.layout == torch.strided
         and tensor.is_contiguous()
+        and not tensor._is_zerotensor()
     )
 
 
@@ -94,24 +104,24 @@ class _SpikeLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, words = ctx.saved_tensors
-        settings = ctx.x_shape, ctx.needs_input_grad[2]
-        gradients = ops.differentiable_once(
-            "a linear layer on spikes", _gradients, grad, weight, words, *settings
+        inputs, wants_bias = ctx.x_shape[-1], ctx.needs_input_grad[2]
+        grad_x, *others = ops.differentiable_once(
+            "a linear layer on spikes", _gradients, grad, weight, words, inputs, wants_bias
         )
-        return *gradients, None
+        return None if grad_x is None else grad_x.view(ctx.x_shape), *others, None
 
 
 def _gradients(
     grad: Tensor,
     weight: Tensor | None,
     words: Tensor | None,
-    x_shape: torch.Size,
+    inputs: int,
     wants_bias: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Of x, weight and bias, as far as they are wanted, given that of y [rows, outputs]."""
-    grad, inputs = grad.contiguous(), x_shape[-1]
+    """Of x [rows, inputs], weight and bias, as far as they are wanted, given that of y."""
+    grad = grad.contiguous()
     return (
-        None if weight is None else _product(grad, weight).view(x_shape),
+        None if weight is None else _product(grad, weight),
         None if words is None else _operators().spike_linear_weight(words, grad, inputs),
         grad.sum(0) if wants_bias else None,
     )
@@ -119,5 +129,12 @@ def _gradients(
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a b, in memory that is kept for later: in fresh memory a large one can take twice as long."""
+    if torch.compiler.is_compiling() or _is_watched() or _is_batched(a):
+        return a @ b
     out = _operators().empty_from_cpu_cache(a, (a.shape[0], b.shape[1]))
     return torch.mm(a, b, out=out)
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for a batch, as with ``is_grads_batched``."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor)

@@ -6,6 +6,8 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from snnkernels import functional, layer, neuron
 from snnkernels.backend import resolve
@@ -15,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("native_cpu")
 SHAPES = [
     (6400, 784, 196),  # the tutorial's
     (6400, 784, 10),
-    (65, 512, 128),  # one row in the last 64, whole panels
-    (4096, 1, 1025),
+    (129, 512, 128),  # one row in the last 64, whole panels
+    (4096, 33, 1025),
     (700, 1500, 13),  # inputs in two chunks
     (200, 1024, 129),
     (300, 63, 257),
@@ -87,6 +89,20 @@ def test_sums_of_real_numbers_are_as_near_to_float64_as_pytorchs():
     assert adds_up(found)
     error, theirs = ((y - exact).abs().max() for y in (found, F.linear(x, weight)))
     assert error < 4 * theirs + 1e-5
+
+
+@pytest.mark.parametrize(("rows", "inputs"), [(100_000, 64), (500, 20_000)])
+def test_long_sums_lose_no_digits(rows, inputs):
+    """A mean's gradient is the same in every row, and so are the rounding errors of one sum."""
+    x, weight = spikes(rows, inputs), torch.full((32, inputs), 0.1)
+    upstream = torch.full((rows, 32), 0.1)
+    (y, _, grad), added_up = outcome("auto", x, weight, None, upstream)
+    assert added_up
+    for found, exact in (
+        (y, F.linear(x.double(), weight.double())),
+        (grad, upstream.double().t() @ x.double()),
+    ):
+        assert ((found - exact).norm() / exact.norm()).item() < 2e-6
 
 
 def test_leading_dimensions_stay_as_they_are():
@@ -172,7 +188,8 @@ def unfit_inputs():
         "not a number": torch.full_like(x, torch.nan),
         "many spikes": spikes(1000, 100, rate=0.5),
         "not contiguous": spikes(100, 1000).t(),
-        "few rows": spikes(40, 100),
+        "few rows": spikes(100, 100),
+        "few inputs": spikes(100_000, 100)[:, :20].contiguous(),
         "one dimension": spikes(100),
         "nothing": spikes(0, 100),
         "float64": x.double(),
@@ -182,7 +199,8 @@ def unfit_inputs():
 @pytest.mark.parametrize("name", unfit_inputs())
 def test_other_inputs_are_pytorchs_matter(name):
     x = unfit_inputs()[name]
-    weight, bias = (torch.randn(*size, dtype=x.dtype) for size in ((640, 100), (640,)))
+    sizes = (640, x.shape[-1]), (640,)
+    weight, bias = (torch.randn(*size, dtype=x.dtype) for size in sizes)
     y = functional.linear(x, weight.requires_grad_(), bias)
     assert not adds_up(y)
     torch.testing.assert_close(y, F.linear(x, weight, bias), rtol=0, atol=0, equal_nan=True)
@@ -202,6 +220,39 @@ def test_autocast_and_transforms_are_pytorchs_matter():
         dual = torch.autograd.forward_ad.make_dual(weight.detach(), tangent)
         found = torch.autograd.forward_ad.unpack_dual(functional.linear(x, dual)).tangent
     torch.testing.assert_close(found, F.linear(x, tangent))
+
+
+def test_tracers_and_modes_see_pytorchs_product():
+    x, weight = spikes(1000, 100), torch.randn(64, 100)
+    traced = torch.jit.trace(layer.Linear(100, 64), x)
+    assert torch.equal(traced(x), F.linear(x, *traced.parameters()))
+    graph = make_fx(lambda x, weight: functional.linear(x, weight))(x, weight)
+    assert "spike" not in graph.code
+    with FlopCounterMode(display=False) as counter:
+        functional.linear(x, weight)
+    assert counter.get_total_flops() == 2 * 1000 * 100 * 64
+
+
+def test_a_batch_of_gradients_can_be_taken_at_once():
+    x, weight = spikes(1000, 100).requires_grad_(), whole_numbers(64, 100).requires_grad_()
+    y = functional.linear(x, weight)
+    assert adds_up(y)
+    upstream = whole_numbers(3, 1000, 64)
+    found = torch.autograd.grad(y, (x, weight), upstream, is_grads_batched=True)
+    expected = torch.autograd.grad(
+        F.linear(x, weight), (x, weight), upstream, is_grads_batched=True
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_gradient_with_a_graph_can_be_changed_in_place():
+    x, weight = spikes(10, 100, 100).requires_grad_(), torch.randn(64, 100, requires_grad=True)
+    y = functional.linear(x, weight)
+    assert adds_up(y)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    before = gradient.detach().clone()
+    assert torch.equal(gradient.mul_(2), 2 * before)
 
 
 def test_inference_mode_adds_up_too():
@@ -234,6 +285,8 @@ def test_errors_are_pytorchs_own_and_an_unknown_backend_is_named():
         functional.linear(spikes(1000, 99), weight)
     with pytest.raises(ValueError, match="backend must be one of.*got 'nativ'"):
         functional.linear(x, weight, backend="nativ")
+    assert not adds_up(functional.linear(x, weight.requires_grad_(), backend="cupy"))
+    assert adds_up(functional.linear(x, weight, backend="native"))
     with pytest.raises(ValueError, match="backend must be one of.*got 3"):
         layer.Linear(3, 4, backend=3)
 
@@ -245,6 +298,7 @@ def test_the_layer_is_pytorchs_but_for_the_sums():
     found, expected = copy.deepcopy(ours)(x_seq), theirs(x_seq)
     assert adds_up(found)
     torch.testing.assert_close(found, expected)
+    assert repr(ours).endswith("bias=True, backend='auto', step_mode='m')")
     functional.set_backend(ours, "torch")
     assert torch.equal(ours(x_seq), expected)
 

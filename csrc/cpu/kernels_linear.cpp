@@ -1,7 +1,9 @@
 // Products with spikes: what fired is added up, the rest is skipped.
 //
-// Outputs are taken by panels of as many vectors as stay in registers while a row's spikes are
-// added to them. A panel lies in memory as [inputs, outputs of the panel], the last one narrower.
+// A sum begins anew with each chunk of inputs or of rows, and then joins those before: one long sum
+// of thousands would lose digits. Outputs are taken by panels of as many vectors as stay in
+// registers while a row's spikes are added to them. A panel lies in memory as [inputs, outputs of
+// the panel], the last one narrower.
 #include <cstddef>
 #include <type_traits>
 
@@ -50,6 +52,13 @@ SNN_INLINE void load(const float* from, int count, Vectors<n>& sums) {
     if (i == whole) std::memcpy(padded, from + i * kVector, count % kVector * sizeof(float));
     sums[i] = Floats::load(i == whole ? padded : from + i * kVector);
   }
+}
+
+template <int n>
+SNN_INLINE void add(const float* from, int count, Vectors<n>& sums) {
+  Vectors<n> others;
+  load<n>(from, count, others);
+  for (int i = 0; i < n; ++i) sums[i] += others[i];
 }
 
 template <int n>
@@ -125,14 +134,14 @@ void Kernels::multiply(const SpikeLinear& call, int64 begin, int64 end) {
       for (int64 row = begin; row < end; ++row) {
         float* y = call.y + row * call.outputs + first;
         Vectors<n> sums{};
-        if (chunk > 0) {
-          load<n>(y, count, sums);
-        } else if (call.bias) {
-          load<n>(call.bias + first, count, sums);
-        }
         for (int64 k = 0; k < width; k += kBits) {
           const uint64 bits = call.x.bits(row * inputs + chunk + k);
           add_rows<n>(first_bits(bits, width - k), weights + k * n * kVector, n * kVector, sums);
+        }
+        if (chunk > 0) {
+          add<n>(y, count, sums);
+        } else if (call.bias) {
+          add<n>(call.bias + first, count, sums);
         }
         if (streams) {
           stream_bytes(sums, y, sizeof sums);
@@ -186,11 +195,11 @@ void Kernels::multiply(const SpikeLinearWeight& call, int64 begin, int64 end) {
       }
       for (int64 k = begin; k < end; ++k) {
         Vectors<n> sums{};
-        if (row > 0) load<n>(panel + k * kWidth, kWidth, sums);
         for (int64 r = row; r < last; r += kBits) {
           const uint64 bits = call.columns[k * words + r / kBits];
           add_rows<n>(bits, grads + (r - row) * stride, stride, sums);
         }
+        if (row > 0) add<n>(panel + k * kWidth, kWidth, sums);
         store<n>(sums, kWidth, panel + k * kWidth);
       }
     }

@@ -21,13 +21,16 @@
 
 // Linear layers on spikes, on the CPU. Vectors of outputs that stay in registers while spikes are
 // added to them; inputs whose weights, and rows whose gradients, for those outputs stay in the
-// second-level cache. A product is taken so where at most so much of x fired, there are so many
-// rows to share the rearranged weight, and a dense one would take so many multiplications.
+// second-level cache, and are summed on their own. A product is taken so where at most so much of x
+// fired, there are so many rows to share the rearranged weight and so many inputs and outputs to
+// share the look at a row's bits, and a dense one would take so many multiplications.
 #define SNN_CPU_PANEL 8
 #define SNN_CPU_LINEAR_INPUTS 1024
 #define SNN_CPU_LINEAR_ROWS 128
 #define SNN_CPU_LINEAR_MAX_PERCENT 30
-#define SNN_CPU_LINEAR_MIN_ROWS 64
+#define SNN_CPU_LINEAR_MIN_ROWS 128
+#define SNN_CPU_LINEAR_MIN_INPUTS 32
+#define SNN_CPU_LINEAR_MIN_OUTPUTS 8
 #define SNN_CPU_LINEAR_MIN_PRODUCTS 4194304
 
 // Steps that a thread of the CUDA encoder draws for its four lanes.
