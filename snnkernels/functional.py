@@ -263,25 +263,30 @@ def cuba_lif(
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, backend: str = "auto") -> Tensor:
     """``torch.nn.functional.linear`` that, on the CPU, adds up the weights of what fired.
 
-    Where x and weight are float32 on the CPU, x is contiguous and holds nothing but 0 and 1, at
-    most three elements in ten are 1, and the product is worth it (64 rows, four million
-    multiplications), the spikes are packed, 32 to a word, and only the weights that they select are
-    added, in float32, one after the other: in the forward, and for the weight's gradient in the
-    backward, which keeps the packed spikes alone. In every other case, and under autocast, vmap,
-    forward-mode differentiation and torch.compile, it is PyTorch's own. The results are the same
-    up to the rounding of the sums; a spike's 0 ends an infinity or NaN of the weight.
+    Where all tensors are float32 and contiguous on the CPU, x holds nothing but 0 and 1, at most
+    three elements in ten are 1, and the product is worth it (128 rows, 32 inputs, 8 outputs, four
+    million multiplications), the spikes are packed, 32 to a word, and only the weights that they
+    select are added: in the forward, and for the weight's gradient in the backward, which keeps the
+    packed spikes alone. In every other case, and under autocast, torch.func, forward-mode
+    differentiation, tracers, dispatch modes and torch.compile, it is PyTorch's own. The results are
+    the same up to the rounding of the sums; an infinite or NaN weight does not reach an output
+    where its input is 0. Changing x in place before the backward is no error where it was packed.
+    Large results lie in memory that is kept for later (:mod:`snnkernels.memory`), and cannot be
+    resized.
 
     Args:
         x: [..., inputs].
         weight: [outputs, inputs].
         bias: [outputs].
-        backend: "torch" for PyTorch's own always.
+        backend: "auto"; "native" for an error where the kernels cannot be had; "torch" or "cupy"
+            for PyTorch's own always.
 
     Returns:
         [..., outputs].
 
     Raises:
         ValueError: the backend is unknown; others are PyTorch's.
+        snnkernels.build.BuildError: with "native", if the kernels cannot be had.
         NotImplementedError: in a second backward through spikes that were added up.
     """
     return spike_linear.linear(x, weight, bias, backend)
