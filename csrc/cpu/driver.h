@@ -31,6 +31,14 @@ auto with_kernels(F f) {
 #endif
 }
 
+// Calls f(kernels, begin, end) on torch's threads for tasks [0, count), at least `grain` each.
+template <class F>
+void share_out(int64 count, int64 grain, F f) {
+  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    with_kernels([&](auto kernels) { f(kernels, begin, end); });
+  });
+}
+
 // A contiguous tensor of any content; a large one lies in a block of the cache.
 inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& sizes,
                                ScalarType dtype) {

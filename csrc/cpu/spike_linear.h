@@ -22,14 +22,6 @@ inline void check_floats(const char* name, const Tensor& tensor, int64_t dim) {
       name, ": expected contiguous float32 of ", dim, " dimensions");
 }
 
-// Tasks [0, count), at least so many to a thread.
-template <class F>
-void share_out(int64 count, int64 grain, F f) {
-  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
-    with_kernels([&](auto kernels) { f(kernels, begin, end); });
-  });
-}
-
 // Room for the panels of any instruction set: outputs rounded up to the widest vector.
 inline Tensor empty_panels(const Tensor& like, int64_t inputs, int64_t outputs) {
   const int64_t padded = (outputs + Driver::kStrip - 1) / Driver::kStrip * Driver::kStrip;

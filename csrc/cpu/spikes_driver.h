@@ -47,9 +47,7 @@ struct SpikeDriver {
   template <class F>
   static void share(int64 tasks, int64 elements, F f) {
     const int64 grain = elements < kGrain ? kGrain / elements : 1;
-    torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
-      with_kernels([&](auto kernels) { f(kernels, begin, end); });
-    });
+    share_out(tasks, grain, f);
   }
 };
 
