@@ -125,6 +125,26 @@ def test_nan_and_infinity_pass_through_as_in_the_reference(case):
             assert_same_bits(actual, out)
 
 
+@pytest.mark.parametrize("return_v_seq", [True, False], ids=["with_v_seq", "without_v_seq"])
+@pytest.mark.parametrize("v_reset", [0.0, -0.0, -0.25, None], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_zeros_keep_their_sign_and_infinities_their_nan(case, v_reset, return_v_seq):
+    x = randn(9, 2, 150).round()
+    x[x == 1] = -0.0
+    x[2, 0, 4], x[3, 1, 70], x[7, 1, 140] = float("inf"), -float("inf"), float("nan")
+    with torch.no_grad():
+        native, reference = (
+            case.function(
+                x, backend=name, v_reset=v_reset, return_v_seq=return_v_seq, **case.settings
+            )
+            for name in ("native", "torch")
+        )
+    for actual, out in zip(native, reference, strict=True):
+        assert_same_bits(actual, out)
+        signs = actual.signbit() == out.signbit()
+        assert (signs | out.isnan()).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     case=st.sampled_from(CASES),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "rows.h"
@@ -9,7 +10,7 @@
 namespace snn::cpu::SNN_CPU_ISA {
 
 constexpr int kChunk = SNN_CPU_CHUNK;
-constexpr int kAhead = 2;  // rows that are prefetched ahead
+constexpr int kAhead = 1;  // rows that are prefetched ahead
 
 constexpr int at_least_one(int count) {
   return count > 0 ? count : 1;
@@ -360,16 +361,10 @@ constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_C
 
 // The forward scan of one tile of lanes where everything is computed in place, and stored past the
 // caches if so asked.
-template <class Neuron, class Reset, bool kStreams, class T>
-void scan_tile(const Forward<T>& call, int64 lane) {
+template <class Neuron, class Reset, class T>
+void scan_tile(const Forward<T>& call, int64 lane, bool streams) {
   using V = Vec<T>;
-  const auto store = [](const V& value, T* to) {
-    if constexpr (kStreams) {
-      stream_bytes(&value, to, sizeof value);
-    } else {
-      value.store(to);
-    }
-  };
+  const auto store = [streams](V value, T* to) { RowPlace<T>{to, streams}.store(0, value); };
   V state[kTile][Neuron::kStates], p[Neuron::kParams];
   const Options options = call.options;
   for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
@@ -427,13 +422,7 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
         static_cast<const void*>(call.checkpoints)}) {
     if (streams && !is_vector_aligned(array, distances)) return begin;
   }
-  for (; begin + kWidth <= end; begin += kWidth) {
-    if (streams) {
-      scan_tile<Neuron, Reset, true>(call, begin);
-    } else {
-      scan_tile<Neuron, Reset, false>(call, begin);
-    }
-  }
+  for (; begin + kWidth <= end; begin += kWidth) scan_tile<Neuron, Reset>(call, begin, streams);
   if (streams) stream_fence();
   return begin;
 }
@@ -452,6 +441,12 @@ bool are_numbers_behind(int learnt, int params, const Scan<T>& call) {
   return true;
 }
 
+template <class T>
+bool resets_to_zero(const Parameter<T>& v_reset, const Scan<T>& call) {
+  return call.hard_reset && call.spiking && !v_reset.table && v_reset.value == 0 &&
+         !std::signbit(v_reset.value);
+}
+
 // The scan with the call's neuron, reset and number of parameters in rows as types.
 template <template <class> class Call, class T>
 void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
@@ -462,19 +457,23 @@ void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
     }
   };
   with_neuron(call.neuron, [&](auto neuron) {
-    constexpr int kLearnt = decltype(neuron)::kLearnt, kParams = decltype(neuron)::kParams;
-    const std::integral_constant<int, kLearnt> few;
-    const std::integral_constant<int, kParams> all;
-    const auto with_reset = [&](auto reset) {
-      // float64 is for checking rather than for speed: one number of rows halves its build.
-      if constexpr (std::is_same_v<T, float>) {
-        if (!call.tables) begin = scan_tiles<decltype(neuron), decltype(reset)>(call, begin, end);
-        if (are_numbers_behind(kLearnt, kParams, call)) return blocks(neuron, reset, few);
+    using Neuron = decltype(neuron);
+    constexpr int kParams = Neuron::kParams;
+    // float64 is for checking rather than for speed: the general blocks alone make its build short.
+    if constexpr (std::is_same_v<T, float>) {
+      if (are_numbers_behind(Neuron::kLearnt, kParams, call)) {
+        const auto with_reset = [&](auto reset) {
+          if (!call.tables) begin = scan_tiles<Neuron, decltype(reset)>(call, begin, end);
+          blocks(neuron, reset, std::integral_constant<int, Neuron::kLearnt>{});
+        };
+        if (!call.hard_reset) return with_reset(SoftReset{});
+        if (resets_to_zero(call.params[Neuron::kReset], call)) return with_reset(ZeroReset{});
+        return with_reset(HardReset{});
       }
-      blocks(neuron, reset, all);
-    };
-    if (call.hard_reset) return with_reset(HardReset{});
-    with_reset(SoftReset{});
+    }
+    const std::integral_constant<int, kParams> all;
+    if (call.hard_reset) return blocks(neuron, HardReset{}, all);
+    blocks(neuron, SoftReset{}, all);
   });
 }
 

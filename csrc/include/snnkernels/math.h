@@ -158,7 +158,8 @@ SNN_HD T heaviside(T u) {
   return select(u >= T(0), T(1), T(0));
 }
 
-// a * b + c, which a vector type may round but once: for gradients, which promise no bits.
+// a * b + c, which a vector type may round but once: for gradients, which promise no bits, or where
+// a * b is exact.
 template <class T>
 SNN_HD T multiply_add(T a, T b, T c) {
   return a * b + c;

@@ -12,7 +12,7 @@
 // of operations matters and no compiler flag may change it.
 #pragma once
 
-#include "config.h"
+#include "math.h"
 
 namespace snn {
 
@@ -40,6 +40,28 @@ struct HardReset {
   template <class T>
   static SNN_HD T by_spike(T h, T, T v_reset) {
     return v_reset - h;
+  }
+  template <class T>
+  static SNN_HD T by_h(T spike) {
+    return T(1) - spike;
+  }
+};
+
+// A hard reset to v_reset = +0 where what is called spike is 0 or 1: HardReset's bits, in fewer
+// operations. One of the products is h and the other is 0, so nothing is rounded.
+struct ZeroReset {
+  static constexpr bool kHard = true;
+  template <class T>
+  static SNN_HD T rest(T) {
+    return T(0);
+  }
+  template <class T>
+  static SNN_HD T apply(T h, T spike, T, T) {
+    return multiply_add(T(1) - spike, h, T(0));
+  }
+  template <class T>
+  static SNN_HD T by_spike(T h, T, T) {
+    return -h;
   }
   template <class T>
   static SNN_HD T by_h(T spike) {
