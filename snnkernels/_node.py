@@ -56,6 +56,13 @@ class Node(StepModeModule, MemoryModule):
             setattr(self, name, _checks.number(name, value, **limits))
 
     @property
+    def _surrogate(self) -> nn.Module:
+        """``surrogate_function`` without ``nn.Module``'s search, which takes a microsecond."""
+        module = self._modules["surrogate_function"]
+        assert module is not None
+        return module
+
+    @property
     def backend(self) -> str:
         return self._backend
 

@@ -101,13 +101,14 @@ class CompiledNode(Node):
         tables = tuple(isinstance(p, Tensor) for p in params.values())
         kernel = self._kernel(options, tables, x_seq.device.type)
         if kernel[0] != "torch":
-            assert isinstance(self.surrogate_function, surrogate.SurrogateFunction)
+            surrogate_function = self._surrogate
+            assert isinstance(surrogate_function, surrogate.SurrogateFunction)
             out, v_seq, after = engine.scan(
                 kernel,
                 x_seq,
                 before,
                 list(params.values()),
-                self.surrogate_function,
+                surrogate_function,
                 store_v_seq=store,
             )
         else:

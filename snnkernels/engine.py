@@ -142,12 +142,13 @@ def kernel_parameters(neuron: str) -> tuple[str, ...]:
 
 def checked_parameters(params: Mapping[str, Parameter], x_seq: Tensor) -> dict[str, Parameter]:
     """Parameters that fit an input [T, B, ...], tensors reshaped to broadcast over [B, ...]."""
-    return {name: _parameter(name, p, x_seq) for name, p in params.items()}
+    return {
+        name: _table(name, p, x_seq) if isinstance(p, Tensor) else _checks.number(name, p)
+        for name, p in params.items()
+    }
 
 
-def _parameter(name: str, value: Parameter, x_seq: Tensor) -> Parameter:
-    if not isinstance(value, Tensor):
-        return _checks.number(name, value)
+def _table(name: str, value: Tensor, x_seq: Tensor) -> Tensor:
     _checks.same_device(name, value, x_seq)
     aligned = _checks.broadcast(name, value, x_seq.shape[1:])
     return _checks.widen(name, aligned, _checks.compute_dtype(x_seq.dtype))
@@ -157,11 +158,19 @@ def checked_states(
     names: Sequence[str], states: Sequence[State], x_seq: Tensor
 ) -> tuple[State, ...]:
     """Carried states that fit an input [T, B, ...]: numbers, or tensors [B, ...]."""
-    shape, wide = x_seq.shape[1:], _checks.compute_dtype(x_seq.dtype)
     return tuple(
-        float(s) if _checks.is_number(s) else _checks.state(name, s, x_seq, shape, wide)
-        for name, s in zip(names, states, strict=True)
+        [
+            s if type(s) is float else _state(name, s, x_seq)
+            for name, s in zip(names, states, strict=True)
+        ]
     )
+
+
+def _state(name: str, value: State, x_seq: Tensor) -> State:
+    if _checks.is_number(value):
+        return float(value)
+    wide = _checks.compute_dtype(x_seq.dtype)
+    return _checks.state(name, value, x_seq, x_seq.shape[1:], wide)
 
 
 def on_device(params: dict[str, Parameter], x: Tensor) -> dict[str, Tensor]:
@@ -286,9 +295,10 @@ def scan(
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:
     """The states before the first step: numbers, and one [S, B, ...] if any of them is a tensor."""
-    numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
-    if not any(isinstance(s, Tensor) for s in states):
+    numbers = [s for s in states if not isinstance(s, Tensor)]
+    if len(numbers) == len(states):
         return numbers, None
+    numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
     rows = [
         lanes.arrange(s)
         if isinstance(s, Tensor)
@@ -302,9 +312,10 @@ def _tables(
     params: Sequence[Parameter], lanes: Lanes
 ) -> tuple[list[float], Tensor | None, list[int], list[int]]:
     """Parameters as the operators take them: numbers, tables end to end, sizes (0: none), inner."""
-    values = [0.0 if isinstance(p, Tensor) else p for p in params]
-    if not any(isinstance(p, Tensor) for p in params):
+    values = [p for p in params if not isinstance(p, Tensor)]
+    if len(values) == len(params):
         return values, None, [], []
+    values = [0.0 if isinstance(p, Tensor) else p for p in params]
     tables: list[Tensor] = []
     size = [0] * len(params)
     inner = [1] * len(params)

@@ -81,6 +81,7 @@ class BaseNode(Node):
     """The neuron's name in ``reference.NEURONS``; None if it has no kernel."""
 
     _kernel_fits: ClassVar[bool] = False
+    _state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     monitored = ("v", "h", "s")
 
@@ -91,6 +92,8 @@ class BaseNode(Node):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A kernel fits a class that names one and overrides none of the equations."""
         super().__init_subclass__(**kwargs)
+        if cls.kernel is not None:
+            cls._state_names = reference.NEURONS[cls.kernel].states
         cls._kernel_fits = cls.kernel is not None and all(
             getattr(cls, name) is getattr(BaseNode, name) for name in _EQUATIONS
         )
@@ -113,7 +116,7 @@ class BaseNode(Node):
         else:
             self._set_parameter("v_reset", v_reset)
         self.detach_reset = _checks.boolean("detach_reset", detach_reset)
-        for name in self._state_names():
+        for name in self._state_names:
             self.register_memory(name, 0.0)
         self.reset()
 
@@ -128,14 +131,11 @@ class BaseNode(Node):
             return 0.0
         return None if isinstance(self.v_reset, Tensor) else self.v_reset
 
-    def _state_names(self) -> tuple[str, ...]:
-        return ("v",) if self.kernel is None else reference.NEURONS[self.kernel].states
-
-    def _states(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self._state_names())
+    def _states(self) -> list[Any]:
+        return [getattr(self, name) for name in self._state_names]
 
     def _set_states(self, values: Sequence[Tensor]) -> None:
-        for name, value in zip(self._state_names(), values, strict=True):
+        for name, value in zip(self._state_names, values, strict=True):
             self._put(name, value)
 
     def neuronal_charge(self, x: Tensor) -> None:
@@ -210,7 +210,7 @@ class BaseNode(Node):
             x_seq,
             before,
             self._kernel_parameters(x_seq),
-            self.surrogate_function,
+            self._surrogate,
             v_reset=self.v_reset,
             decay_input=getattr(self, "decay_input", True),
             detach_reset=self.detach_reset,

@@ -113,7 +113,7 @@ class SurrogateFunction(nn.Module):
     @property
     def values(self) -> tuple[float, ...]:
         """The parameters' values, in the order of ``parameter_names``."""
-        return tuple(getattr(self, name) for name in self.parameter_names)
+        return tuple([getattr(self, name) for name in self.parameter_names])
 
     @property
     def has_primitive(self) -> bool:
