@@ -157,6 +157,42 @@ def test_parameters_of_every_shape_are_learnt(names, shape):
     compare(Adaptive, x, **tensors)
 
 
+@pytest.mark.parametrize(
+    ("shape", "table"),
+    [
+        ((17, 2, 300), (300,)),
+        ((17, 2, 300), (2, 300)),
+        ((17, 2, 300), ()),
+        ((3, 2, 5, 70), (5,)),
+        ((3, 2, 3, 400), (3,)),
+        ((33, 1, 32784), (32784,)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cls", BITS, ids=lambda cls: cls.__name__)
+def test_tiles_of_registers_and_lanes_left_over_give_the_steps_bits(cls, shape, table):
+    """Whole tiles keep their states in registers, where v_seq is not wanted."""
+    x = 2 * randn(*shape)
+    learnt = {"rho": 0.8 + 0.2 * torch.rand(table)} if cls is Adaptive else {}
+    found, gradients = [], []
+    for backend in ("native", "torch"):
+        node = cls(**learnt, step_mode="m", backend=backend, surrogate_function=surrogate.ATan())
+        values = []
+        for piece, wants_grad in ((x[:2], False), (x[2:], False), (x, False), (x, True)):
+            if piece is x:
+                node.reset()
+            leaf = piece.clone().requires_grad_(wants_grad)
+            with torch.set_grad_enabled(wants_grad):
+                out = node(leaf)
+            values += [*(out if isinstance(out, tuple) else (out,))]
+            values += [getattr(node, name) for name in cls.states]
+        gradients.append(torch.autograd.grad(values[-1], leaf, randn(*values[-1].shape)))
+        found.append(values)
+    for actual, expected in zip(*found, strict=True):
+        assert_same_bits(actual.detach(), expected.detach())
+    assert_gradients_close(*gradients)
+
+
 def test_a_parameter_that_is_also_the_initial_state_gets_both_gradients():
     compare(TwoFires, randn(18, 3, 7), v_reset=-torch.rand(7), low=torch.rand(3, 7))
 

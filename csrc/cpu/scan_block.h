@@ -80,20 +80,26 @@ SNN_INLINE void store_lanes(const Vec<T>* in, int l, Row<T>* rows) {
   for (int i = 0; i < N; ++i) in[i].store(rows[i] + l);
 }
 
-// A parameter of each lane of a block; lanes beyond the count get the last lane's. Lane by lane it
-// would take two divisions each, more than the steps of a short sequence.
+// A parameter of each lane of a block. Lane by lane it would take two divisions each, more than the
+// steps of a short sequence.
 template <class T>
-void parameter_row(const Parameter<T>& p, int64 lane, int count, T* row) {
+void parameter_row(const Parameter<T>& p, int64 lane, T* row) {
   if (!p.table || p.size == 1) {
     std::fill_n(row, kLanes, p.table ? p.table[0] : p.value);
     return;
   }
-  int64 place = lane / p.inner % p.size, repeated = lane % p.inner;
-  for (int l = 0; l < kLanes; ++l) {
-    row[l] = p.table[place];
-    if (l + 1 >= count || ++repeated < p.inner) continue;
-    repeated = 0;
-    if (++place == p.size) place = 0;
+  int64 place = lane / p.inner % p.size, share = p.inner - lane % p.inner;
+  for (int64 l = 0, run = 0; l < kLanes; l += run) {
+    if (p.inner == 1) {
+      run = std::min(p.size - place, kLanes - l);
+      std::copy_n(p.table + place, run, row + l);
+      place = 0;
+    } else {
+      run = std::min(share, kLanes - l);
+      std::fill_n(row + l, run, p.table[place]);
+      share = p.inner;
+      if (++place == p.size) place = 0;
+    }
   }
 }
 
@@ -103,10 +109,10 @@ struct BlockParams {
   alignas(64) Row<T> rows[at_least_one(kRows)];
   T numbers[Neuron::kParams];
 
-  BlockParams(const Scan<T>& call, int64 lane, int count) {
+  BlockParams(const Scan<T>& call, int64 lane) {
     for (int i = 0; i < Neuron::kParams; ++i) {
       numbers[i] = call.params[i].value;
-      if (i < kRows) parameter_row(call.params[i], lane, count, rows[i]);
+      if (i < kRows) parameter_row(call.params[i], lane, rows[i]);
     }
   }
 };
@@ -198,7 +204,7 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> state[kStates], x_buffer, u;
   RowWriter<T> spike_rows(call.element, call.spikes, call.steps * call.lanes);
   RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
-  const BlockParams<Neuron, T, kRows> params(call, lane, count);
+  const BlockParams<Neuron, T, kRows> params(call, lane);
   initial_states<kStates>(call, lane, count, state);
 
   for (int64 t = 0; t < call.steps; ++t) {
@@ -302,7 +308,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> grad_states[kStates], grad_params[at_least_one(kRows)] = {};
   alignas(64) Row<T> zeros = {}, grad_buffer, slope;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
-  const BlockParams<Neuron, T, kRows> params(call, lane, count);
+  const BlockParams<Neuron, T, kRows> params(call, lane);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -360,25 +366,23 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
 constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_CPU_TILE / 2);
 
 // The forward scan of one tile of lanes where everything is computed in place, and stored past the
-// caches if so asked.
-template <class Neuron, class Reset, class T>
-void scan_tile(const Forward<T>& call, int64 lane, bool streams) {
+// caches if so asked. step(l, state, x, out) takes the lanes from the tile's l-th one step on.
+template <int kVectors, int kStates, int kOutputs, class T, class Step>
+SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step step) {
   using V = Vec<T>;
   const auto store = [streams](V value, T* to) { RowPlace<T>{to, streams}.store(0, value); };
-  V state[kTile][Neuron::kStates], p[Neuron::kParams];
-  const Options options = call.options;
-  for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
+  V state[kVectors][kStates];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTile; ++i) {
-    for (int n = 0; n < Neuron::kStates; ++n) {
+  for (int i = 0; i < kVectors; ++i) {
+    for (int n = 0; n < kStates; ++n) {
       const int64 place = n * call.lanes + lane + i * V::kSize;
       state[i][n] = call.states ? V::load(call.states + place) : V(call.initial[n]);
     }
   }
   const auto store_states = [&](T* array) {
 #pragma GCC unroll 8
-    for (int i = 0; i < kTile; ++i) {
-      for (int n = 0; n < Neuron::kStates; ++n) {
+    for (int i = 0; i < kVectors; ++i) {
+      for (int n = 0; n < kStates; ++n) {
         store(state[i][n], array + n * call.lanes + lane + i * V::kSize);
       }
     }
@@ -388,18 +392,19 @@ void scan_tile(const Forward<T>& call, int64 lane, bool streams) {
   const int64 steps = call.steps, lanes = call.lanes, x_stride = call.x_stride;
   for (int64 start = 0; start < steps; start += kChunk) {
     if (call.checkpoints && start > 0) {
-      store_states(checkpoint<Neuron::kStates>(call.checkpoints, call, start));
+      store_states(checkpoint<kStates>(call.checkpoints, call, start));
     }
     const int64 stop = steps - start < kChunk ? steps : start + kChunk;
     for (int64 t = start; t < stop; ++t) {
       const T* ahead = t + kAhead < steps ? x + kAhead * x_stride : x;
 #pragma GCC unroll 8
-      for (int i = 0; i < kTile; ++i) __builtin_prefetch(ahead + i * V::kSize);
+      for (int i = 0; i < kVectors; ++i) __builtin_prefetch(ahead + i * V::kSize);
 #pragma GCC unroll 8
-      for (int i = 0; i < kTile; ++i) {
+      for (int i = 0; i < kVectors; ++i) {
         const int l = i * V::kSize;
-        store(Neuron::template step<Reset>(state[i], V::load(x + l), p, options, Spike{}),
-              spikes + l);
+        V out[kOutputs];
+        step(l, state[i], V::load(x + l), out);
+        for (int n = 0; n < kOutputs; ++n) store(out[n], spikes + n * steps * lanes + l);
       }
       x += x_stride;
       spikes += lanes;
@@ -410,11 +415,12 @@ void scan_tile(const Forward<T>& call, int64 lane, bool streams) {
 
 // The forward scan of as many tiles of lanes from `begin` as there are; returns the lane behind
 // them. There are none where rows have to be converted or looked at between two steps, or are too
-// large for the caches and not aligned.
-template <class Neuron, class Reset, class T>
-int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
-  constexpr int kWidth = kTile * Vec<T>::kSize;
-  if (!call.spiking || call.v_seq || !in_place<T>(call.element, kWidth)) return begin;
+// large for the caches and not aligned. step_from(lane) gives the step of a tile's lanes.
+template <int kStates, int kOutputs, class T, class StepFrom>
+int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_from) {
+  constexpr int kVectors = at_least_one(kStates > 2 ? kTile / 2 : kTile);
+  constexpr int kWidth = kVectors * Vec<T>::kSize;
+  if (call.v_seq || !in_place<T>(call.element, kWidth)) return begin;
   const bool streams = call.steps * call.lanes * element_size(call.element) > SNN_CPU_STREAM_BYTES;
   const std::size_t distances = (call.lanes | begin) * sizeof(T);
   for (const void* array :
@@ -422,13 +428,29 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
         static_cast<const void*>(call.checkpoints)}) {
     if (streams && !is_vector_aligned(array, distances)) return begin;
   }
-  for (; begin + kWidth <= end; begin += kWidth) scan_tile<Neuron, Reset>(call, begin, streams);
+  for (; begin + kWidth <= end; begin += kWidth) {
+    scan_tile<kVectors, kStates, kOutputs>(call, begin, streams, step_from(begin));
+  }
   if (streams) stream_fence();
   return begin;
 }
 
+// The same with parameters that are numbers.
 template <class Neuron, class Reset, class T>
-int64 scan_tiles(const Backward<T>&, int64 begin, int64) {
+int64 scan_number_tiles(const Forward<T>& call, int64 begin, int64 end) {
+  using V = Vec<T>;
+  if (!call.spiking || call.tables) return begin;
+  V p[Neuron::kParams];
+  for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
+  const Options options = call.options;
+  const auto step = [=](int, V* state, V x, V* out) {
+    *out = Neuron::template step<Reset>(state, x, p, options, Spike{});
+  };
+  return scan_tiles<Neuron::kStates, 1>(call, begin, end, [=](int64) { return step; });
+}
+
+template <class Neuron, class Reset, class T>
+int64 scan_number_tiles(const Backward<T>&, int64 begin, int64) {
   return begin;
 }
 
@@ -463,7 +485,7 @@ void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
     if constexpr (std::is_same_v<T, float>) {
       if (are_numbers_behind(Neuron::kLearnt, kParams, call)) {
         const auto with_reset = [&](auto reset) {
-          if (!call.tables) begin = scan_tiles<Neuron, decltype(reset)>(call, begin, end);
+          begin = scan_number_tiles<Neuron, decltype(reset)>(call, begin, end);
           blocks(neuron, reset, std::integral_constant<int, Neuron::kLearnt>{});
         };
         if (!call.hard_reset) return with_reset(SoftReset{});

@@ -14,10 +14,14 @@ struct UnitParams {
   alignas(64) Row<T> rows[U::kParams + 1];
   T numbers[U::kParams + 1];
 
-  UnitParams(const Scan<T>& call, int64 lane, int count) {
+  UnitParams(const Scan<T>& call, int64 lane) {
+    for (int i = 0; i < U::kParams; ++i) numbers[i] = call.params[i].value;
+    read_tables(call, lane);
+  }
+
+  void read_tables(const Scan<T>& call, int64 lane) {
     for (int i = 0; i < U::kParams; ++i) {
-      numbers[i] = call.params[i].value;
-      if (is_table(U::kTables, i)) parameter_row(call.params[i], lane, count, rows[i]);
+      if (is_table(U::kTables, i)) parameter_row(call.params[i], lane, rows[i]);
     }
   }
 };
@@ -103,7 +107,7 @@ void scan_unit(const Forward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> state[U::kStates], x_buffer;
   UnitOutputs<U, T> out(call);
   RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
-  const UnitParams<U, T> params(call, lane, count);
+  const UnitParams<U, T> params(call, lane);
   initial_states<U::kStates>(call, lane, count, state);
 
   for (int64 t = 0; t < call.steps; ++t) {
@@ -124,6 +128,22 @@ void scan_unit(const Forward<T>& call, int64 lane, int count) {
     if (call.v_seq) v_rows.write(state[0], row, count);
   }
   write_rows<U::kStates>(state, call.final_states, call.lanes, lane, count);
+}
+
+template <class U, class T>
+int64 scan_unit_tiles(const Forward<T>& call, int64 begin, int64 end) {
+  using V = Vec<T>;
+  UnitParams<U, T> params(call, begin);
+  const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
+  const Options options = call.options;
+  return scan_tiles<U::kStates, U::kOutputs>(call, begin, end, [&](int64 lane) {
+    params.read_tables(call, lane);
+    return [=, loop_params = LoopUnitParams<U, T>(params)](int l, V* state, V x, V* out) {
+      V p[U::kParams + 1];
+      loop_params.at(l, p);
+      U::Neuron::step(state, x, p, options, fire, out);
+    };
+  });
 }
 
 // What the backward pass recomputes of one chunk, in the caches.
@@ -192,7 +212,7 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
   OutputGradients<U, T> grad_out;
   alignas(64) Row<T> grad_buffer;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
-  const UnitParams<U, T> params(call, lane, count);
+  const UnitParams<U, T> params(call, lane);
   read_rows<U::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -239,7 +259,7 @@ class CompiledUnit final : public Unit {
   CompiledUnit() : Unit({U::kStates, U::kParams, U::kOutputs, U::kTables}) {}
 
   void scan(const Forward<float>& call, int64 begin, int64 end) const override {
-    blocks(call, begin, end);
+    blocks(call, scan_unit_tiles<U>(call, begin, end), end);
   }
   void scan(const Backward<float>& call, int64 begin, int64 end) const override {
     blocks(call, begin, end);

@@ -129,10 +129,10 @@ struct ChargeFireReset {
     const T spike = fire.spike(u);
 
     const T grad_v = grad_state[0];
-    const T through_reset = grad_v * Reset::by_spike(h, p[kThreshold], p[kReset]);
-    const T grad_spike = options.detach_reset ? grad_out : grad_out + through_reset;
+    const T by_spike = Reset::by_spike(h, p[kThreshold], p[kReset]);
+    const T grad_spike = options.detach_reset ? grad_out : multiply_add(grad_v, by_spike, grad_out);
     const T grad_u = grad_spike * fire.gradient(u);
-    const T grad_h = grad_u + grad_v * Reset::by_h(spike);
+    const T grad_h = multiply_add(grad_v, Reset::by_h(spike), grad_u);
 
     T grad_rest = T(0);
     const T grad_x =
