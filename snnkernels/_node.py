@@ -58,9 +58,8 @@ class Node(StepModeModule, MemoryModule):
     @property
     def _surrogate(self) -> nn.Module:
         """``surrogate_function`` without ``nn.Module``'s search, which takes a microsecond."""
-        module = self._modules["surrogate_function"]
-        assert module is not None
-        return module
+        module = self._modules.get("surrogate_function")
+        return self.surrogate_function if module is None else module
 
     @property
     def backend(self) -> str:

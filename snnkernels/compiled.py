@@ -139,7 +139,7 @@ class CompiledNode(Node):
     def _kernel(
         self, options: units.Options, tables: tuple[bool, ...], device_type: str
     ) -> units.Kernel:
-        function = self.surrogate_function
+        function = self._surrogate
         if self.backend == "torch" or not engine.has_kernel(function, self.backend):
             return units.NO_KERNEL
         return units.kernel_for(

@@ -92,8 +92,7 @@ class BaseNode(Node):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A kernel fits a class that names one and overrides none of the equations."""
         super().__init_subclass__(**kwargs)
-        if cls.kernel is not None:
-            cls._state_names = reference.NEURONS[cls.kernel].states
+        cls._state_names = ("v",) if cls.kernel is None else reference.NEURONS[cls.kernel].states
         cls._kernel_fits = cls.kernel is not None and all(
             getattr(cls, name) is getattr(BaseNode, name) for name in _EQUATIONS
         )

@@ -85,8 +85,19 @@ def smooth(x, v, *, k):
 
 Smooth = snnkernels.compile_neuron(smooth, states={"v": 0.1}, params={"k": 1.5}, name="Smooth")
 
-NODES = [Adaptive, TwoFires, Exact, Smooth]
-BITS = [Adaptive, TwoFires, Exact]
+
+def delayed(x, v, last, before):
+    """Three states, no parameter, an output that is no spike."""
+    v = 0.5 * v + x
+    return v - before, v * (1 - spike(v - 1)), x, last
+
+
+Delayed = snnkernels.compile_neuron(
+    delayed, states={"v": 0.0, "last": 0.1, "before": 0.2}, name="Delayed"
+)
+
+NODES = [Adaptive, TwoFires, Exact, Smooth, Delayed]
+BITS = [Adaptive, TwoFires, Exact, Delayed]
 
 
 def call(cls, x, backend, *, states=None, **arguments):
@@ -166,6 +177,7 @@ def test_parameters_of_every_shape_are_learnt(names, shape):
         ((3, 2, 5, 70), (5,)),
         ((3, 2, 3, 400), (3,)),
         ((33, 1, 32784), (32784,)),
+        ((33, 1, 32790), (32790,)),
     ],
     ids=str,
 )
@@ -173,10 +185,20 @@ def test_parameters_of_every_shape_are_learnt(names, shape):
 def test_tiles_of_registers_and_lanes_left_over_give_the_steps_bits(cls, shape, table):
     """Whole tiles keep their states in registers, where v_seq is not wanted."""
     x = 2 * randn(*shape)
-    learnt = {"rho": 0.8 + 0.2 * torch.rand(table)} if cls is Adaptive else {}
+    rho = {"rho": 0.8 + 0.2 * torch.rand(table)} if cls is Adaptive else {}
+    compare_without_v_seq(cls, x, surrogate_function=surrogate.ATan(), **rho)
+
+
+@pytest.mark.parametrize("cls", [Adaptive, TwoFires], ids=lambda cls: cls.__name__)
+def test_tiles_of_registers_give_the_primitives_bits(cls):
+    primitive = surrogate.PiecewiseLeakyReLU(spiking=False)
+    compare_without_v_seq(cls, randn(17, 2, 300), surrogate_function=primitive)
+
+
+def compare_without_v_seq(cls, x, **arguments):
     found, gradients = [], []
     for backend in ("native", "torch"):
-        node = cls(**learnt, step_mode="m", backend=backend, surrogate_function=surrogate.ATan())
+        node = cls(**arguments, step_mode="m", backend=backend)
         values = []
         for piece, wants_grad in ((x[:2], False), (x[2:], False), (x, False), (x, True)):
             if piece is x:
@@ -674,7 +696,7 @@ def hat(**changes):
 @pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
 @pytest.mark.parametrize("neuron", [functional.if_, functional.lif, functional.cuba_lif])
 def test_a_custom_surrogate_runs_in_every_neurons_kernel(neuron, v_reset, spiking, dtype):
-    x = randn(20, 3, 17, dtype=dtype).requires_grad_()
+    x = randn(20, 3, 50, dtype=dtype).requires_grad_()
     found = []
     for backend in ("native", "torch"):
         out, *states = neuron(

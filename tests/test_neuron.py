@@ -364,6 +364,14 @@ def test_distributed_data_parallel_on_one_process_gives_the_plain_gradients(tmp_
         dist.destroy_process_group()
 
 
+def test_any_callable_may_be_the_surrogate():
+    x = randn(5, 2, 3)
+    node = neuron.LIFNode(
+        surrogate_function=lambda u: (u >= 0).to(u), step_mode="m", backend="torch"
+    )
+    assert_same_bits(node(x), neuron.LIFNode(step_mode="m", backend="torch")(x))
+
+
 def test_the_default_surrogate_is_the_sigmoid():
     assert isinstance(neuron.LIFNode().surrogate_function, surrogate.Sigmoid)
 

@@ -126,17 +126,19 @@ def test_nan_and_infinity_pass_through_as_in_the_reference(case):
 
 
 @pytest.mark.parametrize("return_v_seq", [True, False], ids=["with_v_seq", "without_v_seq"])
+@pytest.mark.parametrize("v_threshold", [0.9, -1.0], ids=["above_zero", "below_zero"])
 @pytest.mark.parametrize("v_reset", [0.0, -0.0, -0.25, None], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_zeros_keep_their_sign_and_infinities_their_nan(case, v_reset, return_v_seq):
+def test_zeros_keep_their_sign_and_infinities_their_nan(case, v_reset, v_threshold, return_v_seq):
     x = randn(9, 2, 150).round()
     x[x == 1] = -0.0
     x[2, 0, 4], x[3, 1, 70], x[7, 1, 140] = float("inf"), -float("inf"), float("nan")
+    settings = {**case.settings, "v_reset": v_reset, "v_threshold": v_threshold, "v": -0.0}
+    if case.name == "cuba":
+        settings["i"] = -0.0
     with torch.no_grad():
         native, reference = (
-            case.function(
-                x, backend=name, v_reset=v_reset, return_v_seq=return_v_seq, **case.settings
-            )
+            case.function(x, backend=name, return_v_seq=return_v_seq, **settings)
             for name in ("native", "torch")
         )
     for actual, out in zip(native, reference, strict=True):

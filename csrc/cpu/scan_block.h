@@ -80,24 +80,24 @@ SNN_INLINE void store_lanes(const Vec<T>* in, int l, Row<T>* rows) {
   for (int i = 0; i < N; ++i) in[i].store(rows[i] + l);
 }
 
-// A parameter of each lane of a block. Lane by lane it would take two divisions each, more than the
-// steps of a short sequence.
+// A parameter of the lanes [lane, lane + count). Lane by lane it would take two divisions each,
+// more than the steps of a short sequence.
 template <class T>
-void parameter_row(const Parameter<T>& p, int64 lane, T* row) {
+void parameter_row(const Parameter<T>& p, int64 lane, int64 count, T* row) {
   if (!p.table || p.size == 1) {
-    std::fill_n(row, kLanes, p.table ? p.table[0] : p.value);
+    std::fill_n(row, count, p.table ? p.table[0] : p.value);
     return;
   }
-  int64 place = lane / p.inner % p.size, share = p.inner - lane % p.inner;
-  for (int64 l = 0, run = 0; l < kLanes; l += run) {
+  int64 place = lane / p.inner % p.size, left = p.inner - lane % p.inner;
+  for (int64 l = 0, run = 0; l < count; l += run) {
     if (p.inner == 1) {
-      run = std::min(p.size - place, kLanes - l);
+      run = std::min(p.size - place, count - l);
       std::copy_n(p.table + place, run, row + l);
       place = 0;
     } else {
-      run = std::min(share, kLanes - l);
+      run = std::min(left, count - l);
       std::fill_n(row + l, run, p.table[place]);
-      share = p.inner;
+      left = p.inner;
       if (++place == p.size) place = 0;
     }
   }
@@ -112,7 +112,7 @@ struct BlockParams {
   BlockParams(const Scan<T>& call, int64 lane) {
     for (int i = 0; i < Neuron::kParams; ++i) {
       numbers[i] = call.params[i].value;
-      if (i < kRows) parameter_row(call.params[i], lane, rows[i]);
+      if (i < kRows) parameter_row(call.params[i], lane, kLanes, rows[i]);
     }
   }
 };
@@ -415,10 +415,11 @@ SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step
 
 // The forward scan of as many tiles of lanes from `begin` as there are; returns the lane behind
 // them. There are none where rows have to be converted or looked at between two steps, or are too
-// large for the caches and not aligned. step_from(lane) gives the step of a tile's lanes.
+// large for the caches and not aligned. step_from(lane, count) gives the step of a tile's lanes.
 template <int kStates, int kOutputs, class T, class StepFrom>
 int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_from) {
-  constexpr int kVectors = at_least_one(kStates > 2 ? kTile / 2 : kTile);
+  constexpr int kFit = at_least_one(kStates > 2 ? kTile / 2 : kTile);
+  constexpr int kVectors = std::min(kFit, kLanes / Vec<T>::kSize);
   constexpr int kWidth = kVectors * Vec<T>::kSize;
   if (call.v_seq || !in_place<T>(call.element, kWidth)) return begin;
   const bool streams = call.steps * call.lanes * element_size(call.element) > SNN_CPU_STREAM_BYTES;
@@ -429,7 +430,7 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_f
     if (streams && !is_vector_aligned(array, distances)) return begin;
   }
   for (; begin + kWidth <= end; begin += kWidth) {
-    scan_tile<kVectors, kStates, kOutputs>(call, begin, streams, step_from(begin));
+    scan_tile<kVectors, kStates, kOutputs>(call, begin, streams, step_from(begin, kWidth));
   }
   if (streams) stream_fence();
   return begin;
@@ -446,7 +447,7 @@ int64 scan_number_tiles(const Forward<T>& call, int64 begin, int64 end) {
   const auto step = [=](int, V* state, V x, V* out) {
     *out = Neuron::template step<Reset>(state, x, p, options, Spike{});
   };
-  return scan_tiles<Neuron::kStates, 1>(call, begin, end, [=](int64) { return step; });
+  return scan_tiles<Neuron::kStates, 1>(call, begin, end, [=](int64, int) { return step; });
 }
 
 template <class Neuron, class Reset, class T>
@@ -464,9 +465,8 @@ bool are_numbers_behind(int learnt, int params, const Scan<T>& call) {
 }
 
 template <class T>
-bool resets_to_zero(const Parameter<T>& v_reset, const Scan<T>& call) {
-  return call.hard_reset && call.spiking && !v_reset.table && v_reset.value == 0 &&
-         !std::signbit(v_reset.value);
+bool is_plus_zero(const Parameter<T>& p) {
+  return !p.table && p.value == 0 && !std::signbit(p.value);
 }
 
 // The scan with the call's neuron, reset and number of parameters in rows as types.
@@ -489,7 +489,8 @@ void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
           blocks(neuron, reset, std::integral_constant<int, Neuron::kLearnt>{});
         };
         if (!call.hard_reset) return with_reset(SoftReset{});
-        if (resets_to_zero(call.params[Neuron::kReset], call)) return with_reset(ZeroReset{});
+        const bool to_zero = is_plus_zero(call.params[Neuron::kReset]);
+        if (call.spiking && to_zero) return with_reset(ZeroReset{});
         return with_reset(HardReset{});
       }
     }

@@ -14,14 +14,16 @@ struct UnitParams {
   alignas(64) Row<T> rows[U::kParams + 1];
   T numbers[U::kParams + 1];
 
-  UnitParams(const Scan<T>& call, int64 lane) {
+  explicit UnitParams(const Scan<T>& call) {
     for (int i = 0; i < U::kParams; ++i) numbers[i] = call.params[i].value;
-    read_tables(call, lane);
+  }
+  UnitParams(const Scan<T>& call, int64 lane) : UnitParams(call) {
+    read_tables(call, lane, kLanes);
   }
 
-  void read_tables(const Scan<T>& call, int64 lane) {
+  void read_tables(const Scan<T>& call, int64 lane, int count) {
     for (int i = 0; i < U::kParams; ++i) {
-      if (is_table(U::kTables, i)) parameter_row(call.params[i], lane, rows[i]);
+      if (is_table(U::kTables, i)) parameter_row(call.params[i], lane, count, rows[i]);
     }
   }
 };
@@ -130,14 +132,15 @@ void scan_unit(const Forward<T>& call, int64 lane, int count) {
   write_rows<U::kStates>(state, call.final_states, call.lanes, lane, count);
 }
 
+// The forward scan of as many tiles from lane `begin` as there are; returns the lane behind them.
 template <class U, class T>
 int64 scan_unit_tiles(const Forward<T>& call, int64 begin, int64 end) {
   using V = Vec<T>;
-  UnitParams<U, T> params(call, begin);
+  UnitParams<U, T> params(call);  // whose tables are those of the tile at hand
   const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
   const Options options = call.options;
-  return scan_tiles<U::kStates, U::kOutputs>(call, begin, end, [&](int64 lane) {
-    params.read_tables(call, lane);
+  return scan_tiles<U::kStates, U::kOutputs>(call, begin, end, [&](int64 lane, int count) {
+    params.read_tables(call, lane, count);
     return [=, loop_params = LoopUnitParams<U, T>(params)](int l, V* state, V x, V* out) {
       V p[U::kParams + 1];
       loop_params.at(l, p);

@@ -48,7 +48,7 @@ struct HardReset {
 };
 
 // A hard reset to v_reset = +0 where what is called spike is 0 or 1: HardReset's bits, in fewer
-// operations. One of the products is h and the other is 0, so nothing is rounded.
+// operations. The product is exact, h or a zero, and adding +0 gives a zero the sign it has there.
 struct ZeroReset {
   static constexpr bool kHard = true;
   template <class T>
