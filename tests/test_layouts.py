@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -229,7 +231,21 @@ def test_tiles_that_are_stored_past_the_caches_are_the_same(offset, neuron):
     torch.testing.assert_close(found["native"][1], found["torch"][1])
 
 
-@pytest.mark.parametrize("neuron", [functional.lif, functional.if_, functional.cuba_lif])
+def parametric_lif_with_a_rate_per_neuron(x, v, **options):
+    return functional.parametric_lif(x, v, w=torch.linspace(-1, 1, x.shape[-1]), **options)
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        functional.lif,
+        functional.if_,
+        functional.cuba_lif,
+        partial(functional.parametric_lif, w=torch.tensor(0.3)),
+        parametric_lif_with_a_rate_per_neuron,
+    ],
+    ids=["lif", "if", "cuba", "plif", "plif_per_neuron"],
+)
 @pytest.mark.parametrize("lanes", [127, 128, 129, 300, 1024])
 @pytest.mark.parametrize("steps", [1, 16, 33])
 def test_lanes_that_fill_tiles_of_registers_and_those_left_over_are_the_same(steps, lanes, neuron):

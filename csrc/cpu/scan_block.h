@@ -436,13 +436,17 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_f
   return begin;
 }
 
-// The same with parameters that are numbers.
+// The same with parameters that have one value for all lanes.
 template <class Neuron, class Reset, class T>
-int64 scan_number_tiles(const Forward<T>& call, int64 begin, int64 end) {
+int64 scan_uniform_tiles(const Forward<T>& call, int64 begin, int64 end) {
   using V = Vec<T>;
-  if (!call.spiking || call.tables) return begin;
+  if (!call.spiking) return begin;
   V p[Neuron::kParams];
-  for (int i = 0; i < Neuron::kParams; ++i) p[i] = V(call.params[i].value);
+  for (int i = 0; i < Neuron::kParams; ++i) {
+    const Parameter<T>& given = call.params[i];
+    if (given.table && given.size > 1) return begin;
+    p[i] = V(given.table ? *given.table : given.value);
+  }
   const Options options = call.options;
   const auto step = [=](int, V* state, V x, V* out) {
     *out = Neuron::template step<Reset>(state, x, p, options, Spike{});
@@ -451,7 +455,7 @@ int64 scan_number_tiles(const Forward<T>& call, int64 begin, int64 end) {
 }
 
 template <class Neuron, class Reset, class T>
-int64 scan_number_tiles(const Backward<T>&, int64 begin, int64) {
+int64 scan_uniform_tiles(const Backward<T>&, int64 begin, int64) {
   return begin;
 }
 
@@ -485,7 +489,7 @@ void scan_lanes(const Call<T>& call, int64 begin, int64 end, int width) {
     if constexpr (std::is_same_v<T, float>) {
       if (are_numbers_behind(Neuron::kLearnt, kParams, call)) {
         const auto with_reset = [&](auto reset) {
-          begin = scan_number_tiles<Neuron, decltype(reset)>(call, begin, end);
+          begin = scan_uniform_tiles<Neuron, decltype(reset)>(call, begin, end);
           blocks(neuron, reset, std::integral_constant<int, Neuron::kLearnt>{});
         };
         if (!call.hard_reset) return with_reset(SoftReset{});
