@@ -9,7 +9,8 @@
 #define SNN_CPU_LANES 256
 
 // Vectors of lanes whose states the CPU's forward kernel keeps in registers over all steps: as many
-// as hide the latency of one step, and at most 8, with 32 registers; half of it with 16.
+// as hide the latency of one step, and at most 8, with 32 registers; half of it with 16, and again
+// where a neuron has more than two states.
 #define SNN_CPU_TILE 8
 
 // Outputs of more bytes than this are stored past the CPU's caches: what would only be evicted

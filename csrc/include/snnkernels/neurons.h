@@ -49,8 +49,7 @@ struct HardReset {
 
 // A hard reset to v_reset = +0 where what is called spike is 0 or 1: HardReset's bits, in fewer
 // operations. The product is exact, h or a zero, and adding +0 gives a zero the sign it has there.
-struct ZeroReset {
-  static constexpr bool kHard = true;
+struct ZeroReset : HardReset {
   template <class T>
   static SNN_HD T rest(T) {
     return T(0);
@@ -62,10 +61,6 @@ struct ZeroReset {
   template <class T>
   static SNN_HD T by_spike(T h, T, T) {
     return -h;
-  }
-  template <class T>
-  static SNN_HD T by_h(T spike) {
-    return T(1) - spike;
   }
 };
 
