@@ -11,13 +11,14 @@ CUDA: the peak of torch's caching allocator, in its blocks of 512 bytes.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
 import torch
+from torch._C._profiler import _ExtraFields_Allocation, _ProfilerEvent
 from torch.profiler import ProfilerActivity, profile
 
 from snnkernels.memory import without_cache
@@ -111,7 +112,11 @@ Outcome = TypeVar("Outcome")
 
 
 def _allocations(call: Callable[[], Outcome]) -> tuple[list[int], Outcome]:
-    """Bytes of each allocation of torch's CPU allocator in order, negative for each release."""
+    """Bytes of each allocation of torch's CPU allocator in order, negative for each release.
+
+    Without releases of what was there before: torch reports those of blocks that an earlier
+    recording saw, and they would hide as much of the peak.
+    """
     # torch 2.11 warns unless events are to be accumulated.
     with (
         without_cache(),
@@ -122,8 +127,27 @@ def _allocations(call: Callable[[], Outcome]) -> tuple[list[int], Outcome]:
         outcome = call()
     kineto = recorded.profiler
     assert kineto is not None and kineto.kineto_results is not None
-    events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
-    return [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())], outcome
+    events = sorted(
+        _flat(kineto.kineto_results.experimental_event_tree()), key=lambda e: e.start_time_ns
+    )
+    sizes, alive = [], set()
+    for block in (e.extra_fields for e in events):
+        if not isinstance(block, _ExtraFields_Allocation):
+            continue
+        if block.alloc_size > 0:
+            alive.add(block.ptr)
+        elif block.ptr in alive:
+            alive.remove(block.ptr)
+        else:
+            continue
+        sizes.append(block.alloc_size)
+    return sizes, outcome
+
+
+def _flat(events: Iterable[_ProfilerEvent]) -> Iterator[_ProfilerEvent]:
+    for event in events:
+        yield event
+        yield from _flat(event.children)
 
 
 def _peak_cpu(call: Callable[[], HasTensors]) -> tuple[int, HasTensors]:

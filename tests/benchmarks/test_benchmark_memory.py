@@ -79,6 +79,17 @@ def test_two_measurements_of_the_same_call_agree_to_the_byte(tiny_case):
     assert run.memory() == run.memory()
 
 
+def test_memory_of_an_earlier_measurement_does_not_hide_the_peak_where_it_goes():
+    kept = []
+
+    def call() -> Result:
+        kept.clear()
+        kept.append(kib(5))
+        return Result([kib(1)])
+
+    assert [measure(call, "cpu", ()).peak_extra for _ in range(3)] == [5 * KIB] * 3
+
+
 def test_saved_storages_count_once_and_those_of_the_inputs_not_at_all():
     class Saves(torch.autograd.Function):
         @staticmethod
