@@ -29,7 +29,8 @@ _WARM_UP_STEPS = 3
 class CapturedStep:
     """``step``, captured for batches of the shape of ``images``; others run it as it is.
 
-    Weights, buffers, the optimizer's state and the random numbers are afterwards what they were.
+    Weights, buffers, the optimizer's state and torch's generator are afterwards what they were. A
+    graph has random numbers of its own: a step that draws some draws others than uncaptured.
 
     Args:
         step: does the work; it must leave no state between calls but in tensors that stay.

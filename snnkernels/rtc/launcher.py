@@ -29,7 +29,7 @@ def launch(
         kernel = _kernels.get((program, device))
         if kernel is None:
             kernel = _kernels[program, device] = _load(program, device)
-        stream = cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device)
+        stream = cuda.Stream.from_external(torch.cuda.current_stream(device))
         # CuPy passes an array by value, as the struct that it holds.
         kernel((grid.blocks,), (grid.threads,), (call,), stream=stream)
 

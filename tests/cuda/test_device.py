@@ -51,9 +51,11 @@ def run(
     return [o.detach().cpu() for o in outputs], [g.cpu() for g in gradients]
 
 
-def compare(kernels: str, case: Case, x: Tensor, **overrides: object) -> None:
+def compare(
+    kernels: str, case: Case, x: Tensor, reference: str = "cpu", **overrides: object
+) -> None:
     outputs, gradients = run(case, x, kernels, "cuda", **overrides)
-    expected, expected_gradients = run(case, x, "torch", "cpu", **overrides)
+    expected, expected_gradients = run(case, x, "torch", reference, **overrides)
     for actual, out in zip(outputs, expected, strict=True):
         assert_same_bits(actual, out)
     assert_gradients_near(gradients, expected_gradients)
@@ -98,7 +100,8 @@ def test_every_surrogate_gives_the_references_gradient(surrogate_function, dtype
 def test_tensor_parameters_get_gradients(case, shape, kernels):
     base = {"v_reset": -0.1, "v_threshold": 0.8, **case.settings}
     tensors = {name: base[name] + 0.1 * torch.rand(shape) for name in case.learnable}
-    compare(kernels, case, randn(K + 3, 3, 6, 4, 5), **tensors)
+    # On the GPU, for PyTorch's sigmoid of w has other bits there than on the CPU.
+    compare(kernels, case, randn(K + 3, 3, 6, 4, 5), "cuda", **tensors)
 
 
 @pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)

@@ -98,12 +98,12 @@ def test_what_a_warm_up_did_to_weights_buffers_and_adam_is_undone_in_place():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("encoder", ["direct", "poisson"])
-def test_a_captured_run_comes_to_the_same_weights(encoder, tmp_path):
+def test_a_captured_run_comes_to_the_same_weights(tmp_path):
+    """With the encoder that draws nothing: a graph's random numbers are its own."""
     found = []
     for name in (False, True):
         changes = {"cuda_graph": name, "device": "cuda:0", "log_dir": str(tmp_path / str(name))}
-        settings = settings_for(tmp_path, encoder=encoder, **changes)
+        settings = settings_for(tmp_path, encoder="direct", **changes)
         _training.train(settings, build=lif_fc_mnist.build_net)
         found.append(weights(tmp_path / str(name)))
     for name, tensor in found[0].items():
