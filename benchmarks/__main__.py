@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             options.device or "cuda",
             options.results or gpu_round.RESULTS,
             peers=gpu_round.Peers(options.peer_wheels, options.peers_dir),
+            seconds=options.round_seconds or gpu_round.ROUND_SECONDS,
         )
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -198,6 +198,12 @@ def _add_round(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="with --gpu-round: where its JSON goes (default benchmarks/results/)",
     )
+    group.add_argument(
+        "--round-seconds",
+        type=_positive,
+        metavar="SECONDS",
+        help="with --gpu-round: how long it may take (default 525)",
+    )
 
 
 def _shape(text: str) -> cases.Shape:
@@ -280,7 +286,7 @@ def _check_peers(options: argparse.Namespace) -> str | None:
 
 
 def _check_round(options: argparse.Namespace) -> str | None:
-    for name in ("device", "results"):
+    for name in ("device", "results", "round_seconds"):
         if getattr(options, name) is not None and not options.gpu_round:
-            return f"--{name} belongs to --gpu-round"
+            return f"--{name.replace('_', '-')} belongs to --gpu-round"
     return None

@@ -3,9 +3,9 @@
 Each step is a process of its own. A failed test or benchmark does not keep the later steps from
 running, since time on a GPU is dear; a failed build does. The record is written after every step.
 
-The round ends within ``ROUND_SECONDS``: a step may take its share of what is left when it begins,
-and is ended there. Benchmarks are told to begin no case late in their share, and write their JSON
-after each case.
+The round ends within the seconds it is given: a step may take its share of what is left when it
+begins, and is ended there. Benchmarks are told to begin no case late in their share, and write
+their JSON after each case. Peers are installed while the tests run; nothing is timed meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -34,6 +35,7 @@ ROUND_SECONDS = 525.0
 LAST_CASE = 0.8
 """The part of its time after which a benchmark begins no case."""
 CASE_BUDGET = 0.8
+TEST_PROCESSES = 8
 PEER_LIMIT = 20.0
 SECONDS = "{seconds}"
 TAIL_LINES = 40
@@ -93,8 +95,11 @@ class Peers:
         return (*self.options(), *(("--peer-wheels", str(self.wheels)) if self.wheels else ()))
 
 
-def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[Step]:
-    """The steps of a round; on the CPU short benchmarks stand in for the full ones."""
+def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[tuple[Step, ...]]:
+    """The steps of a round, in groups that run at the same time.
+
+    On the CPU short benchmarks stand in for the full ones.
+    """
     python = (sys.executable, "-m")
     benchmarks = (*python, "benchmarks", "--devices", device)
     timed = ("--time-limit", SECONDS, "--budget", f"{CASE_BUDGET:g}")
@@ -102,26 +107,32 @@ def plan(device: str, results: Path, stem: str, peers: Peers = Peers()) -> list[
     peer_extent = ("--quick",) if device == "cpu" else ("--peer-limit", f"{PEER_LIMIT:g}")
     cupy = ("cupy",) if device == "cuda" and find_spec("cupy") else ()
     backends = ("--backends", "native", *cupy, "torch")
-    tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs")
+    side_by_side = ("-n", str(TEST_PROCESSES)) if device == "cuda" and find_spec("xdist") else ()
+    tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs", *side_by_side)
 
     def output(name: str) -> tuple[str, ...]:
         return ("--json", str(results / f"{name}.json"), "--plot", str(results / f"{name}.png"))
 
+    build = (*python, "snnkernels", "build", "--device", device)
     return [
-        Step(
-            "build", (*python, "snnkernels", "build", "--device", device), share=0.5, needed=True
+        (Step("build", build, share=0.4, needed=True),),
+        (
+            Step("install peers", (*benchmarks, "--install-peers", *peers.install_options()), 0.4),
+            Step("tests", (*python, *tests, f"--junitxml={results / f'{stem}-tests.xml'}"), 0.4),
         ),
-        Step("install peers", (*benchmarks, "--install-peers", *peers.install_options()), 0.35),
-        Step("tests", (*python, *tests, f"--junitxml={results / f'{stem}-tests.xml'}"), 0.35),
-        Step(
-            "peers",
-            (*benchmarks, "--peers", *peers.options(), *peer_extent, *timed, "--no-startup",
-             *output(f"{stem}-peers")),
-            share=0.65,
+        (
+            Step(
+                "peers",
+                (*benchmarks, "--peers", *peers.options(), *peer_extent, *timed, "--no-startup",
+                 *output(f"{stem}-peers")),
+                share=0.65,
+            ),
         ),
-        Step(
-            "benchmark",
-            (*benchmarks, *extent, *backends, *timed, "--check", "--keep-going", *output(stem)),
+        (
+            Step(
+                "benchmark",
+                (*benchmarks, *extent, *backends, *timed, "--check", "--keep-going", *output(stem)),
+            ),
         ),
     ]  # fmt: skip
 
@@ -131,11 +142,22 @@ def run(
     results: Path = RESULTS,
     *,
     peers: Peers = Peers(),
+    seconds: float = ROUND_SECONDS,
     execute: Execute | None = None,
     say: Callable[[str], None] = print,
     now: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Run the round and write ``<stem>-round.json``; returns the exit code, 0 if all is well."""
+    """Run the round and write ``<stem>-round.json``; returns the exit code, 0 if all is well.
+
+    Args:
+        device: "cuda"; "cpu" tries the round's own logic.
+        results: the folder for all that the round writes.
+        peers: where peers come from and go.
+        seconds: how long the round may take.
+        execute: runs a step.
+        say: prints a line.
+        now: the seconds of a clock.
+    """
     if not device_present(device):
         say(
             "--gpu-round: PyTorch sees no CUDA device. Run it on a machine with a GPU, "
@@ -146,21 +168,26 @@ def run(
     stem = file_stem(device)
     record = results / f"{stem}-round.json"
     done: list[Finished] = []
-    end = now() + ROUND_SECONDS
-    for planned in plan(device, results, stem, peers):
-        step = planned.within(end - now())
+    end = now() + seconds
+
+    def take(step: Step) -> Finished:
         say(f"== {step.name}: {' '.join(step.command)}")
         finished = (execute or execute_step)(step)
         if step.name == "tests":
             finished = judge_tests(finished, results / f"{stem}-tests.xml", device)
-        done.append(finished)
-        record.write_text(json.dumps(to_json(device, done), indent=1) + "\n")
         say(
             f"== {step.name}: {'ok' if finished.ok else 'FAILED'} in {finished.seconds:.0f} s"
             f"{' (' + finished.remark + ')' if finished.remark else ''}"
         )
-        if step.needed and not finished.ok:
-            say(f"== stopped: nothing can run without the {step.name}")
+        return finished
+
+    for group in plan(device, results, stem, peers):
+        left = end - now()
+        with ThreadPoolExecutor(len(group)) as pool:
+            done += pool.map(take, [step.within(left) for step in group])
+        record.write_text(json.dumps(to_json(device, done), indent=1) + "\n")
+        if any(step.needed for step in group) and not done[-1].ok:
+            say(f"== stopped: nothing can run without the {done[-1].name}")
             break
     say(f"== written: {record}")
     return 0 if all(finished.ok for finished in done) else 1
@@ -192,7 +219,7 @@ def to_json(device: str, done: Sequence[Finished]) -> dict[str, object]:
 
 
 def execute_step(step: Step) -> Finished:
-    """Run a step, passing on what it prints and keeping the end of it."""
+    """Run a step, passing on what it prints, by the step's name, and keeping the end of it."""
     start = time.monotonic()
     lines: list[str] = []
     process = subprocess.Popen(
@@ -213,7 +240,7 @@ def execute_step(step: Step) -> Finished:
     ended = threading.Timer(min(step.limit, threading.TIMEOUT_MAX), _end, [process])
     ended.start()
     for line in process.stdout:
-        print(line, end="", flush=True)
+        print(f"{step.name}: {line}", end="", flush=True)
         lines = [*lines[-TAIL_LINES + 1 :], line.rstrip()]
     code = process.wait()
     seconds = time.monotonic() - start

@@ -15,6 +15,7 @@ import re
 import site
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -45,8 +46,9 @@ class InstallFailed(Exception):
 class Place:
     """Where environments are, and where packages come from.
 
-    ``wheels`` is a folder of wheels and sdists to use instead of an index; ``limit`` is the number
-    of seconds that one step of an installation may take.
+    ``wheels`` is a folder of wheels and sdists to use instead of an index; what it has as a wheel
+    for this platform is not built from its source. ``limit`` is the number of seconds that one step
+    of an installation may take.
     """
 
     folder: Path = field(default_factory=lambda: platformdirs.user_cache_path("snnkernels-peers"))
@@ -111,10 +113,23 @@ def make(environment: Environment, folder: Path, place: Place, say: Say) -> None
             say(f"installing {what}: {', '.join(requirements[:2])}"[:60])
             run([*pip, *map(located, requirements)], folder, place.limit)
     for source in environment.sources:
+        if is_built(source, place.wheels):
+            say(f"installing {source}")
+            run([*pip, located(source)], folder, place.limit)
+            continue
         say(f"building {source}")
         built = [*pip, "--no-build-isolation", "--no-cache-dir", "--no-binary", name_of(source)]
         variables = {**build_variables(), **environment.build_variables}
         run([*built, located(source)], folder, place.limit, variables)
+
+
+def is_built(source: str, wheels: Path | None) -> bool:
+    """Whether the folder has a source as a wheel that was built for a platform such as this."""
+    if wheels is None:
+        return False
+    name, _, version = source.partition("==")
+    stem = f"{re.sub('[-_.]+', '_', name)}-{version}"
+    return any(wheels.glob(f"{stem}-*-{sysconfig.get_platform().replace('-', '_')}.whl"))
 
 
 def fetch(entry: Entry, folder: Path, say: Say = lambda text: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_an_environment_without_its_mark_is_not_used_and_made_anew(place: Place)
     install.install(entry("sharing"), place)
     assert not (folder / "rubbish").exists()
     assert place.python(entry("sharing")) is not None
+
+
+def test_a_source_is_built_unless_it_came_as_a_wheel_for_this_platform(tmp_path: Path):
+    assert not install.is_built("some-peer==1.0", None)
+    (tmp_path / "some_peer-1.0.tar.gz").touch()
+    (tmp_path / "some_peer-1.0-py3-none-any.whl").touch()
+    platform = sysconfig.get_platform().replace("-", "_")
+    (tmp_path / f"some_peer-1.1-cp311-cp311-{platform}.whl").touch()
+    assert not install.is_built("some-peer==1.0", tmp_path)
+    (tmp_path / f"some_peer-1.0-cp311-cp311-{platform}.whl").touch()
+    assert install.is_built("some-peer==1.0", tmp_path)
 
 
 def test_a_package_that_cannot_be_had_is_the_reason(place: Place):
