@@ -41,7 +41,11 @@ CONSTANTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "SNN_CPU_LANES": (128, 256, 512),
         "SNN_CPU_STREAM_BYTES": (2**20, 2**22, 2**60),
     },
-    "cuda": {"SNN_CUDA_CHUNK": (4, 8, 16), "SNN_CUDA_LANES": (1, 2, 4)},
+    "cuda": {
+        "SNN_CUDA_CHUNK": (4, 8),
+        "SNN_CUDA_ACCESS_BYTES": (8, 16),
+        "SNN_CUDA_BLOCKS": (4, 5, 6),
+    },
 }
 SHAPES: Mapping[str, tuple[str, ...]] = {
     "cpu": ("16,32,1024", "64,32,1024", "16,32,16384"),

@@ -14,9 +14,9 @@ struct Grid {
   int64 blocks;
 };
 
-// The lanes to a thread where the layout allows it.
+// The lanes to a thread where there are many and the layout allows it.
 constexpr int full_width(int64 element_bytes) {
-  return element_bytes == 8 ? 1 : SNN_CUDA_LANES;
+  return static_cast<int>(SNN_CUDA_ACCESS_BYTES / element_bytes);
 }
 
 inline bool is_aligned(const void* pointer, int64 bytes) {
@@ -55,12 +55,14 @@ bool is_vectorizable(const Backward<T>& call, int width) {
   return aligned;
 }
 
-// Vectors where the call allows them; smaller blocks where lanes are few, so that none of the GPU's
-// multiprocessors idles while another runs several warps.
+// Vectors where the call allows them and there are lanes enough for them to keep the GPU busy;
+// smaller blocks where lanes are few, so that none of its multiprocessors idles while another runs
+// several warps.
 template <class Call>
 Grid plan_grid(const Call& call, int multiprocessors) {
   const int full = full_width(element_size(call.element));
-  const int width = is_vectorizable(call, full) ? full : 1;
+  const bool many = call.lanes >= int64{SNN_CUDA_FEW_LANES} * multiprocessors;
+  const int width = many && is_vectorizable(call, full) ? full : 1;
   const int64 workers = (call.lanes + width - 1) / width;
   int threads = SNN_CUDA_THREADS;
   while (threads > SNN_CUDA_WARP && workers <= int64{threads} / 2 * multiprocessors) threads /= 2;

@@ -10,17 +10,33 @@ namespace snn::cuda {
 
 constexpr int kChunk = SNN_CUDA_CHUNK;
 
+// Values of several lanes and steps: as many as fit the registers in which a call hands them over.
+template <class T, int N>
+struct Batch {
+  static constexpr int kSize = N;
+  T values[N];
+};
+
+SNN_HD constexpr int batch_size(int values) {
+  return values % 8 == 0 ? 8 : values % 4 == 0 ? 4 : 1;
+}
+
 // One copy of each for all the kernels of a unit: inlined at every step they would be most of the
-// code, and a call costs three instructions.
-template <class T>
-__host__ __device__ __noinline__ T surrogate_gradient(SurrogateId id, T u, T p0, T p1) {
+// code. A batch shares the call and the choice of the surrogate, and its values hide each other's
+// latencies.
+template <class T, int N>
+__host__ __device__ __noinline__ Batch<T, N> surrogate_gradients(SurrogateId id, Batch<T, N> u,
+                                                                 T p0, T p1) {
   const T p[kSurrogateParams] = {p0, p1};
-  return with_surrogate(id, [&](auto surrogate) { return decltype(surrogate)::gradient(u, p); });
+  with_surrogate(id, [&](auto surrogate) {
+    SNN_UNROLL
+    for (int i = 0; i < N; ++i) u.values[i] = decltype(surrogate)::gradient(u.values[i], p);
+  });
+  return u;
 }
 
 template <class T>
-__host__ __device__ __noinline__ T emit(bool spiking, SurrogateId id, T u, T p0, T p1) {
-  if (spiking) return u >= T(0) ? T(1) : T(0);
+__host__ __device__ __noinline__ T primitive(SurrogateId id, T u, T p0, T p1) {
   const T p[kSurrogateParams] = {p0, p1};
   return with_surrogate(id, [&](auto surrogate) { return decltype(surrogate)::primitive(u, p); });
 }
@@ -32,13 +48,8 @@ struct Fire {
   const Scan<T>& call;
 
   SNN_HD T spike(T u) const {
-    if (V > 1) return u >= T(0) ? T(1) : T(0);
-    return emit(call.spiking, call.surrogate, u, call.surrogate_params[0],
-                call.surrogate_params[1]);
-  }
-  SNN_HD T gradient(T u) const {
-    return surrogate_gradient(call.surrogate, u, call.surrogate_params[0],
-                              call.surrogate_params[1]);
+    if (V > 1 || call.spiking) return u >= T(0) ? T(1) : T(0);
+    return primitive(call.surrogate, u, call.surrogate_params[0], call.surrogate_params[1]);
   }
 };
 
@@ -55,13 +66,30 @@ struct NotingFire : Fire<T, V> {
 
 template <class T, int V>
 struct NotedFire : Fire<T, V> {
-  T noted;
+  T noted, slope;
 
   template <class Compute>
   SNN_HD T u(const Compute&) const {
     return noted;
   }
+  SNN_HD T gradient(T) const { return slope; }
 };
+
+// The surrogate's gradient at every u of a chunk.
+template <int V, class T>
+SNN_HD void surrogate_gradients(const Scan<T>& call, const T (*u)[V], T (*slopes)[V]) {
+  constexpr int N = batch_size(kChunk * V);
+  SNN_UNROLL
+  for (int first = 0; first < kChunk * V; first += N) {
+    Batch<T, N> batch;
+    SNN_UNROLL
+    for (int i = 0; i < N; ++i) batch.values[i] = u[(first + i) / V][(first + i) % V];
+    batch = surrogate_gradients(call.surrogate, batch, call.surrogate_params[0],
+                                call.surrogate_params[1]);
+    SNN_UNROLL
+    for (int i = 0; i < N; ++i) slopes[(first + i) / V][(first + i) % V] = batch.values[i];
+  }
+}
 
 // Parameter::at, with a 32-bit division where it will do. Not inlined, for divisions are long.
 template <class T>
@@ -96,32 +124,32 @@ struct Params {
   SNN_HD const T* at(int l) const { return values[kTables ? l : 0]; }
 };
 
-// The states of a thread's lanes from and to [S, L].
+// The states of a thread's lanes from and to [S, L], where these begin.
 template <int S, int V, class T>
-SNN_HD void load_states(const T* from, int64 lanes, int64 lane, T (*states)[S]) {
+SNN_HD void load_states(const T* from, int64 lanes, T (*states)[S]) {
   SNN_UNROLL
   for (int i = 0; i < S; ++i) {
-    const Pack<T, V> row = load<V>(from + i * lanes + lane);
+    const Pack<T, V> row = load<V>(from + i * lanes);
     SNN_UNROLL
     for (int l = 0; l < V; ++l) states[l][i] = row.lanes[l];
   }
 }
 
 template <int S, int V, class T>
-SNN_HD void store_states(const T (*states)[S], T* to, int64 lanes, int64 lane) {
+SNN_HD void store_states(const T (*states)[S], T* to, int64 lanes) {
   SNN_UNROLL
   for (int i = 0; i < S; ++i) {
     Pack<T, V> row;
     SNN_UNROLL
     for (int l = 0; l < V; ++l) row.lanes[l] = states[l][i];
-    store<V>(to + i * lanes + lane, row);
+    store<V>(to + i * lanes, row);
   }
 }
 
 // The states at the start of the first chunk.
 template <int S, int V, class T>
 SNN_HD void initial_states(const Scan<T>& call, int64 lane, T (*states)[S]) {
-  if (call.states) return load_states<S, V>(call.states, call.lanes, lane, states);
+  if (call.states) return load_states<S, V>(call.states + lane, call.lanes, states);
   SNN_UNROLL
   for (int l = 0; l < V; ++l) {
     SNN_UNROLL
@@ -129,10 +157,9 @@ SNN_HD void initial_states(const Scan<T>& call, int64 lane, T (*states)[S]) {
   }
 }
 
-// Where the states at the start of the chunk that begins with step `start` > 0 are kept.
-template <int S>
-SNN_HD int64 checkpoint_offset(int64 start, int64 lanes) {
-  return (start / kChunk - 1) * S * lanes;
+// How many of the chunk's steps there are that begins at step `start`.
+SNN_HD int chunk_steps(int64 start, int64 steps) {
+  return static_cast<int>(steps - start < kChunk ? steps - start : kChunk);
 }
 
 // The first `count` steps of the chunk that begins at `from`; the others zero.
@@ -145,107 +172,264 @@ SNN_HD void load_chunk(const E* from, int64 stride, int count, Pack<E, V>* chunk
   }
 }
 
+// Where a thread's lanes of a sequence are; null where there is none.
+template <class E>
+SNN_HD const E* lanes_of(const void* sequence, int64 offset) {
+  return sequence ? static_cast<const E*>(sequence) + offset : nullptr;
+}
+template <class E>
+SNN_HD E* lanes_of(void* sequence, int64 offset) {
+  return sequence ? static_cast<E*>(sequence) + offset : nullptr;
+}
+
+// Whether a thread of V lanes loads a chunk before it computes the one before: where threads are
+// few nothing else hides how long it takes.
+template <int V>
+constexpr bool kLoadsAhead = V <= SNN_CUDA_AHEAD_LANES;
+
+// What a forward kernel reads of a chunk.
+template <class E, int V>
+struct ForwardChunk {
+  Pack<E, V> x[kChunk];
+};
+
+// Reads a thread's chunks, first to last. Of all sequences threads keep where they are: to find
+// each row anew by its step would be most of their arithmetic.
+template <class E, int V, class T>
+class ForwardReader {
+ public:
+  SNN_HD ForwardReader(const Forward<T>& call, int64 lane)
+      : call_(call), x_(lanes_of<E>(call.x, lane)) {
+    if (kLoadsAhead<V> && call.steps > 0) read(0, ahead_);
+  }
+
+  SNN_HD void next(int64 start, ForwardChunk<E, V>& chunk) {
+    if (!kLoadsAhead<V>) return read(start, chunk);
+    chunk = ahead_;
+    if (start + kChunk < call_.steps) read(start + kChunk, ahead_);
+  }
+
+ private:
+  SNN_HD void read(int64 start, ForwardChunk<E, V>& chunk) {
+    load_chunk<V>(x_, call_.x_stride, chunk_steps(start, call_.steps), chunk.x);
+    x_ += kChunk * call_.x_stride;
+  }
+
+  const Forward<T>& call_;
+  const E* x_;
+  ForwardChunk<E, V> ahead_;
+};
+
+// Writes what a thread's steps come to, first to last.
+template <class E, int V, int S, int O, class T>
+class ForwardWriter {
+ public:
+  SNN_HD ForwardWriter(const Forward<T>& call, int64 lane)
+      : call_(call),
+        spikes_(lanes_of<E>(call.spikes, lane)),
+        v_seq_(lanes_of<E>(call.v_seq, lane)),
+        checkpoints_(lanes_of<T>(call.checkpoints, lane)) {}
+
+  // The states before each chunk but the first.
+  SNN_HD void checkpoint(int64 start, const T (*state)[S]) {
+    if (!call_.checkpoints || start == 0) return;
+    store_states<S, V>(state, checkpoints_, call_.lanes);
+    checkpoints_ += S * call_.lanes;
+  }
+
+  SNN_HD void write(const Pack<E, V> (&out)[O], const T (*state)[S]) {
+    SNN_UNROLL
+    for (int i = 0; i < O; ++i) store<V>(spikes_ + i * call_.steps * call_.lanes, out[i]);
+    spikes_ += call_.lanes;
+    if (!call_.v_seq) return;
+    Pack<E, V> v;
+    SNN_UNROLL
+    for (int l = 0; l < V; ++l) v.lanes[l] = Convert<E>::narrow(state[l][0]);
+    store<V>(v_seq_, v);
+    v_seq_ += call_.lanes;
+  }
+
+ private:
+  const Forward<T>& call_;
+  E *spikes_, *v_seq_;
+  T* checkpoints_;
+};
+
 template <class Neuron, class Reset, class E, int V, class T>
 SNN_HD void forward_lanes(const Forward<T>& call, int64 lane) {
   constexpr int S = Neuron::kStates;
   const Params<Neuron, T, V, true> params(call, lane);
   const Fire<T, V> fire{call};
+  ForwardReader<E, V, T> reader(call, lane);
+  ForwardWriter<E, V, S, 1, T> writer(call, lane);
+  ForwardChunk<E, V> chunk;
   T state[V][S];
   initial_states<S, V>(call, lane, state);
 
   for (int64 start = 0; start < call.steps; start += kChunk) {
-    const int64 left = call.steps - start;
-    const int count = static_cast<int>(left < kChunk ? left : kChunk);
-    if (call.checkpoints && start > 0) {
-      store_states<S, V>(state, call.checkpoints + checkpoint_offset<S>(start, call.lanes),
-                         call.lanes, lane);
-    }
-    Pack<E, V> x[kChunk];
-    load_chunk<V>(static_cast<const E*>(call.x) + start * call.x_stride + lane, call.x_stride,
-                  count, x);
+    const int count = chunk_steps(start, call.steps);
+    writer.checkpoint(start, state);
+    reader.next(start, chunk);
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
       if (k >= count) break;
-      Pack<E, V> out, v;
+      Pack<E, V> out[1];
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
-        const T in = Convert<E>::widen(x[k].lanes[l]);
-        const T spike =
-            Neuron::template step<Reset>(state[l], in, params.at(l), call.options, fire);
-        out.lanes[l] = Convert<E>::narrow(spike);
-        v.lanes[l] = Convert<E>::narrow(state[l][0]);
+        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
+        out[0].lanes[l] = Convert<E>::narrow(
+            Neuron::template step<Reset>(state[l], in, params.at(l), call.options, fire));
       }
-      const int64 offset = (start + k) * call.lanes + lane;
-      store<V>(static_cast<E*>(call.spikes) + offset, out);
-      if (call.v_seq) store<V>(static_cast<E*>(call.v_seq) + offset, v);
+      writer.write(out, state);
     }
   }
-  store_states<S, V>(state, call.final_states, call.lanes, lane);
+  store_states<S, V>(state, call.final_states + lane, call.lanes);
+}
+
+// What a backward kernel reads of a chunk; the states are those before it.
+template <class E, int V, int S, int O, class T>
+struct BackwardChunk {
+  Pack<E, V> x[kChunk], grad_spikes[O][kChunk] = {};
+  T state[V][S];
+};
+
+SNN_HD int64 last_chunk(int64 steps) {
+  return (steps - 1) / kChunk * kChunk;
+}
+
+// Reads a thread's chunks, last to first.
+template <class E, int V, int S, int O, class T>
+class BackwardReader {
+ public:
+  using Chunk = BackwardChunk<E, V, S, O, T>;
+
+  SNN_HD BackwardReader(const Backward<T>& call, int64 lane) : call_(call), lane_(lane) {
+    const int64 start = last_chunk(call.steps);
+    x_ = lanes_of<E>(call.x, start * call.x_stride + lane);
+    grad_spikes_ = lanes_of<E>(call.grad_spikes, start * call.grad_spikes_stride + lane);
+    checkpoints_ = lanes_of<T>(call.checkpoints, (start / kChunk - 1) * S * call.lanes + lane);
+    if (kLoadsAhead<V> && call.steps > 0) read(start, ahead_);
+  }
+
+  SNN_HD void next(int64 start, Chunk& chunk) {
+    if (!kLoadsAhead<V>) return read(start, chunk);
+    chunk = ahead_;
+    if (start > 0) read(start - kChunk, ahead_);
+  }
+
+ private:
+  SNN_HD void read(int64 start, Chunk& chunk) {
+    const int count = chunk_steps(start, call_.steps);
+    load_chunk<V>(x_, call_.x_stride, count, chunk.x);
+    x_ -= kChunk * call_.x_stride;
+    if (call_.grad_spikes) {
+      const int64 stride = call_.grad_spikes_stride;
+      SNN_UNROLL
+      for (int i = 0; i < O; ++i) {
+        load_chunk<V>(grad_spikes_ + i * call_.steps * stride, stride, count, chunk.grad_spikes[i]);
+      }
+      grad_spikes_ -= kChunk * stride;
+    }
+    if (start == 0) {
+      initial_states<S, V>(call_, lane_, chunk.state);
+    } else {
+      load_states<S, V>(checkpoints_, call_.lanes, chunk.state);
+      checkpoints_ -= S * call_.lanes;
+    }
+  }
+
+  const Backward<T>& call_;
+  const int64 lane_;
+  const E *x_, *grad_spikes_;
+  const T* checkpoints_;
+  Chunk ahead_;
+};
+
+// The gradients of v_seq and of x at a thread's steps, last to first.
+template <class E, int V, int S, class T>
+class StepGradients {
+ public:
+  SNN_HD StepGradients(const Backward<T>& call, int64 lane) : call_(call) {
+    const int64 last = call.steps - 1;
+    grad_v_seq_ = lanes_of<E>(call.grad_v_seq, last * call.grad_v_seq_stride + lane);
+    grad_x_ = lanes_of<E>(call.grad_x, last * call.lanes + lane);
+  }
+
+  SNN_HD void add_to(T (*grad_state)[S]) {
+    if (!call_.grad_v_seq) return;
+    const auto grad_v = load<V>(grad_v_seq_);
+    grad_v_seq_ -= call_.grad_v_seq_stride;
+    SNN_UNROLL
+    for (int l = 0; l < V; ++l) grad_state[l][0] += Convert<E>::widen(grad_v.lanes[l]);
+  }
+
+  SNN_HD void write(const Pack<E, V>& grad_x) {
+    store<V>(grad_x_, grad_x);
+    grad_x_ -= call_.lanes;
+  }
+
+ private:
+  const Backward<T>& call_;
+  const E* grad_v_seq_;
+  E* grad_x_;
+};
+
+template <int S, int V, class T>
+SNN_HD void copy_states(const T (*from)[S], T (*to)[S]) {
+  SNN_UNROLL
+  for (int l = 0; l < V; ++l) {
+    SNN_UNROLL
+    for (int i = 0; i < S; ++i) to[l][i] = from[l][i];
+  }
 }
 
 template <class Neuron, class Reset, class E, int V, bool kTables, class T>
 SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
   constexpr int S = Neuron::kStates, P = Neuron::kParams;
   const Params<Neuron, T, V, kTables> params(call, lane);
+  BackwardReader<E, V, S, 1, T> reader(call, lane);
+  StepGradients<E, V, S, T> gradients(call, lane);
+  BackwardChunk<E, V, S, 1, T> chunk;
   T grad_state[V][S] = {}, grad_params[V][P] = {};
-  if (call.grad_states) load_states<S, V>(call.grad_states, call.lanes, lane, grad_state);
+  if (call.grad_states) load_states<S, V>(call.grad_states + lane, call.lanes, grad_state);
 
-  for (int64 start, end = call.steps; end > 0; end = start) {
-    start = (end - 1) / kChunk * kChunk;
-    const int count = static_cast<int>(end - start);
-    Pack<E, V> x[kChunk], grad_spikes[kChunk] = {};
-    T state[kChunk + 1][V][S], u[kChunk][V];
-    load_chunk<V>(static_cast<const E*>(call.x) + start * call.x_stride + lane, call.x_stride,
-                  count, x);
-    if (call.grad_spikes) {
-      const int64 stride = call.grad_spikes_stride;
-      load_chunk<V>(static_cast<const E*>(call.grad_spikes) + start * stride + lane, stride, count,
-                    grad_spikes);
-    }
-    if (start == 0) {
-      initial_states<S, V>(call, lane, state[0]);
-    } else {
-      load_states<S, V>(call.checkpoints + checkpoint_offset<S>(start, call.lanes), call.lanes,
-                        lane, state[0]);
-    }
-
+  for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
+    const int count = chunk_steps(start, call.steps);
+    reader.next(start, chunk);
+    T state[kChunk + 1][V][S], u[kChunk][V] = {}, slopes[kChunk][V];
+    copy_states<S, V>(chunk.state, state[0]);
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
       if (k >= count) break;
+      copy_states<S, V>(state[k], state[k + 1]);
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
-        SNN_UNROLL
-        for (int i = 0; i < S; ++i) state[k + 1][l][i] = state[k][l][i];
-        const T in = Convert<E>::widen(x[k].lanes[l]);
+        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
         const NotingFire<T, V> fire{{call}, u[k][l]};
         Neuron::template step<Reset>(state[k + 1][l], in, params.at(l), call.options, fire);
       }
     }
+    surrogate_gradients<V>(call, u, slopes);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {
       if (k >= count) continue;
-      if (call.grad_v_seq) {
-        const int64 offset = (start + k) * call.grad_v_seq_stride + lane;
-        const auto grad_v = load<V>(static_cast<const E*>(call.grad_v_seq) + offset);
-        SNN_UNROLL
-        for (int l = 0; l < V; ++l) grad_state[l][0] += Convert<E>::widen(grad_v.lanes[l]);
-      }
-      Pack<E, V> out;
+      gradients.add_to(grad_state);
+      Pack<E, V> grad_x;
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
-        const T in = Convert<E>::widen(x[k].lanes[l]);
-        const T grad_out = Convert<E>::widen(grad_spikes[k].lanes[l]);
-        const NotedFire<T, V> fire{{call}, u[k][l]};
-        out.lanes[l] = Convert<E>::narrow(
+        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
+        const T grad_out = Convert<E>::widen(chunk.grad_spikes[0][k].lanes[l]);
+        const NotedFire<T, V> fire{{call}, u[k][l], slopes[k][l]};
+        grad_x.lanes[l] = Convert<E>::narrow(
             Neuron::template adjoint<Reset>(state[k][l], in, params.at(l), call.options, fire,
                                             grad_out, grad_state[l], grad_params[l]));
       }
-      store<V>(static_cast<E*>(call.grad_x) + (start + k) * call.lanes + lane, out);
+      gradients.write(grad_x);
     }
   }
 
-  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
+  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial + lane, call.lanes);
   if constexpr (kTables) {
     SNN_UNROLL
     for (int i = 0; i < P; ++i) {
@@ -256,6 +440,13 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
       store<V>(call.grad_params[i] + lane, sums);
     }
   }
+}
+
+// Blocks that fit a multiprocessor at least, which bounds a thread's registers: left to itself the
+// compiler aims at more blocks, and spills.
+template <class T>
+constexpr int least_blocks(bool tables) {
+  return (tables ? SNN_CUDA_TABLE_BLOCKS : SNN_CUDA_BLOCKS) * sizeof(float) / sizeof(T);
 }
 
 template <int V>
@@ -271,7 +462,7 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
 }
 
 template <class Neuron, class Reset, class E, int V, bool kTables, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(kTables))
     backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<V>();
   if (lane < call.lanes) backward_lanes<Neuron, Reset, E, V, kTables>(call, lane);
@@ -303,14 +494,14 @@ SNN_HD void backward_lane(const Backward<T>& call, int64 lane) {
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(true))
     general_forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) forward_lane<E>(call, lane);
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T))
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(true))
     general_backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) backward_lane<E>(call, lane);

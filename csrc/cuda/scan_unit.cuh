@@ -30,41 +30,32 @@ SNN_HD void forward_unit(const Forward<T>& call, int64 lane) {
   constexpr int S = U::kStates, O = U::kOutputs;
   const UnitParams<U, V, T> params(call, lane);
   const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
+  ForwardReader<E, V, T> reader(call, lane);
+  ForwardWriter<E, V, S, O, T> writer(call, lane);
+  ForwardChunk<E, V> chunk;
   T state[V][S];
   initial_states<S, V>(call, lane, state);
 
   for (int64 start = 0; start < call.steps; start += kChunk) {
-    const int64 left = call.steps - start;
-    const int count = static_cast<int>(left < kChunk ? left : kChunk);
-    if (call.checkpoints && start > 0) {
-      store_states<S, V>(state, call.checkpoints + checkpoint_offset<S>(start, call.lanes),
-                         call.lanes, lane);
-    }
-    Pack<E, V> x[kChunk];
-    load_chunk<V>(static_cast<const E*>(call.x) + start * call.x_stride + lane, call.x_stride,
-                  count, x);
+    const int count = chunk_steps(start, call.steps);
+    writer.checkpoint(start, state);
+    reader.next(start, chunk);
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
       if (k >= count) break;
-      Pack<E, V> out[O], v;
+      Pack<E, V> out[O];
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         T outputs[O];
-        U::Neuron::step(state[l], T(Convert<E>::widen(x[k].lanes[l])), params.values[l],
+        U::Neuron::step(state[l], T(Convert<E>::widen(chunk.x[k].lanes[l])), params.values[l],
                         call.options, fire, outputs);
         SNN_UNROLL
         for (int i = 0; i < O; ++i) out[i].lanes[l] = Convert<E>::narrow(outputs[i]);
-        v.lanes[l] = Convert<E>::narrow(state[l][0]);
       }
-      const int64 offset = (start + k) * call.lanes + lane;
-      SNN_UNROLL
-      for (int i = 0; i < O; ++i) {
-        store<V>(static_cast<E*>(call.spikes) + i * call.steps * call.lanes + offset, out[i]);
-      }
-      if (call.v_seq) store<V>(static_cast<E*>(call.v_seq) + offset, v);
+      writer.write(out, state);
     }
   }
-  store_states<S, V>(state, call.final_states, call.lanes, lane);
+  store_states<S, V>(state, call.final_states + lane, call.lanes);
 }
 
 // A chunk's steps once more: the states before each of them.
@@ -75,11 +66,10 @@ SNN_HD void recompute_unit(const Backward<T>& call, const UnitParams<U, V, T>& p
   SNN_UNROLL
   for (int k = 0; k + 1 < kChunk; ++k) {
     if (k + 1 >= count) break;
+    copy_states<U::kStates, V>(state[k], state[k + 1]);
     SNN_UNROLL
     for (int l = 0; l < V; ++l) {
       T outputs[U::kOutputs];
-      SNN_UNROLL
-      for (int i = 0; i < U::kStates; ++i) state[k + 1][l][i] = state[k][l][i];
       U::Neuron::step(state[k + 1][l], T(Convert<E>::widen(x[k].lanes[l])), params.values[l],
                       call.options, fire, outputs);
     }
@@ -91,56 +81,40 @@ SNN_HD void backward_unit(const Backward<T>& call, int64 lane) {
   constexpr int S = U::kStates, O = U::kOutputs, P = U::kParams;
   const UnitParams<U, V, T> params(call, lane);
   const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
+  BackwardReader<E, V, S, O, T> reader(call, lane);
+  StepGradients<E, V, S, T> gradients(call, lane);
+  BackwardChunk<E, V, S, O, T> chunk;
   T grad_state[V][S] = {}, grad_params[V][P + 1] = {};
-  if (call.grad_states) load_states<S, V>(call.grad_states, call.lanes, lane, grad_state);
+  if (call.grad_states) load_states<S, V>(call.grad_states + lane, call.lanes, grad_state);
 
-  for (int64 start, end = call.steps; end > 0; end = start) {
-    start = (end - 1) / kChunk * kChunk;
-    const int count = static_cast<int>(end - start);
-    Pack<E, V> x[kChunk], grad_out[O][kChunk] = {};
+  for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
+    const int count = chunk_steps(start, call.steps);
+    reader.next(start, chunk);
     T state[kChunk][V][S];
-    load_chunk<V>(static_cast<const E*>(call.x) + start * call.x_stride + lane, call.x_stride,
-                  count, x);
-    if (call.grad_spikes) {
-      const int64 stride = call.grad_spikes_stride;
-      SNN_UNROLL
-      for (int i = 0; i < O; ++i) {
-        const int64 offset = (i * call.steps + start) * stride + lane;
-        load_chunk<V>(static_cast<const E*>(call.grad_spikes) + offset, stride, count, grad_out[i]);
-      }
-    }
-    if (start == 0) {
-      initial_states<S, V>(call, lane, state[0]);
-    } else {
-      load_states<S, V>(call.checkpoints + checkpoint_offset<S>(start, call.lanes), call.lanes,
-                        lane, state[0]);
-    }
-    recompute_unit<U, E, V>(call, params, x, count, state);
+    copy_states<S, V>(chunk.state, state[0]);
+    recompute_unit<U, E, V>(call, params, chunk.x, count, state);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {
       if (k >= count) continue;
-      if (call.grad_v_seq) {
-        const int64 offset = (start + k) * call.grad_v_seq_stride + lane;
-        const auto grad_v = load<V>(static_cast<const E*>(call.grad_v_seq) + offset);
-        SNN_UNROLL
-        for (int l = 0; l < V; ++l) grad_state[l][0] += Convert<E>::widen(grad_v.lanes[l]);
-      }
+      gradients.add_to(grad_state);
       Pack<E, V> grad_x;
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         T grads[O];
         SNN_UNROLL
-        for (int i = 0; i < O; ++i) grads[i] = Convert<E>::widen(grad_out[i][k].lanes[l]);
-        grad_x.lanes[l] = Convert<E>::narrow(
-            U::Neuron::adjoint(state[k][l], T(Convert<E>::widen(x[k].lanes[l])), params.values[l],
-                               call.options, fire, grads, grad_state[l], grad_params[l]));
+        for (int i = 0; i < O; ++i) {
+          grads[i] = Convert<E>::widen(chunk.grad_spikes[i][k].lanes[l]);
+        }
+        grad_x.lanes[l] = Convert<E>::narrow(U::Neuron::adjoint(
+            state[k][l], T(Convert<E>::widen(chunk.x[k].lanes[l])), params.values[l], call.options,
+            fire, grads, grad_state[l], grad_params[l]));
       }
-      store<V>(static_cast<E*>(call.grad_x) + (start + k) * call.lanes + lane, grad_x);
+      gradients.write(grad_x);
     }
   }
 
-  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial, call.lanes, lane);
+  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial + lane, call.lanes);
   SNN_UNROLL
   for (int i = 0; i < P; ++i) {
     if (!is_table(U::kTables, i) || !call.grad_params[i]) continue;

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from .. import registry
 
 _LIMITS = registry.limits()
-LANES, THREADS, WARP = (
-    registry.LAUNCH[f"SNN_CUDA_{name}"] for name in ("LANES", "THREADS", "WARP")
+ACCESS_BYTES, FEW_LANES, THREADS, WARP = (
+    registry.LAUNCH[f"SNN_CUDA_{name}"] for name in ("ACCESS_BYTES", "FEW_LANES", "THREADS", "WARP")
 )
 _ENCODE_STEPS = registry.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
 WORD_BITS = 32
@@ -124,8 +124,8 @@ class Rows(NamedTuple):
 
 
 def full_width(element_bytes: int) -> int:
-    """The lanes to a thread where the layout allows it."""
-    return 1 if element_bytes == 8 else LANES
+    """The lanes to a thread where there are many and the layout allows it."""
+    return ACCESS_BYTES // element_bytes
 
 
 def plan_scan(
@@ -147,8 +147,9 @@ def plan_scan(
         multiprocessors: how many the GPU has.
     """
     width = full_width(element_bytes)
-    if not (spiking and lanes % width == 0 and all(r.allows(width, steps) for r in rows)):
-        width = 1
+    many = lanes >= FEW_LANES * multiprocessors
+    fits = spiking and lanes % width == 0 and all(r.allows(width, steps) for r in rows)
+    width = width if many and fits else 1
     workers = _ceil(lanes, width)
     threads = THREADS
     while threads > WARP and workers <= threads // 2 * multiprocessors:

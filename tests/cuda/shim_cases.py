@@ -15,11 +15,25 @@ from ..cases import (
     run,
 )
 from .near import assert_gradients_near
-from .shim.plugin import last_grid
+from .shim.plugin import last_grid, set_multiprocessors
 
 K = registry.CHUNK["cuda"]
 SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (1, 2), (2 * K, 64), (4, 6)]
+FULL_WIDTH = {torch.float64: 1, torch.float32: 2, torch.float16: 4, torch.bfloat16: 4}
+FEW_LANES = registry.LAUNCH["SNN_CUDA_FEW_LANES"]
 PARAMETERS = {"numbers": None, "scalar": (), "per_lane": (-1,)}
+
+
+def width_for(dtype: torch.dtype, lanes: int) -> int:
+    """The lanes to a thread that a dense sequence should get on a GPU that they keep busy."""
+    return 1 if lanes % FULL_WIDTH[dtype] else FULL_WIDTH[dtype]
+
+
+@pytest.fixture
+def gpu_of_four_multiprocessors():
+    set_multiprocessors(4)
+    yield
+    set_multiprocessors(0)
 
 
 def compare(case: Case, x: torch.Tensor, *, exact: bool = True, **overrides: object) -> int:
@@ -62,9 +76,16 @@ def test_every_size_agrees_with_and_without_states(case, v_reset, shape, dtype):
         states = {"v": randn(1, lanes, dtype=wide, seed=1)}
         if case.name == "cuba":
             states["i"] = randn(1, lanes, dtype=wide, seed=2)
-        full = 1 if dtype == torch.float64 or lanes % 2 else 2
-        assert compare(case, x, **settings) == full
-        assert compare(case, x, **settings, **states) == full
+        assert compare(case, x, **settings) == width_for(dtype, lanes)
+        assert compare(case, x, **settings, **states) == width_for(dtype, lanes)
+
+
+@pytest.mark.usefixtures("gpu_of_four_multiprocessors")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_few_lanes_have_a_thread_each(case, dtype):
+    for steps, lanes in SIZES:
+        assert compare(case, randn(steps, 1, lanes, dtype=dtype) * 1.5) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -119,9 +140,15 @@ def test_no_step_and_no_lane_are_fine():
     assert functional.lif(randn(4, 1, 0), backend="native")[0].shape == (4, 1, 0)
 
 
+@pytest.mark.usefixtures("gpu_of_four_multiprocessors")
 def test_blocks_shrink_until_every_multiprocessor_has_one():
-    for lanes, threads in [(2, 32), (2 * 4 * 32, 32), (2 * 4 * 64, 64), (2 * 4 * 128, 128)]:
+    for lanes, threads in [(1, 32), (4 * 32, 32), (4 * 64, 64), (4 * 128, 128)]:
         functional.if_(randn(1, 1, lanes), backend="native")
-        width, chosen, blocks = last_grid()
-        assert (width, chosen) == (2, threads)
-        assert blocks == max(1, lanes // (width * threads))
+        assert last_grid() == (1, threads, max(1, lanes // threads))
+
+
+@pytest.mark.usefixtures("gpu_of_four_multiprocessors")
+def test_threads_take_several_lanes_once_there_are_many():
+    for lanes, width in [(4 * FEW_LANES - 2, 1), (4 * FEW_LANES, 2)]:
+        functional.if_(randn(1, 1, lanes), backend="native")
+        assert last_grid()[0] == width

@@ -52,7 +52,7 @@ def test_the_native_operators_give_the_same_bits():
         (4, [0.0], r"len\(values\): expected 4, got 1"),
         (6, [5, 0, 3, 0], "table_size, table_inner: expected a product that divides the lanes, go"),
         (8, "Nobody", "surrogate: expected one of the kernels', got Nobody"),
-        (14, 3, "chunk: expected 8, got 3"),
+        (14, 3, "chunk: expected 4, got 3"),
         (15, 2, "outputs: expected 1, got 2"),
     ],
 )

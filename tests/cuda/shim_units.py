@@ -8,7 +8,7 @@ from snnkernels import functional, surrogate
 from ..cases import DTYPES, randn
 from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
 from .shim.plugin import last_grid
-from .shim_cases import SIZES
+from .shim_cases import SIZES, width_for
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -16,8 +16,7 @@ from .shim_cases import SIZES
 def test_every_size_agrees_with_the_step(cls, dtype):
     for steps, lanes in SIZES:
         compare(cls, randn(steps, 1, lanes, dtype=dtype) * 1.5)
-        full = 1 if dtype == torch.float64 or lanes % 2 else 2
-        assert last_grid()[0] == full
+        assert last_grid()[0] == width_for(dtype, lanes)
 
 
 def test_tables_and_states_reach_every_lane():

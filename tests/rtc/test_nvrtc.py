@@ -8,7 +8,7 @@ import torch
 from snnkernels import neuron, registry, units
 from snnkernels.build import BuildError, cache, description
 from snnkernels.compiled import CompiledNode
-from snnkernels.rtc import operators, programs, toolkit
+from snnkernels.rtc import calls, operators, programs, toolkit
 from snnkernels.rtc.programs import Program
 
 from ..cases import DTYPES
@@ -34,7 +34,7 @@ def compile_scan(nvrtc: toolkit.Nvrtc, *axes: object, arch: tuple[int, int] = (9
 @pytest.mark.parametrize("hard_reset", [True, False], ids=["hard", "soft"])
 @pytest.mark.parametrize("name", registry.neurons())
 def test_every_built_in_neuron_compiles(name, hard_reset, direction, dtype, nvrtc):
-    width = 1 if dtype == torch.float64 else 2
+    width = calls.full_width(dtype.itemsize)
     for tables in [False, True] if direction == "backward" else [False]:
         compile_scan(nvrtc, direction, name, hard_reset, dtype, width, tables)
 
@@ -52,7 +52,7 @@ def test_every_neuron_of_the_zoo_compiles(cls, dtype, nvrtc):
     unit = units.printed(units.Request(cls.key, fixed, tables, key, True))
     operators.add_unit(unit)
     sizes = len(cls.states), len(params)
-    width = 1 if dtype == torch.float64 else 2
+    width = calls.full_width(dtype.itemsize)
     for direction in DIRECTIONS:
         compile_scan(nvrtc, direction, unit.name, False, dtype, width, True, sizes)
 

@@ -3,7 +3,7 @@
 
 // Steps between two checkpoints of the state.
 #define SNN_CPU_CHUNK 16
-#define SNN_CUDA_CHUNK 8
+#define SNN_CUDA_CHUNK 4
 
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 256
@@ -37,13 +37,18 @@
 // Steps that a thread of the CUDA encoder draws for its four lanes.
 #define SNN_CUDA_ENCODE_STEPS 8
 
-// Adjacent lanes that a thread of the CUDA kernels owns where the layout allows it; one in float64.
-#define SNN_CUDA_LANES 2
+// Bytes of adjacent lanes that a thread of the CUDA kernels reads at once, where the layout allows
+// it and there are at least so many lanes to a multiprocessor: with fewer it owns one lane. Threads
+// of at most so many lanes load a chunk while they compute another.
+#define SNN_CUDA_ACCESS_BYTES 8
+#define SNN_CUDA_FEW_LANES 1024
+#define SNN_CUDA_AHEAD_LANES 1
 
 // Threads per block of the CUDA kernels: fewer, down to one warp, where lanes are few.
 #define SNN_CUDA_THREADS 128
 #define SNN_CUDA_WARP 32
 
-// Blocks of the larger kernels that fit a multiprocessor at least, a cap of 128 registers: left
-// to itself the compiler aims at more blocks, and spills.
-#define SNN_CUDA_BLOCKS 4
+// Blocks of the larger kernels that fit a multiprocessor at least: caps of 96 registers to a
+// thread, and of 128 where each lane has parameters of its own.
+#define SNN_CUDA_BLOCKS 5
+#define SNN_CUDA_TABLE_BLOCKS 4

@@ -171,6 +171,12 @@ SNN_HD T inverse(T x) {
   return T(1) / x;
 }
 
+#if defined(__CUDA_ARCH__)
+SNN_HD float inverse(float x) {
+  return __fdividef(1.0f, x);
+}
+#endif
+
 // exp of x <= 0, which a vector type can do in fewer operations.
 template <class T>
 SNN_HD T exp_nonpositive(T x) {

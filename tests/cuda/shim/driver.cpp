@@ -10,7 +10,8 @@
 
 namespace {
 
-constexpr int kMultiprocessors = 4;
+// None: every call has lanes enough for all of them.
+int multiprocessors = 0;
 
 snn::cuda::Grid last_grid;
 
@@ -38,7 +39,7 @@ struct Driver {
 
   template <class Call>
   static void launch(const Call& call, const snn::Tensor&) {
-    last_grid = snn::cuda::plan_grid(call, kMultiprocessors);
+    last_grid = snn::cuda::plan_grid(call, multiprocessors);
     dispatch(call, last_grid);
   }
 };
@@ -56,6 +57,12 @@ struct SpikeDriver {
 
 #define SHIM_EXPORT extern "C" __attribute__((visibility("default")))
 
+SHIM_EXPORT void shim_set_multiprocessors(int count) {
+  multiprocessors = count;
+}
+SHIM_EXPORT int shim_multiprocessors() {
+  return multiprocessors;
+}
 SHIM_EXPORT long long shim_width() {
   return last_grid.width;
 }
@@ -72,7 +79,7 @@ namespace {
 template <class Call>
 bool run_foreign(const void* memory, const snn::cuda::Grid& grid) {
   const Call& call = *static_cast<const Call*>(memory);
-  last_grid = snn::cuda::plan_grid(call, kMultiprocessors);
+  last_grid = snn::cuda::plan_grid(call, multiprocessors);
   const bool planned = last_grid.width == grid.width && last_grid.threads == grid.threads &&
                        last_grid.blocks == grid.blocks;
   if (planned) dispatch(call, grid);

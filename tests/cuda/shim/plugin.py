@@ -34,6 +34,16 @@ def compile_unit(printed: build.Printed) -> Path:
     return library
 
 
+def set_multiprocessors(count: int) -> None:
+    """Of the GPU that kernels are planned for: 0 if it is to have lanes enough at any size."""
+    ctypes.CDLL(str(LIBRARY)).shim_set_multiprocessors(count)
+
+
+def multiprocessors() -> int:
+    """Of the GPU that kernels are planned for."""
+    return ctypes.CDLL(str(LIBRARY)).shim_multiprocessors()
+
+
 def last_grid() -> tuple[int, int, int]:
     """Lanes to a thread, threads and blocks of the latest kernel."""
     library = ctypes.CDLL(str(LIBRARY))

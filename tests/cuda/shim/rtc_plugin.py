@@ -16,9 +16,7 @@ from snnkernels.rtc import launcher, operators
 from snnkernels.rtc.calls import Grid
 from snnkernels.rtc.programs import Program
 
-from .plugin import LIBRARY, compile_unit
-
-MULTIPROCESSORS = 4  # as in driver.cpp
+from .plugin import LIBRARY, compile_unit, multiprocessors
 
 
 def pytest_configure() -> None:
@@ -27,7 +25,7 @@ def pytest_configure() -> None:
     operators.define("CPU")
     registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
     launcher.launch = launch
-    launcher.multiprocessors = lambda device: MULTIPROCESSORS
+    launcher.multiprocessors = lambda device: multiprocessors()
     backend.name_for = lambda name, device_type: "torch" if name == "torch" else "cupy"
 
 
