@@ -130,6 +130,13 @@ inline std::vector<int64_t> shape_with(int64_t steps, const Tensor& sequence) {
   return shape;
 }
 
+// The shape of so many states: [S, ...], but that of a step where there is one.
+inline std::vector<int64_t> shape_of_states(int64_t count, const Tensor& sequence) {
+  std::vector<int64_t> shape = shape_with(count, sequence);
+  if (count == 1) shape.erase(shape.begin());
+  return shape;
+}
+
 // Whether the elements of each step lie side by side, in the order of their indices.
 inline bool has_dense_steps(const Tensor& sequence) {
   int64_t expected = 1;
@@ -205,24 +212,31 @@ inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
   return chunks > 1 ? chunks - 1 : 0;
 }
 
-// The arguments that forward and backward share, in the operators' order behind x and states.
+// The arguments that forward and backward share, behind the tensors and in the operators' order.
 struct Settings {
-  const std::string& neuron;
-  const std::vector<double>& initial;
-  const std::vector<double>& values;
   const std::optional<Tensor>& tables;
-  const std::vector<int64_t>& table_size;
-  const std::vector<int64_t>& table_inner;
+  const std::string& neuron;
   const std::string& surrogate;
-  const std::vector<double>& surrogate_values;
+  const std::vector<double>& numbers;
+  const std::vector<int64_t>& layout;
+  int64_t states;
+  int64_t params;
   bool hard_reset;
   bool detach_reset;
   bool decay_input;
   bool spiking;
   int64_t outputs;
 
-  // The values in a parameter's table, 0 where it has none. Without tables the list may be empty.
-  int64_t size_of_table(int i) const { return table_size.empty() ? 0 : table_size[i]; }
+  double initial(int64_t i) const { return numbers[i]; }
+  double value(int64_t i) const { return numbers[states + i]; }
+  double surrogate_value(int64_t i) const { return numbers[states + params + i]; }
+  int64_t surrogate_params() const {
+    return static_cast<int64_t>(numbers.size()) - states - params;
+  }
+
+  // The values in a parameter's table, 0 where it has none.
+  int64_t size_of_table(int64_t i) const { return layout.empty() ? 0 : layout[i]; }
+  int64_t inner_of_table(int64_t i) const { return layout[params + i]; }
 };
 
 // Powers of two have one, as long as it is a normal number.
@@ -238,20 +252,19 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   const Unit& sizes = line.sizes;
   check_sequence("x", x, x);
   const int64_t lanes = lanes_of(x);
-  STD_TORCH_CHECK(static_cast<int>(s.initial.size()) == sizes.states, "initial: expected ",
-                  sizes.states, " numbers, got ", s.initial.size());
-  const auto params = static_cast<size_t>(sizes.params);
-  const size_t layouts = s.tables || !s.table_size.empty() ? params : 0;
-  STD_TORCH_CHECK(s.values.size() == params && s.table_size.size() == layouts &&
-                      s.table_inner.size() == layouts,
-                  "values, table_size, table_inner: expected ", params, ", ", layouts, " and ",
-                  layouts, " entries, got ", s.values.size(), ", ", s.table_size.size(), " and ",
-                  s.table_inner.size());
-  STD_TORCH_CHECK(s.surrogate_values.size() <= kMaxSurrogateParams,
-                  "surrogate_values: expected at most ", kMaxSurrogateParams);
+  STD_TORCH_CHECK(s.states == sizes.states, "state_count: expected ", sizes.states, ", got ",
+                  s.states);
+  STD_TORCH_CHECK(s.params == sizes.params, "param_count: expected ", sizes.params, ", got ",
+                  s.params);
+  STD_TORCH_CHECK(s.surrogate_params() >= 0 && s.surrogate_params() <= kMaxSurrogateParams,
+                  "numbers: expected ", s.states + s.params, " and at most ", kMaxSurrogateParams,
+                  " of the surrogate, got ", s.numbers.size());
+  const int64_t layouts = s.tables || !s.layout.empty() ? 2 * s.params : 0;
+  STD_TORCH_CHECK(static_cast<int64_t>(s.layout.size()) == layouts, "layout: expected ", layouts,
+                  " entries, got ", s.layout.size());
   STD_TORCH_CHECK(s.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
                   s.outputs);
-  if (states) check_array<T>("states", *states, x, shape_with(sizes.states, x));
+  if (states) check_array<T>("states", *states, x, shape_of_states(sizes.states, x));
 
   call.neuron = line.id;
   call.unit = line.unit;
@@ -262,24 +275,24 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.options = Options{s.detach_reset, s.decay_input, false};
   if (!line.unit) call.surrogate = find_surrogate(s.surrogate);
   for (int i = 0; i < kMaxSurrogateParams; ++i) {
-    const bool given = i < static_cast<int>(s.surrogate_values.size());
-    call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_values[i]) : T(0);
+    const bool given = i < s.surrogate_params();
+    call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_value(i)) : T(0);
   }
   call.steps = x.size(0);
   call.lanes = lanes;
   call.x = x.const_data_ptr();
   call.x_stride = x.stride(0);
   call.states = pointer<T>(states);
-  for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(s.initial[i]);
+  for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(s.initial(i));
   int64_t offset = 0;
   for (int i = 0; i < sizes.params; ++i) {
     const int64_t size = s.size_of_table(i);
-    call.params[i] = Parameter<T>{static_cast<T>(s.values[i]), nullptr, 1, 1};
-    STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "table_size: '",
+    call.params[i] = Parameter<T>{static_cast<T>(s.value(i)), nullptr, 1, 1};
+    STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "layout: '",
                     s.neuron, "' was compiled for another choice of tables");
     if (size == 0) continue;
-    STD_TORCH_CHECK(s.tables, "tables: expected a tensor where table_size is not 0");
-    const int64_t inner = s.table_inner[i];
+    STD_TORCH_CHECK(s.tables, "tables: expected a tensor where layout has a size");
+    const int64_t inner = s.inner_of_table(i);
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
                     " values of ", inner, " lanes each do not divide ", lanes, " lanes");
     const T* table = static_cast<const T*>(s.tables->const_data_ptr()) + offset;
@@ -299,11 +312,11 @@ ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
   Forward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
-  const auto count = static_cast<int64_t>(s.initial.size());
+  const int64_t count = s.states;
   const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
   Tensor spikes = Driver::empty(x, shape_with(s.outputs * steps, x), x.scalar_type());
   Tensor v_seq = Driver::empty(x, shape_with(store_v ? steps : 0, x), x.scalar_type());
-  Tensor final_states = Driver::empty(x, shape_with(count, x), scalar_type<T>());
+  Tensor final_states = Driver::empty(x, shape_of_states(count, x), scalar_type<T>());
   Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
   call.spikes = spikes.mutable_data_ptr();
   call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
@@ -322,15 +335,15 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   Backward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
-  const auto count = static_cast<int64_t>(s.initial.size());
-  const auto rows = table_grads ? static_cast<int64_t>(s.values.size()) : 0;
+  const int64_t count = s.states, rows = table_grads ? s.params : 0;
   check_array<T>("checkpoints", checkpoints, x,
                  {checkpoint_count(steps, Driver::kChunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
-  if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_with(count, x));
+  if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_of_states(count, x));
   Tensor grad_x = Driver::empty(x, shape_with(steps, x), x.scalar_type());
-  Tensor grad_initial = Driver::empty(x, shape_with(states ? count : 0, x), scalar_type<T>());
+  Tensor grad_initial = Driver::empty(
+      x, states ? shape_of_states(count, x) : std::vector<int64_t>{0}, scalar_type<T>());
   Tensor grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
   call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
   call.grad_spikes = pointer<void>(grad_spikes);
@@ -342,8 +355,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
   for (int64_t i = 0; i < rows; ++i) {
-    if (s.size_of_table(static_cast<int>(i)) > 0 || !call.unit)
-      call.grad_params[i] = sums + i * lanes;
+    if (s.size_of_table(i) > 0 || !call.unit) call.grad_params[i] = sums + i * lanes;
   }
   if (lanes > 0) Driver::launch(call, x);
   return {grad_x, grad_initial, grad_params};
@@ -353,34 +365,31 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
 // call, and empty(like, sizes, dtype) for their outputs.
 template <class Driver>
 struct Operators {
-  static ForwardOutputs scan_forward(std::string neuron, Tensor x, std::optional<Tensor> states,
-                                     std::vector<double> initial, std::vector<double> values,
-                                     std::optional<Tensor> tables, std::vector<int64_t> table_size,
-                                     std::vector<int64_t> table_inner, std::string surrogate,
-                                     std::vector<double> surrogate_values, bool hard_reset,
-                                     bool detach_reset, bool decay_input, bool spiking,
-                                     int64_t chunk, int64_t outputs, bool store_v, bool keep) {
+  static ForwardOutputs scan_forward(Tensor x, std::optional<Tensor> states,
+                                     std::optional<Tensor> tables, std::string neuron,
+                                     std::string surrogate, std::vector<double> numbers,
+                                     std::vector<int64_t> layout, int64_t state_count,
+                                     int64_t param_count, bool hard_reset, bool detach_reset,
+                                     bool decay_input, bool spiking, int64_t chunk, int64_t outputs,
+                                     bool store_v, bool keep) {
     check_chunk(chunk);
-    const Settings s{neuron,      initial,   values,           tables,     table_size,
-                     table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
-                     decay_input, spiking,   outputs};
+    const Settings s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+                     param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_forward<double, Driver>(x, states, s, store_v, keep)
                : run_forward<float, Driver>(x, states, s, store_v, keep);
   }
 
   static BackwardOutputs scan_backward(
-      std::string neuron, Tensor x, std::optional<Tensor> states, Tensor checkpoints,
+      Tensor x, std::optional<Tensor> states, std::optional<Tensor> tables, Tensor checkpoints,
       std::optional<Tensor> grad_spikes, std::optional<Tensor> grad_v_seq,
-      std::optional<Tensor> grad_states, std::vector<double> initial, std::vector<double> values,
-      std::optional<Tensor> tables, std::vector<int64_t> table_size,
-      std::vector<int64_t> table_inner, std::string surrogate, std::vector<double> surrogate_values,
-      bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int64_t chunk,
-      int64_t outputs, bool table_grads) {
+      std::optional<Tensor> grad_states, std::string neuron, std::string surrogate,
+      std::vector<double> numbers, std::vector<int64_t> layout, int64_t state_count,
+      int64_t param_count, bool hard_reset, bool detach_reset, bool decay_input, bool spiking,
+      int64_t chunk, int64_t outputs, bool table_grads) {
     check_chunk(chunk);
-    const Settings s{neuron,      initial,   values,           tables,     table_size,
-                     table_inner, surrogate, surrogate_values, hard_reset, detach_reset,
-                     decay_input, spiking,   outputs};
+    const Settings s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+                     param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
                                               grad_states, s, table_grads)

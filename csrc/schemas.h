@@ -1,5 +1,5 @@
-// The operators' schemas. Sequences are [T, ...], each step dense. Shapes for tracing and autograd
-// are in snnkernels/ops.py.
+// The operators' schemas. Sequences are [T, ...], each step dense; states [S, ...], or [...] where
+// there is one. Shapes for tracing and autograd are in snnkernels/ops.py.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -7,18 +7,20 @@
 namespace snn {
 
 inline void define_operators(torch::stable::detail::StableLibrary& m) {
+  // numbers: those that the states begin with, the parameters' values, the surrogate's parameters;
+  // layout: of each parameter's table the size, then of each the lanes that share a value; empty
+  // without tables. Few lists, because a list takes longer to hand over than all numbers and bools.
   m.def(
-      "scan_forward(str neuron, Tensor x, Tensor? states, float[] initial, float[] values, "
-      "Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
-      "float[] surrogate_values, "
-      "bool hard_reset, bool detach_reset, bool decay_input, bool spiking, int chunk, "
-      "int outputs, bool store_v, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
+      "scan_forward(Tensor x, Tensor? states, Tensor? tables, str neuron, str surrogate, "
+      "float[] numbers, SymInt[] layout, int state_count, int param_count, bool hard_reset, "
+      "bool detach_reset, bool decay_input, bool spiking, int chunk, int outputs, bool store_v, "
+      "bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "scan_backward(str neuron, Tensor x, Tensor? states, Tensor checkpoints, "
-      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, float[] initial, "
-      "float[] values, Tensor? tables, SymInt[] table_size, SymInt[] table_inner, str surrogate, "
-      "float[] surrogate_values, bool hard_reset, bool detach_reset, bool decay_input, "
-      "bool spiking, int chunk, int outputs, bool table_grads) -> (Tensor, Tensor, Tensor)");
+      "scan_backward(Tensor x, Tensor? states, Tensor? tables, Tensor checkpoints, "
+      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, str neuron, str surrogate, "
+      "float[] numbers, SymInt[] layout, int state_count, int param_count, bool hard_reset, "
+      "bool detach_reset, bool decay_input, bool spiking, int chunk, int outputs, "
+      "bool table_grads) -> (Tensor, Tensor, Tensor)");
   m.def("limit_cpu_cache(int bytes) -> int");
   m.def("cpu_cache_bytes() -> int");
   m.def("empty_cpu_cache() -> int");

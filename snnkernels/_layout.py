@@ -69,9 +69,12 @@ class Lanes:
             return x_seq
         return x_seq.contiguous()
 
-    def arrange(self, step: Tensor) -> Tensor:
-        """[B, ...], contiguous, its dimensions in the lanes' order."""
-        return (step if self.in_order else step.permute(self.order)).contiguous()
+    def arrange(self, states: Tensor) -> Tensor:
+        """[..., B, ...], contiguous, the dimensions of a step in the lanes' order."""
+        if not self.in_order:
+            lead = states.dim() - len(self.order)
+            states = states.permute(*range(lead), *[lead + d for d in self.order])
+        return states.contiguous()
 
     def restore(self, arranged: Tensor) -> Tensor:
         """[..., B, ...] from the lanes' order back to the sequence's."""

@@ -91,26 +91,19 @@ class CompiledNode(Node):
         values = self._values(x_seq)
         options = tuple((name, value) for name, value in values.items() if _is_option(value))
         given = {name: value for name, value in values.items() if not _is_option(value)}
-        for name, limits in self.limits.items():
-            if name in given and not isinstance(given[name], Tensor):
-                _checks.number(name, given[name], **limits)
-        params = engine.checked_parameters(given, x_seq)
+        params = engine.checked_parameters(given, x_seq, self.limits)
         names = tuple(self.states)
         before = engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
         store = self.store_v_seq and self.step_mode == "m"
         tables = tuple(isinstance(p, Tensor) for p in params.values())
         kernel = self._kernel(options, tables, x_seq.device.type)
         if kernel[0] != "torch":
-            surrogate_function = self._surrogate
-            assert isinstance(surrogate_function, surrogate.SurrogateFunction)
-            out, v_seq, after = engine.scan(
-                kernel,
-                x_seq,
-                before,
-                list(params.values()),
-                surrogate_function,
-                store_v_seq=store,
+            function, given_params = self._surrogate, list(params.values())
+            assert isinstance(function, surrogate.SurrogateFunction)
+            settings = engine.new_settings(
+                kernel, before, given_params, function, x_seq.device.type
             )
+            out, v_seq, after = engine.scan(kernel, x_seq, before, given_params, settings, store)
         else:
             out, v_seq, after = self._run_steps(x_seq, before, params, dict(options), store)
         self._mark_spikes(out, options)

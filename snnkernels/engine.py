@@ -5,8 +5,9 @@ Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -43,22 +44,115 @@ def run(
         ``store_v_seq``), and the states after the last step, each [B, ...].
     """
     _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    check_surrogate(surrogate_function)
     _checks.boolean("detach_reset", detach_reset)
     _checks.boolean("decay_input", decay_input)
+    if not _FLOAT.issuperset(map(type, states)):
+        states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
     if v_reset is not None:
         params = {**params, "v_reset": v_reset}
-    params = checked_parameters(params, x_seq)
-    states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
-    kernel = _kernel(neuron, params, surrogate_function, backend_name, x_seq.device.type)
-    options = surrogate_function, decay_input, detach_reset, store_v_seq
-    if kernel[0] != "torch":
-        outcome = _run_kernel(kernel, neuron, x_seq, states, params, *options)
+    options = Options(decay_input, detach_reset)
+    plan = _plan(neuron, x_seq, states, params, surrogate_function, backend_name, options)
+    if plan.settings is not None:
+        (spikes,), v_seq, after = scan(
+            plan.kernel, x_seq, states, plan.values, plan.settings, store_v_seq
+        )
     else:
-        outcome = _run_reference(neuron, x_seq, states, params, *options)
+        spikes, v_seq, after = _run_reference(
+            neuron, x_seq, states, plan.params, surrogate_function, options, store_v_seq
+        )
     if spike_storage.is_marking() and gives_spikes(surrogate_function):
-        spike_storage.mark(outcome[0])
-    return outcome
+        spike_storage.mark(spikes)
+    return spikes, v_seq, after
+
+
+class Options(NamedTuple):
+    """What a neuron of ``reference.NEURONS`` does one way or another."""
+
+    decay_input: bool = False
+    detach_reset: bool = False
+
+
+class Plan(NamedTuple):
+    """How a call runs: its kernel, the checked parameters by name and in the kernels' order, and
+    what the kernels' operators take if there are any.
+    """
+
+    kernel: units.Kernel
+    params: dict[str, Parameter]
+    values: list[Parameter]
+    settings: ops.Settings | None
+
+
+_FLOAT = frozenset({float})
+_MOST_PLANS = 4096
+_plans: dict[tuple[Any, ...], Plan] = {}
+
+
+def _plan(
+    neuron: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: Mapping[str, Parameter],
+    surrogate_function: nn.Module,
+    backend_name: str,
+    options: Options,
+) -> Plan:
+    """The plan of a call, remembered where it depends on names and numbers alone.
+
+    To check and arrange the arguments of a small layer takes longer than to run it.
+    """
+    key = None
+    if type(surrogate_function) in surrogate.BUILT_IN and not torch.compiler.is_compiling():
+        assert isinstance(surrogate_function, surrogate.SurrogateFunction)
+        numbers = (*_numbers(states), *params.values(), *surrogate_function.values)
+        if _FLOAT.issuperset(map(type, numbers)):
+            key = (
+                neuron,
+                x_seq.device.type,
+                backend_name,
+                options,
+                len(params),
+                struct.pack(f"{len(numbers)}d", *numbers),  # for 0.0 == -0.0
+                type(surrogate_function),
+                surrogate_function.spiking,
+            )
+            plan = _plans.get(key)
+            if plan is not None:
+                return plan
+    plan = _new_plan(neuron, x_seq, states, params, surrogate_function, backend_name, options)
+    if key is not None:
+        if len(_plans) == _MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def _new_plan(
+    neuron: str,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: Mapping[str, Parameter],
+    surrogate_function: nn.Module,
+    backend_name: str,
+    options: Options,
+) -> Plan:
+    check_surrogate(surrogate_function)
+    params = checked_parameters(params, x_seq, reference.NEURONS[neuron].limits)
+    kernel = _kernel(neuron, params, surrogate_function, backend_name, x_seq.device.type)
+    values = [params.get(name, 0.0) for name in kernel_parameters(neuron)]
+    settings = None
+    if kernel[0] != "torch":
+        assert isinstance(surrogate_function, surrogate.SurrogateFunction)
+        settings = new_settings(
+            kernel,
+            states,
+            values,
+            surrogate_function,
+            x_seq.device.type,
+            hard_reset="v_reset" in params,
+            **options._asdict(),
+        )
+    return Plan(kernel, params, values, settings)
 
 
 def check_surrogate(surrogate_function: object) -> None:
@@ -140,10 +234,20 @@ def kernel_parameters(neuron: str) -> tuple[str, ...]:
     return *reference.NEURONS[neuron].params, "v_threshold", "v_reset"
 
 
-def checked_parameters(params: Mapping[str, Parameter], x_seq: Tensor) -> dict[str, Parameter]:
-    """Parameters that fit an input [T, B, ...], tensors reshaped to broadcast over [B, ...]."""
+def checked_parameters(
+    params: Mapping[str, Parameter],
+    x_seq: Tensor,
+    limits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Parameter]:
+    """Parameters that fit an input [T, B, ...], tensors reshaped to broadcast over [B, ...].
+
+    Numbers must keep to their ``limits``; a tensor's values are not looked at, which would wait for
+    a GPU.
+    """
     return {
-        name: _table(name, p, x_seq) if isinstance(p, Tensor) else _checks.number(name, p)
+        name: _table(name, p, x_seq)
+        if isinstance(p, Tensor)
+        else _checks.number(name, p, **limits.get(name, {}))
         for name, p in params.items()
     }
 
@@ -188,8 +292,7 @@ def _run_reference(
     states: Sequence[State],
     params: dict[str, Parameter],
     surrogate_function: nn.Module,
-    decay_input: bool,
-    detach_reset: bool,
+    options: Options,
     store_v_seq: bool,
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     wide = _checks.compute_dtype(x_seq.dtype)
@@ -203,37 +306,48 @@ def _run_reference(
         ],
         on_device(params, x_seq),
         surrogate_function,
-        decay_input=decay_input,
-        detach_reset=detach_reset,
         store_v_seq=store_v_seq,
+        **options._asdict(),
     )
     return spikes.to(x_seq.dtype), None if v_seq is None else v_seq.to(x_seq.dtype), after
 
 
-def _run_kernel(
+def new_settings(
     kernel: units.Kernel,
-    neuron: str,
-    x_seq: Tensor,
     states: Sequence[State],
-    params: dict[str, Parameter],
-    surrogate_function: nn.Module,
-    decay_input: bool,
-    detach_reset: bool,
-    store_v_seq: bool,
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-    assert isinstance(surrogate_function, surrogate.SurrogateFunction)
-    (spikes,), v_seq, after = scan(
-        kernel,
-        x_seq,
-        states,
-        [params.get(n, 0.0) for n in kernel_parameters(neuron)],
-        surrogate_function,
-        hard_reset="v_reset" in params,
-        decay_input=decay_input,
+    params: Sequence[Parameter],
+    surrogate_function: surrogate.SurrogateFunction,
+    device_type: str,
+    *,
+    hard_reset: bool = False,
+    detach_reset: bool = False,
+    decay_input: bool = False,
+) -> ops.Settings:
+    """What the operators take for a kernel, with 0 in place of tensors, and no layout of tables.
+
+    Args:
+        states: the states before the first step.
+        params: the parameters in the kernel's order.
+    """
+    _, name, outputs = kernel
+    return ops.Settings(
+        neuron=name,
+        surrogate=type(surrogate_function).__name__,
+        numbers=(*_numbers(states), *_numbers(params), *surrogate_function.values),
+        layout=(),
+        state_count=len(states),
+        param_count=len(params),
+        hard_reset=hard_reset,
         detach_reset=detach_reset,
-        store_v_seq=store_v_seq,
+        decay_input=decay_input,
+        spiking=surrogate_function.spiking,
+        chunk=ops.chunk_length(device_type),
+        outputs=outputs,
     )
-    return spikes, v_seq, after
+
+
+def _numbers(values: Sequence[float | Tensor]) -> list[float]:
+    return [0.0 if isinstance(value, Tensor) else value for value in values]
 
 
 def scan(
@@ -241,87 +355,70 @@ def scan(
     x_seq: Tensor,
     states: Sequence[State],
     params: Sequence[Parameter],
-    surrogate_function: surrogate.SurrogateFunction,
-    *,
-    hard_reset: bool = False,
-    decay_input: bool = False,
-    detach_reset: bool = False,
-    store_v_seq: bool = False,
+    settings: ops.Settings,
+    store_v_seq: bool,
 ) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
     """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
+
+    Args:
+        kernel: what runs it.
+        x_seq: the input.
+        states: the states before the first step.
+        params: the parameters in the kernel's order.
+        settings: those of :func:`new_settings` for these states and parameters.
+        store_v_seq: whether the first state is wanted after each step.
 
     Returns:
         The neuron's outputs, each [T, B, ...], the first state after each step (None unless
         ``store_v_seq``), and the states after the last step, each [B, ...].
     """
-    backend_name, name, outputs = kernel
     lanes = Lanes(x_seq)
     if not lanes.dense:
         x_seq = x_seq.contiguous()
-    initial, state_lanes = _initial(states, lanes, x_seq)
-    values, tables, size, inner = _tables(params, lanes)
+    initial = None if _FLOAT.issuperset(map(type, states)) else _initial(states, lanes, x_seq)
+    tables = None
+    if not _FLOAT.issuperset(map(type, params)):
+        tables, layout = _tables(params, lanes)
+        settings = settings._replace(layout=layout)
     keep = torch.is_grad_enabled() and (
         x_seq.requires_grad
-        or (state_lanes is not None and state_lanes.requires_grad)
+        or (initial is not None and initial.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, after = ops.scan(
-        backend_name,
-        lanes,
-        name,
-        x_seq,
-        state_lanes,
-        initial,
-        values,
-        tables,
-        size,
-        inner,
-        type(surrogate_function).__name__,
-        surrogate_function.values,
-        hard_reset,
-        detach_reset,
-        decay_input,
-        surrogate_function.spiking,
-        ops.chunk_length(x_seq.device.type),
-        outputs,
-        store_v_seq,
-        keep,
+        kernel[0], lanes, x_seq, initial, tables, settings, store_v_seq, keep
     )
+    outputs = settings.outputs
     if outputs == 1:
         return (spikes,), v_seq, after
     stacked = spikes.unflatten(0, (outputs, -1))
     return tuple(stacked[k] for k in range(outputs)), v_seq, after
 
 
-def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> tuple[list[float], Tensor | None]:
-    """The states before the first step: numbers, and one [S, B, ...] if any of them is a tensor."""
-    numbers = [s for s in states if not isinstance(s, Tensor)]
-    if len(numbers) == len(states):
-        return numbers, None
-    numbers = [0.0 if isinstance(s, Tensor) else s for s in states]
+def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:
+    """The states before the first step as the operators take them, if any of them is a tensor."""
+    if not any(isinstance(s, Tensor) for s in states):
+        return None
     rows = [
         lanes.arrange(s)
         if isinstance(s, Tensor)
         else torch.full(lanes.shape, s, dtype=_checks.compute_dtype(x.dtype), device=x.device)
         for s in states
     ]
-    return numbers, rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+    return rows[0] if len(rows) == 1 else torch.stack(rows)
 
 
-def _tables(
-    params: Sequence[Parameter], lanes: Lanes
-) -> tuple[list[float], Tensor | None, list[int], list[int]]:
-    """Parameters as the operators take them: numbers, tables end to end, sizes (0: none), inner."""
-    values = [p for p in params if not isinstance(p, Tensor)]
-    if len(values) == len(params):
-        return values, None, [], []
-    values = [0.0 if isinstance(p, Tensor) else p for p in params]
-    tables: list[Tensor] = []
+def _tables(params: Sequence[Parameter], lanes: Lanes) -> tuple[Tensor | None, Sequence[int]]:
+    """Tensor parameters as the operators take them: end to end, and their layout."""
     size = [0] * len(params)
     inner = [1] * len(params)
+    tables: list[Tensor] = []
     for k, p in enumerate(params):
         if isinstance(p, Tensor):
             table, inner[k] = lanes.table(p)
             size[k] = table.numel()
             tables.append(table)
-    return values, tables[0].contiguous() if len(tables) == 1 else torch.cat(tables), size, inner
+    if not tables:
+        return None, ()
+    joined = tables[0].contiguous() if len(tables) == 1 else torch.cat(tables)
+    return joined, (*size, *inner)

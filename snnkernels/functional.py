@@ -88,12 +88,6 @@ def initial_v(v: State | None, v_reset: Parameter | None, x_seq: Tensor) -> Stat
     )
 
 
-def check_range(name: str, value: Parameter, **limits: Any) -> None:
-    """Check a number's range; a tensor's values are not looked at, which would wait for a GPU."""
-    if not isinstance(value, Tensor):
-        _checks.number(name, value, **limits)
-
-
 def if_(
     x_seq: Tensor,
     v: State | None = None,
@@ -156,7 +150,6 @@ def lif(
 
     The other arguments and the result are those of :func:`if_`.
     """
-    check_range("tau", tau, minimum=1)
     return _run(
         "LIF",
         x_seq,
@@ -244,8 +237,6 @@ def cuba_lif(
     Returns:
         (s_seq, v, i), or (s_seq, v, i, v_seq) with ``return_v_seq``.
     """
-    check_range("alpha", alpha, minimum=0, maximum=1)
-    check_range("beta", beta, minimum=0, maximum=1)
     return _run(
         "CubaLIF",
         x_seq,

@@ -231,8 +231,11 @@ class BaseNode(Node):
         params = self._kernel_parameters(x.unsqueeze(0))
         if self.v_reset is not None:
             params["v_reset"] = self.v_reset
+        limits = {} if self.kernel is None else reference.NEURONS[self.kernel].limits
         aligned = {
-            name: _checks.broadcast(name, p, x.shape) if isinstance(p, Tensor) else p
+            name: _checks.broadcast(name, p, x.shape)
+            if isinstance(p, Tensor)
+            else _checks.number(name, p, **limits.get(name, {}))
             for name, p in params.items()
         }
         return engine.on_device(aligned, x)
@@ -315,11 +318,10 @@ class LIFNode(BaseNode):
             store_v_seq,
             monitor_state,
         )
-        self._set_parameter("tau", tau, minimum=1)
+        self._set_parameter("tau", tau, **reference.NEURONS["LIF"].limits["tau"])
         self.decay_input = _checks.boolean("decay_input", decay_input)
 
     def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        functional.check_range("tau", self.tau, minimum=1)
         return {"tau": self.tau, "v_threshold": self.v_threshold}
 
 
@@ -416,12 +418,11 @@ class CubaLIFNode(BaseNode):
             store_v_seq,
             monitor_state,
         )
-        self._set_parameter("alpha", alpha, minimum=0, maximum=1)
-        self._set_parameter("beta", beta, minimum=0, maximum=1)
+        limits = reference.NEURONS["CubaLIF"].limits
+        self._set_parameter("alpha", alpha, **limits["alpha"])
+        self._set_parameter("beta", beta, **limits["beta"])
 
     def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        functional.check_range("alpha", self.alpha, minimum=0, maximum=1)
-        functional.check_range("beta", self.beta, minimum=0, maximum=1)
         return {"alpha": self.alpha, "beta": self.beta, "v_threshold": self.v_threshold}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,38 +67,68 @@ def namespace(backend_name: str) -> Any:
     return getattr(torch.ops, NAMESPACES[backend_name])
 
 
+class Settings(NamedTuple):
+    """What the scan's operators take besides tensors, in their order (``csrc/schemas.h``)."""
+
+    neuron: str
+    surrogate: str
+    numbers: Sequence[float]
+    """What the states begin with where they are no tensor, the parameters, the surrogate's."""
+    layout: Sequence[int]
+    """For each parameter's table its size (0: a number), then for each the lanes that share a
+    value; empty without tables."""
+    state_count: int
+    param_count: int
+    hard_reset: bool
+    detach_reset: bool
+    decay_input: bool
+    spiking: bool
+    chunk: int
+    outputs: int
+
+
 def scan(
-    backend_name: str, lanes: Lanes, neuron: str, x_seq: Tensor, *args: Any
+    backend_name: str,
+    lanes: Lanes,
+    x_seq: Tensor,
+    states: Tensor | None,
+    tables: Tensor | None,
+    settings: Settings,
+    store_v: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     """``scan_forward`` over x_seq [T, B, ...] without the dispatcher's detour through Python.
 
     Args:
         backend_name: a backend whose operators are loaded.
         lanes: how x_seq flattens.
-        args: what the operator takes behind x; states are in the lanes' order already.
+        states: in the lanes' order already.
+        tables: the tensor parameters, end to end.
+        settings: all else that the operator takes.
+        store_v: whether the first state is wanted after each step.
+        keep: whether a gradient will be.
 
     Returns:
         The spikes, the first state after each step if it was asked for, and the states after the
         last step, in the layout of x_seq.
     """
-    *_, store_v, keep = args
-    states = len(args[1])
     compiling = torch.compiler.is_compiling()
     if not compiling and forward_ad._current_level >= 0:
-        _refuse_tangents(x_seq, args[0], args[3])
+        _refuse_tangents(x_seq, states, tables)
     if keep and not compiling:
-        operators, tensors = _loaded[backend_name], (x_seq, args[0], args[3])
-        spikes, final, v_seq, _ = _Scan.apply(operators, *tensors, lanes, (neuron, *args))
+        spikes, final, v_seq, _ = _Scan.apply(
+            _loaded[backend_name], x_seq, states, tables, lanes, settings, store_v
+        )
     else:
-        x = lanes.arrange_sequence(x_seq)
+        args = lanes.arrange_sequence(x_seq), states, tables, *settings, store_v, keep
         if compiling:
-            arranged = namespace(backend_name).scan_forward(neuron, x, *args)
+            spikes, v_seq, final, _ = namespace(backend_name).scan_forward(*args)
         else:
-            arranged = _below_autograd(_loaded[backend_name].forward, (neuron, x, *args))
-        spikes = lanes.restore(arranged[0])
-        v_seq = lanes.restore(arranged[1]) if store_v else None
-        final = lanes.restore(arranged[2].squeeze(0) if states == 1 else arranged[2])
-    return spikes, v_seq, (final,) if states == 1 else tuple(final[k] for k in range(states))
+            spikes, v_seq, final, _ = _below_autograd(_loaded[backend_name].forward, args)
+        spikes, final = lanes.restore(spikes), lanes.restore(final)
+        v_seq = lanes.restore(v_seq) if store_v else None
+    count = settings.state_count
+    return spikes, v_seq, (final,) if count == 1 else tuple(final[k] for k in range(count))
 
 
 def _refuse_tangents(*tensors: Tensor | None) -> None:
@@ -124,67 +154,43 @@ def checkpoint_count(steps: int, chunk: int) -> int:
     return max((steps + chunk - 1) // chunk - 1, 0)
 
 
+def states_shape(count: int, step: Sequence[int]) -> tuple[int, ...]:
+    """The shape of so many states: [S, ...], but that of a step where there is one."""
+    return tuple(step) if count == 1 else (count, *step)
+
+
 def _fake_forward(
-    neuron: str,
-    x: Tensor,
-    states: Tensor | None,
-    initial: Sequence[float],
-    values: Sequence[float],
-    tables: Tensor | None,
-    table_size: Sequence[int],
-    table_inner: Sequence[int],
-    surrogate: str,
-    surrogate_values: Sequence[float],
-    hard_reset: bool,
-    detach_reset: bool,
-    decay_input: bool,
-    spiking: bool,
-    chunk: int,
-    outputs: int,
-    store_v: bool,
-    keep: bool,
+    x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *settings, store_v, keep = rest
+    s = Settings(*settings)
     steps, *step = x.shape
     wide = _checks.compute_dtype(x.dtype)
-    count = checkpoint_count(steps, chunk) if keep else 0
+    count = checkpoint_count(steps, s.chunk) if keep else 0
     return (
-        x.new_empty(outputs * steps, *step),
+        x.new_empty(s.outputs * steps, *step),
         x.new_empty(steps if store_v else 0, *step),
-        x.new_empty(len(initial), *step, dtype=wide),
-        x.new_empty(count * len(initial) * prod(step), dtype=wide),
+        x.new_empty(states_shape(s.state_count, step), dtype=wide),
+        x.new_empty(count * s.state_count * prod(step), dtype=wide),
     )
 
 
 def _fake_backward(
-    neuron: str,
-    x: Tensor,
-    states: Tensor | None,
-    checkpoints: Tensor,
-    grad_spikes: Tensor | None,
-    grad_v_seq: Tensor | None,
-    grad_states: Tensor | None,
-    initial: Sequence[float],
-    values: Sequence[float],
-    tables: Tensor | None,
-    table_size: Sequence[int],
-    table_inner: Sequence[int],
-    surrogate: str,
-    surrogate_values: Sequence[float],
-    hard_reset: bool,
-    detach_reset: bool,
-    decay_input: bool,
-    spiking: bool,
-    chunk: int,
-    outputs: int,
-    table_grads: bool,
+    x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    *_, table_grads = rest
+    s = Settings(*rest[_GRADIENTS:-1])
     step = x.shape[1:]
     wide = _checks.compute_dtype(x.dtype)
     return (
         x.new_empty(x.shape),
-        x.new_empty(0 if states is None else len(initial), *step, dtype=wide),
-        x.new_empty(len(values) if table_grads else 0, prod(step), dtype=wide),
+        x.new_empty(0 if states is None else states_shape(s.state_count, step), dtype=wide),
+        x.new_empty(s.param_count if table_grads else 0, prod(step), dtype=wide),
     )
+
+
+_GRADIENTS = 4
+"""The tensors of scan_backward behind the tables: checkpoints and the incoming gradients."""
 
 
 def _fake_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
@@ -234,16 +240,18 @@ def _below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
         return operator(*args)
 
 
-def _differentiable_forward(operators: Operators, neuron: str, x: Tensor, *args: Any) -> Any:
-    states, tables, keep = args[0], args[3], args[-1]
+def _differentiable_forward(
+    operators: Operators, x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
+) -> Any:
+    *settings, store_v, keep = rest
     if keep:
         spikes, final, v_seq, checkpoints = _Scan.apply(
-            operators, x, states, tables, None, (neuron, *args)
+            operators, x, states, tables, None, Settings(*settings), store_v
         )
         return spikes, v_seq, final, checkpoints
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
         raise RuntimeError(f"{operators.forward} needs keep=True where a gradient is wanted")
-    return _below_autograd(operators.forward, (neuron, x, *args))
+    return _below_autograd(operators.forward, (x, states, tables, *rest))
 
 
 def _differentiable_backward(operators: Operators, *args: Any) -> Any:
@@ -275,10 +283,10 @@ def _any_requires_grad(*args: Any) -> bool:
 
 
 class _Scan(torch.autograd.Function):
-    """scan_forward of some operators, given once more the tensors that may need a gradient.
+    """scan_forward of some operators.
 
-    ``args`` are the operator's without x. Where ``lanes`` says how x_seq [T, B, ...] flattens, the
-    outputs have its layout, and what nobody asked for is None; else all is as in the operator.
+    Where ``lanes`` says how x_seq [T, B, ...] flattens, the outputs have its layout, and what
+    nobody asked for is None; else all is as in the operator.
     """
 
     @staticmethod
@@ -289,22 +297,19 @@ class _Scan(torch.autograd.Function):
         states: Tensor | None,
         tables: Tensor | None,
         lanes: Lanes | None,
-        args: tuple[Any, ...],
+        settings: Settings,
+        store_v: bool,
     ) -> tuple[Tensor | None, ...]:
         x = lanes.arrange_sequence(x_seq) if lanes else x_seq
-        arranged = _below_autograd(operators.forward, (args[0], x, *args[1:]))
-        spikes, v_seq, final, checkpoints = arranged
+        args = x, states, tables, *settings, store_v, True
+        spikes, v_seq, final, checkpoints = _below_autograd(operators.forward, args)
         ctx.save_for_backward(x_seq, states, checkpoints, tables)
         ctx.set_materialize_grads(False)
-        ctx.operators, ctx.lanes = operators, lanes
-        ctx.settings = args[0], *args[2:4], *args[5:-2]
-        ctx.layout = args[5:7]
+        ctx.operators, ctx.lanes, ctx.settings = operators, lanes, settings
         if lanes is None:
             ctx.mark_non_differentiable(checkpoints)
             return spikes, final, v_seq, checkpoints
-        if final.shape[0] == 1:
-            final.squeeze_(0)
-        v_seq = lanes.restore_(v_seq) if args[-2] else None
+        v_seq = lanes.restore_(v_seq) if store_v else None
         return lanes.restore_(spikes), lanes.restore_(final), v_seq, None
 
     @staticmethod
@@ -314,33 +319,28 @@ class _Scan(torch.autograd.Function):
         grad_states: Tensor | None,
         grad_v_seq: Tensor | None,
         _: Tensor | None,
-    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         x_seq, states, checkpoints, tables = ctx.saved_tensors
-        lanes, (neuron, initial, values, *rest) = ctx.lanes or Lanes(x_seq), ctx.settings
+        lanes, settings = ctx.lanes or Lanes(x_seq), ctx.settings
         table_grads = tables is not None and ctx.needs_input_grad[3]
-        if grad_states is not None:
-            grad_states = grad_states.reshape(len(initial), *x_seq.shape[1:])
-            grad_states = lanes.arrange_sequence(grad_states).contiguous()
         grad_x, grad_initial, sums = _scan_backward(
             ctx.operators,
-            neuron,
             lanes.arrange_sequence(x_seq),
             states,
+            tables,
             checkpoints,
             None if grad_spikes is None else lanes.arrange_sequence(grad_spikes),
             None if grad_v_seq is None else lanes.arrange_sequence(grad_v_seq),
-            grad_states,
-            initial,
-            values,
-            tables,
-            *rest,
+            None if grad_states is None else lanes.arrange(grad_states),
+            *settings,
             table_grads,
         )
         return (
             None,
             lanes.restore(grad_x),
             None if states is None else grad_initial,
-            _reduce(sums, *ctx.layout) if table_grads else None,
+            _reduce(sums, settings.layout) if table_grads else None,
+            None,
             None,
             None,
         )
@@ -360,8 +360,9 @@ class _NotTwice(torch.autograd.Function):
         )
 
 
-def _reduce(sums: Tensor, size: Sequence[int], inner: Sequence[int]) -> Tensor:
+def _reduce(sums: Tensor, layout: Sequence[int]) -> Tensor:
     """Each parameter's sums [L] over the lanes that share a value, in the tables' layout."""
+    sizes, inners = layout[: len(sums)], layout[len(sums) :]
     return torch.cat(
-        [row.view(-1, n, k).sum((0, 2)) for row, n, k in zip(sums, size, inner, strict=True) if n]
+        [row.view(-1, n, k).sum((0, 2)) for row, n, k in zip(sums, sizes, inners, strict=True) if n]
     )

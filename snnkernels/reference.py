@@ -11,7 +11,8 @@ divides by a number through its reciprocal, and the division by tau is meant to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,19 +80,25 @@ class Neuron:
 
     ``charge(states, x, params, decay_input)`` gives H and the states behind the first one; the
     first is the membrane potential, which the reset sets. ``params`` lists, in the kernels' order,
-    the parameters before ``v_threshold`` and ``v_reset``, which every neuron has last.
+    the parameters before ``v_threshold`` and ``v_reset``, which every neuron has last; ``limits``
+    what numbers must keep to, by parameter.
     """
 
     states: tuple[str, ...]
     params: tuple[str, ...]
     charge: Callable[[States, Tensor, Params, bool], Charged]
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+
+_SHARE = {"minimum": 0.0, "maximum": 1.0}
 
 NEURONS: dict[str, Neuron] = {
     "IF": Neuron(("v",), (), if_charge),
-    "LIF": Neuron(("v",), ("tau",), lif_charge),
+    "LIF": Neuron(("v",), ("tau",), lif_charge, {"tau": {"minimum": 1}}),
     "ParametricLIF": Neuron(("v",), ("r",), parametric_lif_charge),
-    "CubaLIF": Neuron(("v", "i"), ("alpha", "beta"), cuba_lif_charge),
+    "CubaLIF": Neuron(
+        ("v", "i"), ("alpha", "beta"), cuba_lif_charge, {"alpha": _SHARE, "beta": _SHARE}
+    ),
 }
 """Every neuron that has kernels, by its name in ``csrc/include/snnkernels/registry.h``."""
 

@@ -330,7 +330,7 @@ class GLIFNode(_GatedLIF):
 
     def _against_a_step(self, name: str, value: Tensor, x_seq: Tensor) -> Tensor:
         """A tensor as of one step's rank, in the arithmetic's dtype."""
-        fitting = engine.checked_parameters({name: value}, x_seq)[name]
+        fitting = engine.checked_parameters({name: value}, x_seq, self.limits)[name]
         assert isinstance(fitting, Tensor)
         return fitting.reshape(*[1] * (x_seq.dim() - 1 - fitting.dim()), *fitting.shape)
 

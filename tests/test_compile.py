@@ -26,23 +26,25 @@ def fresh_compiler():
 def arguments(tables: bool, states: bool, *, store_v: bool = True, dtype=torch.float32):
     x = randn(37, 12, dtype=dtype).requires_grad_()
     wide = torch.float64 if dtype == torch.float64 else torch.float32
+    settings = ops.Settings(
+        neuron="CubaLIF",
+        surrogate="ATan",
+        numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
+        layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
+        state_count=2,
+        param_count=4,
+        hard_reset=True,
+        detach_reset=False,
+        decay_input=True,
+        spiking=True,
+        chunk=ops.chunk_length("cpu"),
+        outputs=1,
+    )
     return (
-        "CubaLIF",
         x,
         randn(2, 12, dtype=wide, seed=2).requires_grad_() if states else None,
-        [0.0, 0.0],
-        [0.5, 0.7, 1.0, 0.0],
         torch.full((4 + 3,), 0.8, dtype=wide, requires_grad=True) if tables else None,
-        [4, 0, 3, 0] if tables else [0, 0, 0, 0],
-        [3, 1, 1, 1] if tables else [1, 1, 1, 1],
-        "ATan",
-        [2.0],
-        True,
-        False,
-        True,
-        True,
-        ops.chunk_length("cpu"),
-        1,
+        *settings,
         store_v,
         True,
     )

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from snnkernels import functional, neuron, surrogate
+from snnkernels import functional, neuron, ops, surrogate
 
 X = torch.zeros(4, 3, 5)
 
@@ -152,23 +152,25 @@ def test_a_refused_call_leaves_the_state_as_it_was():
 
 def test_the_operators_check_what_a_direct_caller_hands_them():
     functional.lif(X, backend="native")
+    settings = ops.Settings(
+        neuron="LIF",
+        surrogate="ATan",
+        numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
+        layout=[],
+        state_count=1,
+        param_count=3,
+        hard_reset=True,
+        detach_reset=False,
+        decay_input=True,
+        spiking=True,
+        chunk=16,
+        outputs=1,
+    )
     good = {
-        "neuron": "LIF",
         "x": torch.zeros(4, 15),
         "states": None,
-        "initial": [0.0],
-        "values": [2.0, 1.0, 0.0],
         "tables": None,
-        "table_size": [0, 0, 0],
-        "table_inner": [1, 1, 1],
-        "surrogate": "ATan",
-        "surrogate_values": [2.0],
-        "hard_reset": True,
-        "detach_reset": False,
-        "decay_input": True,
-        "spiking": True,
-        "chunk": 16,
-        "outputs": 1,
+        **settings._asdict(),
         "store_v": False,
         "keep": False,
     }
@@ -181,17 +183,20 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
         ({"x": torch.zeros(4)}, r"x: expected \[T, ...\], 2 dimensions, got 1"),
         ({"x": torch.zeros(15, 4).t()}, "x: expected steps whose elements lie side by side"),
         ({"x": torch.zeros(4, 5, 3).mT}, "x: expected steps whose elements lie side by side"),
-        ({"initial": [0.0, 0.0]}, "initial: expected 1 numbers, got 2"),
-        ({"values": [2.0]}, "values, table_size, table_inner: expected 3, 3 and 3 entries"),
-        ({"table_inner": [1]}, "values, table_size, table_inner: expected 3, 3 and 3 entries"),
-        ({"table_size": []}, "values, table_size, table_inner: expected 3, 0 and 0 entries"),
-        ({"states": torch.zeros(1, 14)}, "states: expected size 15"),
-        ({"states": torch.zeros(1, 15).double()}, "states: expected float32"),
+        ({"state_count": 2}, "state_count: expected 1, got 2"),
+        ({"param_count": 4}, "param_count: expected 3, got 4"),
+        ({"numbers": [0.0] * 3}, "numbers: expected 4 and at most 8 of the surrogate, got 3"),
+        ({"numbers": [0.0] * 13}, "numbers: expected 4 and at most 8 of the surrogate, got 13"),
+        ({"layout": [0]}, "layout: expected 6 entries, got 1"),
+        ({"tables": torch.ones(4)}, "layout: expected 6 entries, got 0"),
+        ({"states": torch.zeros(14)}, "states: expected size 15"),
+        ({"states": torch.zeros(1, 15)}, "states: expected 1 dimensions, got 2"),
+        ({"states": torch.zeros(15).double()}, "states: expected float32"),
         ({"chunk": 5}, "chunk: this library was built for 16, got 5"),
         ({"outputs": 2}, "outputs: expected 1, got 2"),
-        ({"tables": torch.ones(4), "table_size": [4, 0, 0]}, "do not divide 15 lanes"),
-        ({"tables": torch.ones(4), "table_size": [5, 0, 0]}, "tables: expected size 5"),
-        ({"table_size": [5, 0, 0]}, "tables: expected a tensor"),
+        ({"tables": torch.ones(4), "layout": [4, 0, 0, 1, 1, 1]}, "do not divide 15 lanes"),
+        ({"tables": torch.ones(4), "layout": [5, 0, 0, 1, 1, 1]}, "tables: expected size 5"),
+        ({"layout": [5, 0, 0, 1, 1, 1]}, "tables: expected a tensor"),
     ]:
         with pytest.raises(RuntimeError, match=message):
             call(**{**good, **change})

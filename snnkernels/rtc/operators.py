@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from .._checks import compute_dtype
 from .._layout import is_dense
 from ..build.description import Printed
 from ..build.errors import BuildError
+from ..ops import Settings
 from . import calls, launcher, toolkit
 from .calls import Rows
 from .programs import Program
@@ -114,51 +115,33 @@ def define(dispatch_key: str) -> None:
     ops.register("cupy")
 
 
-class _Settings(NamedTuple):
-    """The arguments that forward and backward share, in the operators' order."""
-
-    initial: Sequence[float]
-    values: Sequence[float]
-    tables: Tensor | None
-    table_size: Sequence[int]
-    table_inner: Sequence[int]
-    surrogate: str
-    surrogate_values: Sequence[float]
-    hard_reset: bool
-    detach_reset: bool
-    decay_input: bool
-    spiking: bool
-    chunk: int
-    outputs: int
-
-
 def scan_forward(
-    neuron: str, x: Tensor, states: Tensor | None, *rest: Any
+    x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``scan_forward`` of ``csrc/schemas.h``."""
     *settings, store_v, keep = rest
-    s = _Settings(*settings)
-    call = _begin(calls.forward, neuron, x, states, s)
+    s = Settings(*settings)
+    call = _begin(calls.forward, x, states, tables, s)
     steps, *step = x.shape
     lanes = prod(step)
-    wide, count = compute_dtype(x.dtype), len(s.initial)
+    wide = compute_dtype(x.dtype)
     spikes = x.new_empty(s.outputs * steps, *step)
     v_seq = x.new_empty(steps if store_v else 0, *step)
-    final_states = x.new_empty(count, *step, dtype=wide)
+    final_states = x.new_empty(ops.states_shape(s.state_count, step), dtype=wide)
     saved = ops.checkpoint_count(steps, s.chunk) if keep else 0
-    checkpoints = x.new_empty(saved * count * lanes, dtype=wide)
+    checkpoints = x.new_empty(saved * s.state_count * lanes, dtype=wide)
     call["spikes"], call["v_seq"] = spikes.data_ptr(), v_seq.data_ptr() if store_v else 0
     call["final_states"] = final_states.data_ptr()
     call["checkpoints"] = checkpoints.data_ptr() if saved else 0
     arrays = states, final_states, checkpoints
-    _launch("forward", neuron, s, call, (x, spikes, v_seq), arrays)
+    _launch("forward", s, call, (x, spikes, v_seq), arrays)
     return spikes, v_seq, final_states, checkpoints
 
 
 def scan_backward(
-    neuron: str,
     x: Tensor,
     states: Tensor | None,
+    tables: Tensor | None,
     checkpoints: Tensor,
     grad_spikes: Tensor | None,
     grad_v_seq: Tensor | None,
@@ -167,13 +150,14 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``scan_backward`` of ``csrc/schemas.h``."""
     *settings, table_grads = rest
-    s = _Settings(*settings)
-    call = _begin(calls.backward, neuron, x, states, s)
+    s = Settings(*settings)
+    call = _begin(calls.backward, x, states, tables, s)
     steps, *step = x.shape
     lanes = prod(step)
-    wide, count = compute_dtype(x.dtype), len(s.initial)
+    wide = compute_dtype(x.dtype)
+    shape = ops.states_shape(s.state_count, step)
     saved = ops.checkpoint_count(steps, s.chunk)
-    _check_array("checkpoints", checkpoints, x, (saved * count * lanes,))
+    _check_array("checkpoints", checkpoints, x, (saved * s.state_count * lanes,))
     if grad_spikes is not None:
         _check_sequence("grad_spikes", grad_spikes, x, s.outputs)
         call["grad_spikes"], call["grad_spikes_stride"] = (
@@ -184,76 +168,83 @@ def scan_backward(
         _check_sequence("grad_v_seq", grad_v_seq, x)
         call["grad_v_seq"], call["grad_v_seq_stride"] = grad_v_seq.data_ptr(), grad_v_seq.stride(0)
     if grad_states is not None:
-        _check_array("grad_states", grad_states, x, (count, *step))
+        _check_array("grad_states", grad_states, x, shape)
         call["grad_states"] = grad_states.data_ptr()
     grad_x = x.new_empty(x.shape)
-    grad_initial = x.new_empty(0 if states is None else count, *step, dtype=wide)
-    grad_params = x.new_empty(len(s.values) if table_grads else 0, lanes, dtype=wide)
+    grad_initial = x.new_empty(0 if states is None else shape, dtype=wide)
+    grad_params = x.new_empty(s.param_count if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
     call["grad_x"] = grad_x.data_ptr()
     call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
     for i in range(grad_params.shape[0]):
-        if any(s.table_size[i : i + 1]) or _neurons[neuron].printed is None:
+        if any(s.layout[i : i + 1]) or _neurons[s.neuron].printed is None:
             call["grad_params"][i] = grad_params[i].data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
-    _launch("backward", neuron, s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
+    _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
     return grad_x, grad_initial, grad_params
 
 
-def _begin(layout: Any, name: str, x: Tensor, states: Tensor | None, s: _Settings) -> Any:
+def _begin(
+    layout: Any, x: Tensor, states: Tensor | None, tables: Tensor | None, s: Settings
+) -> Any:
     """Check what all scans have, and fill the struct's common part."""
-    _expect(name in _neurons, "neuron", "one that a kernel is known for", name)
+    _expect(s.neuron in _neurons, "neuron", "one that a kernel is known for", s.neuron)
     _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
-    neuron = _neurons[name]
+    neuron = _neurons[s.neuron]
     chunk = registry.CHUNK["cuda"]
     _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
     _expect(s.outputs == neuron.outputs, "outputs", neuron.outputs, s.outputs)
     if neuron.printed is None:
-        _expect(len(s.initial) == neuron.states, "len(initial)", neuron.states, len(s.initial))
-        _expect(len(s.values) == neuron.params, "len(values)", neuron.params, len(s.values))
+        _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
+        _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
         _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
+    own = s.state_count + s.param_count
+    _expect(len(s.numbers) >= own, "numbers", f"{own} and the surrogate's", len(s.numbers))
     if states is not None:
-        _check_array("states", states, x, (len(s.initial), *x.shape[1:]))
+        shape = ops.states_shape(s.state_count, x.shape[1:])
+        _check_array("states", states, x, shape)
     call = np.zeros((), layout(_REALS[compute_dtype(x.dtype)][0]))
     call["neuron"], call["element"] = neuron.number, _ELEMENTS[x.dtype][0]
     call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
-    call["surrogate_params"][: len(s.surrogate_values)] = s.surrogate_values
+    call["surrogate_params"][: len(s.numbers) - own] = s.numbers[own:]
     call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
     call["states"] = 0 if states is None else states.data_ptr()
-    call["initial"][: len(s.initial)] = s.initial
+    call["initial"][: s.state_count] = s.numbers[: s.state_count]
     options = call["options"]
     options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
-    _fill_parameters(call, neuron, x, s)
+    _fill_parameters(call, neuron, x, tables, s)
     return call
 
 
-def _fill_parameters(call: Any, neuron: _Neuron, x: Tensor, s: _Settings) -> None:
-    none = [0] * len(s.values) if s.tables is None else []
-    sizes, inners = s.table_size or none, s.table_inner or none
-    counts = {len(s.values), len(sizes), len(inners)}
-    _expect(len(counts) == 1, "table_size, table_inner", "one entry for each parameter", counts)
+def _fill_parameters(
+    call: Any, neuron: _Neuron, x: Tensor, tables: Tensor | None, s: Settings
+) -> None:
+    layout = s.layout or [0] * (2 * s.param_count if tables is None else 0)
+    _expect(len(layout) == 2 * s.param_count, "layout", 2 * s.param_count, len(layout))
+    values = s.numbers[s.state_count : s.state_count + s.param_count]
+    sizes, inners = layout[: s.param_count], layout[s.param_count :]
     lanes, offset = prod(x.shape[1:]), 0
-    for i, (value, size, inner) in enumerate(zip(s.values, sizes, inners, strict=True)):
+    for i, (value, size, inner) in enumerate(zip(values, sizes, inners, strict=True)):
         if neuron.printed is not None:
             wanted = bool(neuron.printed.tables >> i & 1)
-            _expect((size > 0) == wanted, "table_size", "the tables it was compiled for", size)
+            _expect((size > 0) == wanted, "layout", "the tables it was compiled for", size)
         row = call["params"][i]
         row["value"], row["size"], row["inner"] = value, 1, 1
         if size == 0:
             continue
-        _expect(s.tables is not None, "tables", "a tensor where table_size is not 0", None)
-        assert s.tables is not None
+        _expect(tables is not None, "tables", "a tensor where layout has a size", None)
+        assert tables is not None
         fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
-        _expect(fits, "table_size, table_inner", "a product that divides the lanes", (size, inner))
-        address = s.tables.data_ptr() + offset * s.tables.element_size()
+        _expect(fits, "layout", "a product that divides the lanes", (size, inner))
+        address = tables.data_ptr() + offset * tables.element_size()
         row["value"], row["table"], row["size"], row["inner"] = 0, address, size, inner
         offset += size
-    if s.tables is not None:
-        _check_array("tables", s.tables, x, (offset,))
-    call["tables"] = s.tables is not None
+    if tables is not None:
+        _check_array("tables", tables, x, (offset,))
+    call["tables"] = tables is not None
     exact = not call["params"][0]["table"] and _has_exact_inverse(call["params"][0]["value"])
     call["options"]["inverse_is_exact"] = exact
 
@@ -268,8 +259,7 @@ def _has_exact_inverse(value: np.floating[Any]) -> bool:
 
 def _launch(
     direction: str,
-    name: str,
-    s: _Settings,
+    s: Settings,
     call: Any,
     sequences: Sequence[Tensor | None],
     arrays: Sequence[Tensor | None],
@@ -286,9 +276,9 @@ def _launch(
     multiprocessors = launcher.multiprocessors(device)
     grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, rows, multiprocessors)
     _check_blocks(grid.blocks)
-    tables = s.tables is not None
-    sizes = len(s.initial), len(s.values)
-    program = scan_program(direction, name, s.hard_reset, x.dtype, grid.width, tables, sizes)
+    sizes = s.state_count, s.param_count
+    tables = bool(call["tables"])
+    program = scan_program(direction, s.neuron, s.hard_reset, x.dtype, grid.width, tables, sizes)
     launcher.launch(program, call, grid, device)
 
 

@@ -41,26 +41,28 @@ def test_the_native_operators_give_the_same_bits():
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("change", "message"),
     [
-        (0, "Nobody", "neuron: expected one that a kernel is known for, got Nobody"),
-        (1, randn(37, 12).int(), "x: expected float64, float32, float16 or bfloat16, got torch.i"),
-        (1, randn(37, 12).T.contiguous().T, "x: expected steps whose elements lie side"),
-        (2, randn(2, 11), r"states: expected \(2, 12\), got \(2, 11\)"),
-        (2, randn(2, 12, dtype=torch.float64), "states: expected torch.float32, got torch.float64"),
-        (3, [0.0], r"len\(initial\): expected 2, got 1"),
-        (4, [0.0], r"len\(values\): expected 4, got 1"),
-        (6, [5, 0, 3, 0], "table_size, table_inner: expected a product that divides the lanes, go"),
-        (8, "Nobody", "surrogate: expected one of the kernels', got Nobody"),
-        (14, 3, "chunk: expected 4, got 3"),
-        (15, 2, "outputs: expected 1, got 2"),
+        ({"neuron": "Nobody"}, "neuron: expected one that a kernel is known for, got Nobody"),
+        ({"x": randn(37, 12).int()}, "x: expected float64, float32, float16 or bfloat16, got tor"),
+        ({"x": randn(37, 12).T.contiguous().T}, "x: expected steps whose elements lie side"),
+        ({"states": randn(2, 11)}, r"states: expected \(2, 12\), got \(2, 11\)"),
+        ({"states": randn(2, 12).double()}, "states: expected torch.float32, got torch.float64"),
+        ({"state_count": 1}, "state_count: expected 2, got 1"),
+        ({"param_count": 3}, "param_count: expected 4, got 3"),
+        ({"numbers": [0.0]}, "numbers: expected 6 and the surrogate's, got 1"),
+        ({"layout": [0]}, "layout: expected 8, got 1"),
+        ({"layout": [5, 0, 3, 0, 1, 1, 1, 1]}, "layout: expected a product that divides the lane"),
+        ({"surrogate": "Nobody"}, "surrogate: expected one of the kernels', got Nobody"),
+        ({"chunk": 3}, "chunk: expected 4, got 3"),
+        ({"outputs": 2}, "outputs: expected 1, got 2"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(place, value, message):
+def test_what_does_not_fit_is_refused_by_name(change, message):
     given = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(True, True)]
-    given[place] = value
+    names = ["x", "states", "tables", *ops.Settings._fields, "store_v", "keep"]
     with pytest.raises(ValueError, match=message):
-        OPERATORS.scan_forward(*given)
+        OPERATORS.scan_forward(**{**dict(zip(names, given, strict=True)), **change})
 
 
 def test_autograd_refuses_what_kept_nothing_and_what_is_differentiated_twice():

@@ -1,0 +1,76 @@
+"""What a call remembers of the calls before it."""
+
+import pytest
+import torch
+
+from snnkernels import engine, functional, surrogate
+
+from .cases import assert_same_bits, randn
+
+X = randn(5, 2, 3)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The arguments of each plan that is made, from none remembered on."""
+    made = []
+    new_plan = engine._new_plan
+    monkeypatch.setattr(engine, "_new_plan", lambda *args: made.append(args) or new_plan(*args))
+    monkeypatch.setattr(engine, "_plans", {})
+    return made
+
+
+def test_a_call_is_planned_once(plans):
+    for _ in range(3):
+        functional.lif(X)
+    assert len(plans) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tau": 3.0},
+        {"v_threshold": 0.5},
+        {"v_reset": -0.0},
+        {"v_reset": None},
+        {"v": 0.25},
+        {"decay_input": False},
+        {"detach_reset": True},
+        {"backend": "torch"},
+        {"surrogate_function": surrogate.ATan()},
+        {"surrogate_function": surrogate.Sigmoid(alpha=2.0)},
+        {"surrogate_function": surrogate.Sigmoid(spiking=False)},
+    ],
+    ids=str,
+)
+def test_other_arguments_are_another_plan(plans, change):
+    before = functional.lif(X)
+    changed = functional.lif(X, **change)
+    assert len(plans) == 2
+    expected = functional.lif(X, **{**change, "backend": "torch"})
+    for actual, out in zip(changed, expected, strict=True):
+        torch.testing.assert_close(actual, out)
+    assert_same_bits(functional.lif(X)[0], before[0])
+
+
+def test_a_surrogate_that_is_set_anew_is_another_plan(plans):
+    function = surrogate.Sigmoid()
+    functional.lif(X, surrogate_function=function)
+    function.alpha = 2.0
+    functional.lif(X, surrogate_function=function)
+    assert len(plans) == 2
+
+
+def test_what_is_no_number_is_refused_though_it_equals_one_that_is_remembered():
+    functional.lif(X, tau=1.0)
+    with pytest.raises(TypeError, match="tau must be a number, got True"):
+        functional.lif(X, tau=True)
+    with pytest.raises(TypeError, match="decay_input must be True or False, got 1"):
+        functional.lif(X, decay_input=1)
+
+
+def test_plans_do_not_pile_up(plans, monkeypatch):
+    monkeypatch.setattr(engine, "_MOST_PLANS", 3)
+    for k in range(10):
+        functional.lif(X, tau=2.0 + k)
+        assert len(engine._plans) <= 3
