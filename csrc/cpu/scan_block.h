@@ -367,10 +367,10 @@ constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_C
 
 // The forward scan of one tile of lanes where everything is computed in place, and stored past the
 // caches if so asked. step(l, state, x, out) takes the lanes from the tile's l-th one step on.
-template <int kVectors, int kStates, int kOutputs, bool kStreams, class T, class Step>
-SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, Step step) {
+template <int kVectors, int kStates, int kOutputs, class T, class Step>
+SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step step) {
   using V = Vec<T>;
-  const auto store = [](V value, T* to) { RowPlace<T>{to, kStreams}.store(0, value); };
+  const auto store = [streams](V value, T* to) { RowPlace<T>{to, streams}.store(0, value); };
   V state[kVectors][kStates];
 #pragma GCC unroll 8
   for (int i = 0; i < kVectors; ++i) {
@@ -430,12 +430,7 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_f
     if (streams && !is_vector_aligned(array, distances)) return begin;
   }
   for (; begin + kWidth <= end; begin += kWidth) {
-    const auto step = step_from(begin, kWidth);
-    if (streams) {
-      scan_tile<kVectors, kStates, kOutputs, true>(call, begin, step);
-    } else {
-      scan_tile<kVectors, kStates, kOutputs, false>(call, begin, step);
-    }
+    scan_tile<kVectors, kStates, kOutputs>(call, begin, streams, step_from(begin, kWidth));
   }
   if (streams) stream_fence();
   return begin;
@@ -458,10 +453,12 @@ int64 scan_uniform_tiles(const Forward<T>& call, int64 begin, int64 end) {
     };
     return scan_tiles<Neuron::kStates, 1>(call, begin, end, [=](int64, int) { return step; });
   };
-  // The usual options as constants: a branch for each vector costs more than what it chooses.
   const Options given = call.options;
-  if (given.decay_input && given.inverse_is_exact)
-    return scan([] { return Options{false, true, true}; });
+  if constexpr (Neuron::kDivides) {  // the usual options as constants: else two jumps for a product
+    if (given.decay_input && given.inverse_is_exact) {
+      return scan([] { return Options{false, true, true}; });
+    }
+  }
   return scan([=] { return given; });
 }
 

@@ -87,8 +87,9 @@ struct SoftReset {
 // Charge, fire, reset: what every neuron here does around its own charge.
 //
 // Charge has kStates, kParams (its own), kLearnt (how many of them, the first, are learnt as a rule
-// and so come as tables), kLinear (whether grad_x and grad_state are the same for
-// all states and x), and on states whose first is the membrane potential V
+// and so come as tables), kLinear (whether grad_x and grad_state are the same for all states and
+// x), kDivides (whether by the first parameter), and on states whose first is the membrane
+// potential V
 //   charge(state, x, p, rest, options) -> H          updates the states behind the first
 //   charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest) -> grad_x
 //                                                    writes grad_state[0], turns the others from
@@ -99,6 +100,7 @@ struct ChargeFireReset {
   static constexpr int kParams = Charge::kParams + 2;
   static constexpr int kLearnt = Charge::kLearnt;
   static constexpr bool kLinear = Charge::kLinear;
+  static constexpr bool kDivides = Charge::kDivides;
   static constexpr int kThreshold = Charge::kParams;
   static constexpr int kReset = Charge::kParams + 1;
 
@@ -147,6 +149,7 @@ struct IFCharge {
   static constexpr int kParams = 0;
   static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
+  static constexpr bool kDivides = false;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T*, T, const Options&) {
@@ -167,6 +170,7 @@ struct LIFCharge {
   static constexpr int kParams = 1;
   static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
+  static constexpr bool kDivides = true;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
@@ -197,6 +201,7 @@ struct ParametricLIFCharge {
   static constexpr int kParams = 1;
   static constexpr int kLearnt = 1;
   static constexpr bool kLinear = true;
+  static constexpr bool kDivides = false;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T rest, const Options& options) {
@@ -223,6 +228,7 @@ struct CubaLIFCharge {
   static constexpr int kParams = 2;
   static constexpr int kLearnt = 0;
   static constexpr bool kLinear = true;
+  static constexpr bool kDivides = false;
 
   template <class T>
   static SNN_HD T charge(T* state, T x, const T* p, T, const Options&) {
