@@ -7,9 +7,10 @@ NVRTC compiled.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -46,6 +47,9 @@ _ONES = {
 }
 """What a spike is in memory: an element's bytes, and the bits of a one."""
 _UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "snn::uint64"}
+
+_Layout = Callable[[Any], Any]
+"""``calls.forward`` or ``calls.backward``."""
 
 _REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "float")}
 
@@ -185,12 +189,31 @@ def scan_backward(
 
 
 def _begin(
-    layout: Any, x: Tensor, states: Tensor | None, tables: Tensor | None, s: Settings
+    layout: _Layout, x: Tensor, states: Tensor | None, tables: Tensor | None, s: Settings
 ) -> Any:
     """Check what all scans have, and fill the struct's common part."""
-    _expect(s.neuron in _neurons, "neuron", "one that a kernel is known for", s.neuron)
     _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
+    numbers = struct.pack(f"{len(s.numbers)}d", *s.numbers)
+    rest = s._replace(numbers=(), layout=tuple(s.layout))
+    call = _prepared(layout, x.dtype, tables is not None, rest, numbers).copy()
+    if states is not None:
+        _check_array("states", states, x, ops.states_shape(s.state_count, x.shape[1:]))
+    call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
+    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
+    call["states"] = 0 if states is None else states.data_ptr()
+    if tables is not None:
+        _fill_tables(call, x, tables, s)
+    return call
+
+
+@lru_cache(maxsize=1024)
+def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, packed: bytes) -> Any:
+    """The struct as far as the settings decide, checked; the numbers come packed, for 0.0 == -0.0.
+
+    It takes longer to fill than the kernel of a small layer to run, hence it is remembered.
+    """
+    _expect(s.neuron in _neurons, "neuron", "one that a kernel is known for", s.neuron)
     neuron = _neurons[s.neuron]
     chunk = registry.CHUNK["cuda"]
     _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
@@ -199,54 +222,49 @@ def _begin(
         _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
         _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
         _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
+    numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
     own = s.state_count + s.param_count
-    _expect(len(s.numbers) >= own, "numbers", f"{own} and the surrogate's", len(s.numbers))
-    if states is not None:
-        shape = ops.states_shape(s.state_count, x.shape[1:])
-        _check_array("states", states, x, shape)
-    call = np.zeros((), layout(_REALS[compute_dtype(x.dtype)][0]))
-    call["neuron"], call["element"] = neuron.number, _ELEMENTS[x.dtype][0]
+    _expect(len(numbers) >= own, "numbers", f"{own} and the surrogate's", len(numbers))
+    entries = 2 * s.param_count if tables or s.layout else 0
+    _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
+    sizes = s.layout[: s.param_count] or [0] * s.param_count
+    _expect(tables or not any(sizes), "tables", "a tensor where layout has a size", None)
+    if neuron.printed is not None:
+        wanted = [bool(neuron.printed.tables >> i & 1) for i in range(s.param_count)]
+        _expect(
+            [size > 0 for size in sizes] == wanted,
+            "layout",
+            "the tables that it was compiled for",
+            sizes,
+        )
+    call: Any = np.zeros((), layout(_REALS[compute_dtype(dtype)][0]))
+    call["neuron"], call["element"] = neuron.number, _ELEMENTS[dtype][0]
     call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
-    call["surrogate_params"][: len(s.numbers) - own] = s.numbers[own:]
-    call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
-    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
-    call["states"] = 0 if states is None else states.data_ptr()
-    call["initial"][: s.state_count] = s.numbers[: s.state_count]
+    call["surrogate_params"][: len(numbers) - own] = numbers[own:]
+    call["initial"][: s.state_count] = numbers[: s.state_count]
+    call["tables"] = tables
+    params = call["params"]
+    params["value"][: s.param_count] = numbers[s.state_count : own]
+    params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
     options = call["options"]
     options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
-    _fill_parameters(call, neuron, x, tables, s)
+    options["inverse_is_exact"] = not any(sizes[:1]) and _has_exact_inverse(params["value"][0])
     return call
 
 
-def _fill_parameters(
-    call: Any, neuron: _Neuron, x: Tensor, tables: Tensor | None, s: Settings
-) -> None:
-    layout = s.layout or [0] * (2 * s.param_count if tables is None else 0)
-    _expect(len(layout) == 2 * s.param_count, "layout", 2 * s.param_count, len(layout))
-    values = s.numbers[s.state_count : s.state_count + s.param_count]
-    sizes, inners = layout[: s.param_count], layout[s.param_count :]
+def _fill_tables(call: Any, x: Tensor, tables: Tensor, s: Settings) -> None:
     lanes, offset = prod(x.shape[1:]), 0
-    for i, (value, size, inner) in enumerate(zip(values, sizes, inners, strict=True)):
-        if neuron.printed is not None:
-            wanted = bool(neuron.printed.tables >> i & 1)
-            _expect((size > 0) == wanted, "layout", "the tables it was compiled for", size)
-        row = call["params"][i]
-        row["value"], row["size"], row["inner"] = value, 1, 1
+    sizes, inners = s.layout[: s.param_count], s.layout[s.param_count :]
+    for i, (size, inner) in enumerate(zip(sizes, inners, strict=True)):
         if size == 0:
             continue
-        _expect(tables is not None, "tables", "a tensor where layout has a size", None)
-        assert tables is not None
         fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
         _expect(fits, "layout", "a product that divides the lanes", (size, inner))
         address = tables.data_ptr() + offset * tables.element_size()
-        row["value"], row["table"], row["size"], row["inner"] = 0, address, size, inner
+        call["params"][i] = 0, address, size, inner
         offset += size
-    if tables is not None:
-        _check_array("tables", tables, x, (offset,))
-    call["tables"] = tables is not None
-    exact = not call["params"][0]["table"] and _has_exact_inverse(call["params"][0]["value"])
-    call["options"]["inverse_is_exact"] = exact
+    _check_array("tables", tables, x, (offset,))
 
 
 def _has_exact_inverse(value: np.floating[Any]) -> bool:

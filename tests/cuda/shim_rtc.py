@@ -51,7 +51,7 @@ def test_the_native_operators_give_the_same_bits():
         ({"state_count": 1}, "state_count: expected 2, got 1"),
         ({"param_count": 3}, "param_count: expected 4, got 3"),
         ({"numbers": [0.0]}, "numbers: expected 6 and the surrogate's, got 1"),
-        ({"layout": [0]}, "layout: expected 8, got 1"),
+        ({"layout": [0]}, "layout: expected 8 entries, got 1"),
         ({"layout": [5, 0, 3, 0, 1, 1, 1, 1]}, "layout: expected a product that divides the lane"),
         ({"surrogate": "Nobody"}, "surrogate: expected one of the kernels', got Nobody"),
         ({"chunk": 3}, "chunk: expected 4, got 3"),
