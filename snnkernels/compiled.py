@@ -91,31 +91,50 @@ class CompiledNode(Node):
         values = self._values(x_seq)
         options = tuple((name, value) for name, value in values.items() if _is_option(value))
         given = {name: value for name, value in values.items() if not _is_option(value)}
-        params = engine.checked_parameters(given, x_seq, self.limits)
-        names = tuple(self.states)
-        before = engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
+        carried = [getattr(self, name) for name in self.states]
+        plan = engine.planned(
+            (self.key, x_seq.device.type, self.backend, options, len(given)),
+            (*[0.0 if isinstance(s, Tensor) else s for s in carried], *given.values()),
+            self._surrogate,
+            lambda: self._plan(x_seq, options, given),
+        )
+        before = self._before(x_seq, plan.params)
         store = self.store_v_seq and self.step_mode == "m"
-        tables = tuple(isinstance(p, Tensor) for p in params.values())
-        kernel = self._kernel(options, tables, x_seq.device.type)
-        if kernel[0] != "torch":
-            function, given_params = self._surrogate, list(params.values())
-            assert isinstance(function, surrogate.SurrogateFunction)
-            settings = engine.new_settings(
-                kernel, before, given_params, function, x_seq.device.type
+        if plan.settings is not None:
+            out, v_seq, after = engine.scan(
+                plan.kernel, x_seq, before, plan.values, plan.settings, store
             )
-            out, v_seq, after = engine.scan(kernel, x_seq, before, given_params, settings, store)
         else:
-            out, v_seq, after = self._run_steps(x_seq, before, params, dict(options), store)
+            out, v_seq, after = self._run_steps(x_seq, before, plan.params, dict(options), store)
         self._mark_spikes(out, options)
         if store:
             self.v_seq = v_seq
         if self.monitor_state:
-            self._monitor(x_seq, before, params, dict(options))
-        for name, value in zip(names, after, strict=True):
+            self._monitor(x_seq, before, plan.params, dict(options))
+        for name, value in zip(self.states, after, strict=True):
             self._put(name, value)
         if self.step_mode == "s":
             out = tuple(o.squeeze(0) for o in out)
         return out[0] if len(out) == 1 else out
+
+    def _plan(
+        self, x_seq: Tensor, options: units.Options, given: Mapping[str, Parameter]
+    ) -> engine.Plan:
+        params = engine.checked_parameters(given, x_seq, self.limits)
+        values = list(params.values())
+        tables = tuple(isinstance(p, Tensor) for p in values)
+        kernel = self._kernel(options, tables, x_seq.device.type)
+        settings = None
+        if kernel[0] != "torch":
+            function, before = self._surrogate, self._before(x_seq, params)
+            assert isinstance(function, surrogate.SurrogateFunction)
+            settings = engine.new_settings(kernel, before, values, function, x_seq.device.type)
+        return engine.Plan(kernel, params, values, settings)
+
+    def _before(self, x_seq: Tensor, params: Mapping[str, Parameter]) -> tuple[State, ...]:
+        """The states before the first step."""
+        names = tuple(self.states)
+        return engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
 
     def _state(self, name: str, params: Mapping[str, Parameter], x_seq: Tensor) -> State:
         value = getattr(self, name)

@@ -6,7 +6,7 @@ Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -51,7 +51,13 @@ def run(
     if v_reset is not None:
         params = {**params, "v_reset": v_reset}
     options = Options(decay_input, detach_reset)
-    plan = _plan(neuron, x_seq, states, params, surrogate_function, backend_name, options)
+    device_type = x_seq.device.type
+    plan = planned(
+        (neuron, device_type, backend_name, options, len(params)),
+        (*_numbers(states), *params.values()),
+        surrogate_function,
+        lambda: _plan(neuron, x_seq, states, params, surrogate_function, backend_name, options),
+    )
     if plan.settings is not None:
         (spikes,), v_seq, after = scan(
             plan.kernel, x_seq, states, plan.values, plan.settings, store_v_seq
@@ -85,49 +91,42 @@ class Plan(NamedTuple):
 
 _FLOAT = frozenset({float})
 _MOST_PLANS = 4096
-_plans: dict[tuple[Any, ...], Plan] = {}
+_plans: dict[tuple[object, ...], Plan] = {}
 
 
-def _plan(
-    neuron: str,
-    x_seq: Tensor,
-    states: Sequence[State],
-    params: Mapping[str, Parameter],
+def planned(
+    names: tuple[object, ...],
+    numbers: Sequence[object],
     surrogate_function: nn.Module,
-    backend_name: str,
-    options: Options,
+    make: Callable[[], Plan],
 ) -> Plan:
-    """The plan of a call, remembered where it depends on names and numbers alone.
+    """The plan that ``make`` gives, remembered where it depends on names and numbers alone.
 
     To check and arrange the arguments of a small layer takes longer than to run it.
+
+    Args:
+        names: what else than numbers the plan depends on.
+        numbers: those it depends on; it is made anew where any of them is something else.
+        surrogate_function: whose class and parameters it depends on as well.
+        make: makes the plan.
     """
-    key = None
-    if type(surrogate_function) in surrogate.BUILT_IN and not torch.compiler.is_compiling():
-        assert isinstance(surrogate_function, surrogate.SurrogateFunction)
-        numbers = (*_numbers(states), *params.values(), *surrogate_function.values)
-        if _FLOAT.issuperset(map(type, numbers)):
-            key = (
-                neuron,
-                x_seq.device.type,
-                backend_name,
-                options,
-                len(params),
-                struct.pack(f"{len(numbers)}d", *numbers),  # for 0.0 == -0.0
-                type(surrogate_function),
-                surrogate_function.spiking,
-            )
-            plan = _plans.get(key)
-            if plan is not None:
-                return plan
-    plan = _new_plan(neuron, x_seq, states, params, surrogate_function, backend_name, options)
-    if key is not None:
+    if not _is_declared(surrogate_function) or torch.compiler.is_compiling():
+        return make()
+    numbers = (*numbers, *surrogate_function.values)
+    if not _FLOAT.issuperset(map(type, numbers)):
+        return make()
+    packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
+    key = (names, type(surrogate_function), surrogate_function.spiking, packed)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = make()
         if len(_plans) == _MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
     return plan
 
 
-def _new_plan(
+def _plan(
     neuron: str,
     x_seq: Tensor,
     states: Sequence[State],

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from snnkernels import engine, functional, surrogate
+from snnkernels import engine, functional, neuron, surrogate
+from snnkernels.compiled import CompiledNode
 
 from .cases import assert_same_bits, randn
 
@@ -14,8 +15,8 @@ X = randn(5, 2, 3)
 def plans(monkeypatch):
     """The arguments of each plan that is made, from none remembered on."""
     made = []
-    new_plan = engine._new_plan
-    monkeypatch.setattr(engine, "_new_plan", lambda *args: made.append(args) or new_plan(*args))
+    make_plan = engine._plan
+    monkeypatch.setattr(engine, "_plan", lambda *args: made.append(args) or make_plan(*args))
     monkeypatch.setattr(engine, "_plans", {})
     return made
 
@@ -74,3 +75,25 @@ def test_plans_do_not_pile_up(plans, monkeypatch):
     for k in range(10):
         functional.lif(X, tau=2.0 + k)
         assert len(engine._plans) <= 3
+
+
+def test_a_compiled_neuron_is_planned_once_and_again_for_other_numbers(monkeypatch):
+    made = []
+    make_plan = CompiledNode._plan
+    monkeypatch.setattr(engine, "_plans", {})
+    monkeypatch.setattr(CompiledNode, "_plan", lambda *args: made.append(args) or make_plan(*args))
+    node, reference = (neuron.ALIFNode(step_mode="m", backend=b) for b in ("native", "torch"))
+    for plans, change in enumerate([{}, {"kappa": 0.5}, {"v_reset": -0.0}, {"v": 0.25}], start=1):
+        for name, value in change.items():
+            setattr(node, name, value)
+            setattr(reference, name, value)
+        before = {name: getattr(node, name) for name in node.states}
+        for _ in range(2):
+            for name, value in before.items():
+                setattr(node, name, value)
+            out = node(X)
+        assert len([args for args in made if args[0] is node]) == plans
+        assert_same_bits(out, reference(X))
+        assert_same_bits(node.v, reference.v)
+        node.reset()
+        reference.reset()
