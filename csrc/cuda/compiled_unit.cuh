@@ -8,13 +8,15 @@
 
 namespace snn::cuda {
 
-template <class U, class E, int V, class T>
-auto unit_kernel(const Forward<T>&) {
-  return unit_forward_kernel<U, E, V, T>;
+template <class U, class E, class T>
+auto unit_kernel(const Forward<T>&, int width) {
+  constexpr int V = full_width(sizeof(E), false);
+  return width == V ? unit_forward_kernel<U, E, V, T> : unit_forward_kernel<U, E, 1, T>;
 }
-template <class U, class E, int V, class T>
-auto unit_kernel(const Backward<T>&) {
-  return unit_backward_kernel<U, E, V, T>;
+template <class U, class E, class T>
+auto unit_kernel(const Backward<T>&, int width) {
+  constexpr int V = full_width(sizeof(E), U::kTables != 0);
+  return width == V ? unit_backward_kernel<U, E, V, T> : unit_backward_kernel<U, E, 1, T>;
 }
 
 // Launcher::launch(kernel, call, grid, stream) runs a kernel.
@@ -51,10 +53,7 @@ class CompiledUnit final : public Unit {
 
   template <class E, template <class> class Call, class T>
   static int by_width(const Call<T>& call, const Grid& grid, void* stream) {
-    constexpr int V = full_width(sizeof(E));
-    const auto kernel =
-        grid.width == V ? unit_kernel<U, E, V, T>(call) : unit_kernel<U, E, 1, T>(call);
-    return Launcher::launch(kernel, call, grid, stream);
+    return Launcher::launch(unit_kernel<U, E>(call, grid.width), call, grid, stream);
   }
 };
 

@@ -14,9 +14,20 @@ struct Grid {
   int64 blocks;
 };
 
-// The lanes to a thread where there are many and the layout allows it.
-constexpr int full_width(int64 element_bytes) {
-  return static_cast<int>(SNN_CUDA_ACCESS_BYTES / element_bytes);
+// The lanes to a thread where there are many and the layout allows it; `sums`: whether each has
+// sums of its parameters' gradients to keep in registers.
+constexpr int full_width(int64 element_bytes, bool sums) {
+  const auto width = static_cast<int>(SNN_CUDA_ACCESS_BYTES / element_bytes);
+  return sums && width > SNN_CUDA_SUMS_LANES ? SNN_CUDA_SUMS_LANES : width;
+}
+
+template <class T>
+bool keeps_sums(const Forward<T>&) {
+  return false;
+}
+template <class T>
+bool keeps_sums(const Backward<T>& call) {
+  return call.tables;
 }
 
 inline bool is_aligned(const void* pointer, int64 bytes) {
@@ -60,7 +71,7 @@ bool is_vectorizable(const Backward<T>& call, int width) {
 // several warps.
 template <class Call>
 Grid plan_grid(const Call& call, int multiprocessors) {
-  const int full = full_width(element_size(call.element));
+  const int full = full_width(element_size(call.element), keeps_sums(call));
   const bool many = call.lanes >= int64{SNN_CUDA_FEW_LANES} * multiprocessors;
   const int width = many && is_vectorizable(call, full) ? full : 1;
   const int64 workers = (call.lanes + width - 1) / width;

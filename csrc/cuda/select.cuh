@@ -21,7 +21,7 @@ void with_axes(const Scan<T>& call, F f) {
 // A forward kernel has registers to spare, so it gives every lane its own parameters.
 template <class E, class T>
 auto select_kernel(const Forward<T>& call, int width) {
-  constexpr int V = full_width(sizeof(E));
+  constexpr int V = full_width(sizeof(E), false);
   void (*kernel)(Forward<T>) = general_forward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
@@ -33,21 +33,24 @@ auto select_kernel(const Forward<T>& call, int width) {
   return kernel;
 }
 
-template <class E, class T>
-auto select_kernel(const Backward<T>& call, int width) {
-  constexpr int V = full_width(sizeof(E));
+template <class E, bool kTables, class T>
+auto select_backward(const Backward<T>& call, int width) {
+  constexpr int V = full_width(sizeof(E), kTables);
   void (*kernel)(Backward<T>) = general_backward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
       with_axes(call, [&](auto neuron, auto reset) {
-        using Neuron = decltype(neuron);
-        using Reset = decltype(reset);
-        kernel = call.tables ? backward_kernel<Neuron, Reset, E, V, true, T>
-                             : backward_kernel<Neuron, Reset, E, V, false, T>;
+        kernel = backward_kernel<decltype(neuron), decltype(reset), E, V, kTables, T>;
       });
     }
   }
   return kernel;
+}
+
+template <class E, class T>
+auto select_kernel(const Backward<T>& call, int width) {
+  return call.tables ? select_backward<E, true>(call, width)
+                     : select_backward<E, false>(call, width);
 }
 
 }  // namespace snn::cuda

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from .. import registry
 
 _LIMITS = registry.limits()
-ACCESS_BYTES, FEW_LANES, THREADS, WARP = (
-    registry.LAUNCH[f"SNN_CUDA_{name}"] for name in ("ACCESS_BYTES", "FEW_LANES", "THREADS", "WARP")
+ACCESS_BYTES, FEW_LANES, SUMS_LANES, THREADS, WARP = (
+    registry.LAUNCH[f"SNN_CUDA_{name}"]
+    for name in ("ACCESS_BYTES", "FEW_LANES", "SUMS_LANES", "THREADS", "WARP")
 )
 _ENCODE_STEPS = registry.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
 WORD_BITS = 32
@@ -123,9 +124,13 @@ class Rows(NamedTuple):
         return self.address % (width * self.bytes) == 0 and (steps <= 1 or self.stride % width == 0)
 
 
-def full_width(element_bytes: int) -> int:
-    """The lanes to a thread where there are many and the layout allows it."""
-    return ACCESS_BYTES // element_bytes
+def full_width(element_bytes: int, sums: bool) -> int:
+    """The lanes to a thread where there are many and the layout allows it.
+
+    ``sums``: whether each has sums of its parameters' gradients to keep in registers.
+    """
+    width = ACCESS_BYTES // element_bytes
+    return min(width, SUMS_LANES) if sums else width
 
 
 def plan_scan(
@@ -133,6 +138,7 @@ def plan_scan(
     lanes: int,
     element_bytes: int,
     spiking: bool,
+    sums: bool,
     rows: Sequence[Rows],
     multiprocessors: int,
 ) -> Grid:
@@ -143,10 +149,11 @@ def plan_scan(
         lanes: L.
         element_bytes: the bytes of an element of x.
         spiking: whether the neuron gives spikes; the primitive has kernels of one lane only.
+        sums: as in :func:`full_width`.
         rows: all that the kernel reads and writes.
         multiprocessors: how many the GPU has.
     """
-    width = full_width(element_bytes)
+    width = full_width(element_bytes, sums)
     many = lanes >= FEW_LANES * multiprocessors
     fits = spiking and lanes % width == 0 and all(r.allows(width, steps) for r in rows)
     width = width if many and fits else 1

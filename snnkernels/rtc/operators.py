@@ -292,10 +292,11 @@ def _launch(
     rows = [Rows(t.data_ptr(), t.stride(0), t.element_size()) for t in sequences if t is not None]
     rows += [Rows(t.data_ptr(), 0, t.element_size()) for t in arrays if t is not None]
     multiprocessors = launcher.multiprocessors(device)
-    grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, rows, multiprocessors)
+    tables = bool(call["tables"])
+    sums = tables and direction == "backward"
+    grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, sums, rows, multiprocessors)
     _check_blocks(grid.blocks)
     sizes = s.state_count, s.param_count
-    tables = bool(call["tables"])
     program = scan_program(direction, s.neuron, s.hard_reset, x.dtype, grid.width, tables, sizes)
     launcher.launch(program, call, grid, device)
 

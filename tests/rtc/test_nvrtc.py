@@ -34,8 +34,8 @@ def compile_scan(nvrtc: toolkit.Nvrtc, *axes: object, arch: tuple[int, int] = (9
 @pytest.mark.parametrize("hard_reset", [True, False], ids=["hard", "soft"])
 @pytest.mark.parametrize("name", registry.neurons())
 def test_every_built_in_neuron_compiles(name, hard_reset, direction, dtype, nvrtc):
-    width = calls.full_width(dtype.itemsize)
     for tables in [False, True] if direction == "backward" else [False]:
+        width = calls.full_width(dtype.itemsize, tables)
         compile_scan(nvrtc, direction, name, hard_reset, dtype, width, tables)
 
 
@@ -52,8 +52,8 @@ def test_every_neuron_of_the_zoo_compiles(cls, dtype, nvrtc):
     unit = units.printed(units.Request(cls.key, fixed, tables, key, True))
     operators.add_unit(unit)
     sizes = len(cls.states), len(params)
-    width = calls.full_width(dtype.itemsize)
     for direction in DIRECTIONS:
+        width = calls.full_width(dtype.itemsize, direction == "backward" and any(tables))
         compile_scan(nvrtc, direction, unit.name, False, dtype, width, True, sizes)
 
 

@@ -38,10 +38,12 @@
 #define SNN_CUDA_ENCODE_STEPS 8
 
 // Bytes of adjacent lanes that a thread of the CUDA kernels reads at once, where the layout allows
-// it and there are at least so many lanes to a multiprocessor: with fewer it owns one lane. Threads
-// of at most so many lanes load a chunk while they compute another.
+// it and there are at least so many lanes to a multiprocessor: with fewer it owns one lane. It owns
+// at most so many where it keeps the sums of the parameters' gradients, for want of registers.
+// Threads of at most so many lanes load a chunk while they compute another.
 #define SNN_CUDA_ACCESS_BYTES 8
 #define SNN_CUDA_FEW_LANES 1024
+#define SNN_CUDA_SUMS_LANES 2
 #define SNN_CUDA_AHEAD_LANES 1
 
 // Threads per block of the CUDA kernels: fewer, down to one warp, where lanes are few.
