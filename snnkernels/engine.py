@@ -120,7 +120,7 @@ def planned(
     plan = _plans.get(key)
     if plan is None:
         plan = make()
-        if len(_plans) == _MOST_PLANS:
+        if len(_plans) >= _MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
     return plan
