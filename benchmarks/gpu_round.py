@@ -167,7 +167,10 @@ def run(
     results.mkdir(parents=True, exist_ok=True)
     stem = file_stem(device)
     record = results / f"{stem}-round.json"
+    steps = plan(device, results, stem, peers)
+    order = [step.name for group in steps for step in group]
     done: list[Finished] = []
+    recording = threading.Lock()
     end = now() + seconds
 
     def take(step: Step) -> Finished:
@@ -175,19 +178,27 @@ def run(
         finished = (execute or execute_step)(step)
         if step.name == "tests":
             finished = judge_tests(finished, results / f"{stem}-tests.xml", device)
+        with recording:
+            done.append(finished)
+            done.sort(key=lambda step: order.index(step.name))
+            record.write_text(json.dumps(to_json(device, done), indent=1) + "\n")
         say(
             f"== {step.name}: {'ok' if finished.ok else 'FAILED'} in {finished.seconds:.0f} s"
             f"{' (' + finished.remark + ')' if finished.remark else ''}"
         )
         return finished
 
-    for group in plan(device, results, stem, peers):
+    for group in steps:
         left = end - now()
         with ThreadPoolExecutor(len(group)) as pool:
-            done += pool.map(take, [step.within(left) for step in group])
-        record.write_text(json.dumps(to_json(device, done), indent=1) + "\n")
-        if any(step.needed for step in group) and not done[-1].ok:
-            say(f"== stopped: nothing can run without the {done[-1].name}")
+            taken = list(pool.map(take, [step.within(left) for step in group]))
+        needed = [
+            step.name
+            for step, found in zip(group, taken, strict=True)
+            if step.needed and not found.ok
+        ]
+        if needed:
+            say(f"== stopped: nothing can run without the {needed[0]}")
             break
     say(f"== written: {record}")
     return 0 if all(finished.ok for finished in done) else 1

@@ -271,7 +271,6 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   call.element = element_of(x);
   call.hard_reset = s.hard_reset;
   call.spiking = s.spiking;
-  call.tables = s.tables.has_value();
   call.options = Options{s.detach_reset, s.decay_input, false};
   if (!line.unit) call.surrogate = find_surrogate(s.surrogate);
   for (int i = 0; i < kMaxSurrogateParams; ++i) {
@@ -300,6 +299,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
     offset += size;
   }
   if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
+  call.tables = offset > 0;
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
 

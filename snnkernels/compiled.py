@@ -91,14 +91,13 @@ class CompiledNode(Node):
         values = self._values(x_seq)
         options = tuple((name, value) for name, value in values.items() if _is_option(value))
         given = {name: value for name, value in values.items() if not _is_option(value)}
-        carried = [getattr(self, name) for name in self.states]
+        before = self._before(x_seq, given)
         plan = engine.planned(
-            (self.key, x_seq.device.type, self.backend, options, len(given)),
-            (*[0.0 if isinstance(s, Tensor) else s for s in carried], *given.values()),
+            (type(self), x_seq.device.type, self.backend, options, tuple(given)),
+            (*engine.numbers_of(before), *given.values()),
             self._surrogate,
-            lambda: self._plan(x_seq, options, given),
+            lambda: self._plan(x_seq, options, given, before),
         )
-        before = self._before(x_seq, plan.params)
         store = self.store_v_seq and self.step_mode == "m"
         if plan.settings is not None:
             out, v_seq, after = engine.scan(
@@ -118,7 +117,11 @@ class CompiledNode(Node):
         return out[0] if len(out) == 1 else out
 
     def _plan(
-        self, x_seq: Tensor, options: units.Options, given: Mapping[str, Parameter]
+        self,
+        x_seq: Tensor,
+        options: units.Options,
+        given: Mapping[str, Parameter],
+        before: Sequence[State],
     ) -> engine.Plan:
         params = engine.checked_parameters(given, x_seq, self.limits)
         values = list(params.values())
@@ -126,20 +129,22 @@ class CompiledNode(Node):
         kernel = self._kernel(options, tables, x_seq.device.type)
         settings = None
         if kernel[0] != "torch":
-            function, before = self._surrogate, self._before(x_seq, params)
+            function = self._surrogate
             assert isinstance(function, surrogate.SurrogateFunction)
             settings = engine.new_settings(kernel, before, values, function, x_seq.device.type)
         return engine.Plan(kernel, params, values, settings)
 
-    def _before(self, x_seq: Tensor, params: Mapping[str, Parameter]) -> tuple[State, ...]:
+    def _before(self, x_seq: Tensor, given: Mapping[str, Parameter]) -> tuple[State, ...]:
         """The states before the first step."""
-        names = tuple(self.states)
-        return engine.checked_states(names, [self._state(n, params, x_seq) for n in names], x_seq)
+        states = {name: getattr(self, name) for name in self.states}
+        unset = [name for name, value in states.items() if value is None]
+        if unset:
+            params = engine.checked_parameters(given, x_seq, self.limits)
+            states.update({name: self._start(name, params, x_seq) for name in unset})
+        return engine.checked_states(tuple(states), tuple(states.values()), x_seq)
 
-    def _state(self, name: str, params: Mapping[str, Parameter], x_seq: Tensor) -> State:
-        value = getattr(self, name)
-        if value is not None:
-            return value
+    def _start(self, name: str, params: Mapping[str, Parameter], x_seq: Tensor) -> State:
+        """What a state starts from that is no number."""
         shape, wide = x_seq.shape[1:], _checks.compute_dtype(x_seq.dtype)
         source = self.states[name]
         if isinstance(source, str):

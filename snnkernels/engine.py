@@ -53,8 +53,8 @@ def run(
     options = Options(decay_input, detach_reset)
     device_type = x_seq.device.type
     plan = planned(
-        (neuron, device_type, backend_name, options, len(params)),
-        (*_numbers(states), *params.values()),
+        (neuron, device_type, backend_name, options, tuple(params)),
+        (*numbers_of(states), *params.values()),
         surrogate_function,
         lambda: _plan(neuron, x_seq, states, params, surrogate_function, backend_name, options),
     )
@@ -116,7 +116,7 @@ def planned(
     if not _FLOAT.issuperset(map(type, numbers)):
         return make()
     packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
-    key = (names, type(surrogate_function), surrogate_function.spiking, packed)
+    key = (names, surrogate_function.key, surrogate_function.spiking, packed)
     plan = _plans.get(key)
     if plan is None:
         plan = make()
@@ -332,7 +332,7 @@ def new_settings(
     return ops.Settings(
         neuron=name,
         surrogate=type(surrogate_function).__name__,
-        numbers=(*_numbers(states), *_numbers(params), *surrogate_function.values),
+        numbers=(*numbers_of(states), *numbers_of(params), *surrogate_function.values),
         layout=(),
         state_count=len(states),
         param_count=len(params),
@@ -345,7 +345,8 @@ def new_settings(
     )
 
 
-def _numbers(values: Sequence[float | Tensor]) -> list[float]:
+def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
+    """The numbers among states or parameters, 0 in place of tensors."""
     return [0.0 if isinstance(value, Tensor) else value for value in values]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnkernels import functional, surrogate
+from snnkernels import functional, ops, surrogate
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,24 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator(seed)).to(dtype)
+
+
+def lif_settings() -> ops.Settings:
+    """What the CPU's operators take for a LIF besides tensors."""
+    return ops.Settings(
+        neuron="LIF",
+        surrogate="ATan",
+        numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
+        layout=[],
+        state_count=1,
+        param_count=3,
+        hard_reset=True,
+        detach_reset=False,
+        decay_input=True,
+        spiking=True,
+        chunk=ops.chunk_length("cpu"),
+        outputs=1,
+    )
 
 
 def run(

@@ -10,7 +10,7 @@ from torch._inductor import config as inductor_config
 
 from snnkernels import functional, neuron, ops, surrogate
 
-from .cases import CASES, assert_same_bits, randn
+from .cases import CASES, assert_same_bits, lif_settings, randn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -23,26 +23,25 @@ def fresh_compiler():
         yield
 
 
-def arguments(tables: bool, states: bool, *, store_v: bool = True, dtype=torch.float32):
+def arguments(
+    tables: bool, states: bool, *, states_of: int = 2, store_v: bool = True, dtype=torch.float32
+):
+    """Of scan_forward, for the CubaLIF, or for the LIF, which has one state."""
     x = randn(37, 12, dtype=dtype).requires_grad_()
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    settings = ops.Settings(
-        neuron="CubaLIF",
-        surrogate="ATan",
-        numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
-        layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
-        state_count=2,
-        param_count=4,
-        hard_reset=True,
-        detach_reset=False,
-        decay_input=True,
-        spiking=True,
-        chunk=ops.chunk_length("cpu"),
-        outputs=1,
-    )
+    settings = lif_settings()._replace(layout=[4, 0, 3, 3, 1, 1] if tables else [])
+    if states_of == 2:
+        settings = settings._replace(
+            neuron="CubaLIF",
+            numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
+            layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
+            state_count=2,
+            param_count=4,
+        )
+    shape = ops.states_shape(states_of, (12,))
     return (
         x,
-        randn(2, 12, dtype=wide, seed=2).requires_grad_() if states else None,
+        randn(*shape, dtype=wide, seed=2).requires_grad_() if states else None,
         torch.full((4 + 3,), 0.8, dtype=wide, requires_grad=True) if tables else None,
         *settings,
         store_v,
@@ -52,17 +51,19 @@ def arguments(tables: bool, states: bool, *, store_v: bool = True, dtype=torch.f
 
 @pytest.mark.parametrize("states", [False, True], ids=["numbers", "states"])
 @pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
-def test_opcheck_passes_for_the_forward_operator(tables, states):
+@pytest.mark.parametrize("states_of", [1, 2])
+def test_opcheck_passes_for_the_forward_operator(states_of, tables, states):
     functional.lif(randn(2, 2, 2), backend="native")
-    torch.library.opcheck(torch.ops.snnkernels.scan_forward.default, arguments(tables, states))
+    given = arguments(tables, states, states_of=states_of)
+    torch.library.opcheck(torch.ops.snnkernels.scan_forward.default, given)
 
 
 @pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
-def test_opcheck_passes_for_the_backward_operator(tables):
+@pytest.mark.parametrize("states_of", [1, 2])
+def test_opcheck_passes_for_the_backward_operator(states_of, tables):
     functional.lif(randn(2, 2, 2), backend="native")
-    forward = [
-        a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(tables, states=True)
-    ]
+    given = arguments(tables, states=True, states_of=states_of)
+    forward = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
     spikes, v_seq, states, checkpoints = torch.ops.snnkernels.scan_forward(*forward)
     backward = (
         *forward[:3],

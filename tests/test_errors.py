@@ -7,7 +7,9 @@ import re
 import pytest
 import torch
 
-from snnkernels import functional, neuron, ops, surrogate
+from snnkernels import functional, neuron, surrogate
+
+from .cases import lif_settings
 
 X = torch.zeros(4, 3, 5)
 
@@ -152,25 +154,11 @@ def test_a_refused_call_leaves_the_state_as_it_was():
 
 def test_the_operators_check_what_a_direct_caller_hands_them():
     functional.lif(X, backend="native")
-    settings = ops.Settings(
-        neuron="LIF",
-        surrogate="ATan",
-        numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
-        layout=[],
-        state_count=1,
-        param_count=3,
-        hard_reset=True,
-        detach_reset=False,
-        decay_input=True,
-        spiking=True,
-        chunk=16,
-        outputs=1,
-    )
     good = {
         "x": torch.zeros(4, 15),
         "states": None,
         "tables": None,
-        **settings._asdict(),
+        **lif_settings()._asdict(),
         "store_v": False,
         "keep": False,
     }

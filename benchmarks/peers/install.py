@@ -15,7 +15,6 @@ import re
 import site
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -124,12 +123,13 @@ def make(environment: Environment, folder: Path, place: Place, say: Say) -> None
 
 
 def is_built(source: str, wheels: Path | None) -> bool:
-    """Whether the folder has a source as a wheel that was built for a platform such as this."""
+    """Whether the folder has a source as a wheel for this Python and kind of machine."""
     if wheels is None:
         return False
     name, _, version = source.partition("==")
     stem = f"{re.sub('[-_.]+', '_', name)}-{version}"
-    return any(wheels.glob(f"{stem}-*-{sysconfig.get_platform().replace('-', '_')}.whl"))
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    return any(wheels.glob(f"{stem}-{python}-*_{platform.machine()}.whl"))
 
 
 def fetch(entry: Entry, folder: Path, say: Say = lambda text: None) -> None:

@@ -13,7 +13,6 @@ constexpr int kChunk = SNN_CUDA_CHUNK;
 // Values of several lanes and steps: as many as fit the registers in which a call hands them over.
 template <class T, int N>
 struct Batch {
-  static constexpr int kSize = N;
   T values[N];
 };
 

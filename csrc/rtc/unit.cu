@@ -10,8 +10,8 @@ namespace snn {
 
 using Traits = UnitTraits<SNN_NEURON, SNN_SURROGATE, SNN_TABLES>;
 
-static_assert(Traits::kStates == SNN_STATES, "initial: not one number for each state");
-static_assert(Traits::kParams == SNN_PARAMS, "values: not one number for each parameter");
+static_assert(Traits::kStates == SNN_STATES, "state_count: not one number for each state");
+static_assert(Traits::kParams == SNN_PARAMS, "param_count: not one number for each parameter");
 static_assert(Traits::kOutputs == SNN_OUTPUTS, "outputs: not those of the neuron");
 
 }  // namespace snn

@@ -224,7 +224,9 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
         _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
     numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
     own = s.state_count + s.param_count
-    _expect(len(numbers) >= own, "numbers", f"{own} and the surrogate's", len(numbers))
+    most = own + calls.MAX_SURROGATE_PARAMS
+    fits = own <= len(numbers) <= most
+    _expect(fits, "numbers", f"{own} and the surrogate's, at most {most}", len(numbers))
     entries = 2 * s.param_count if tables or s.layout else 0
     _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
     sizes = s.layout[: s.param_count] or [0] * s.param_count
@@ -243,7 +245,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
     call["surrogate_params"][: len(numbers) - own] = numbers[own:]
     call["initial"][: s.state_count] = numbers[: s.state_count]
-    call["tables"] = tables
+    call["tables"] = any(sizes)
     params = call["params"]
     params["value"][: s.param_count] = numbers[s.state_count : own]
     params["size"][: s.param_count] = params["inner"][: s.param_count] = 1

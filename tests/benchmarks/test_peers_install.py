@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import sys
 import sysconfig
 import zipfile
 from pathlib import Path
@@ -85,10 +87,20 @@ def test_a_source_is_built_unless_it_came_as_a_wheel_for_this_platform(tmp_path:
     assert not install.is_built("some-peer==1.0", None)
     (tmp_path / "some_peer-1.0.tar.gz").touch()
     (tmp_path / "some_peer-1.0-py3-none-any.whl").touch()
-    platform = sysconfig.get_platform().replace("-", "_")
-    (tmp_path / f"some_peer-1.1-cp311-cp311-{platform}.whl").touch()
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    system = sysconfig.get_platform().replace("-", "_")
+    (tmp_path / f"some_peer-1.1-{python}-{python}-{system}.whl").touch()
+    (tmp_path / f"some_peer-1.0-cp35-cp35-{system}.whl").touch()
+    (tmp_path / f"some_peer-1.0-{python}-{python}-linux_elsewhere.whl").touch()
     assert not install.is_built("some-peer==1.0", tmp_path)
-    (tmp_path / f"some_peer-1.0-cp311-cp311-{platform}.whl").touch()
+    (tmp_path / f"some_peer-1.0-{python}-{python}-{system}.whl").touch()
+    assert install.is_built("some-peer==1.0", tmp_path)
+
+
+def test_a_wheel_for_any_linux_of_this_machine_counts_as_built(tmp_path: Path):
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    name = f"some_peer-1.0-{python}-{python}-manylinux_2_28_{platform.machine()}.whl"
+    (tmp_path / name).touch()
     assert install.is_built("some-peer==1.0", tmp_path)
 
 

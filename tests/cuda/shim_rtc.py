@@ -13,8 +13,9 @@ OPERATORS = torch.ops.snnkernels_cupy
 
 @pytest.mark.parametrize("states", [False, True], ids=["numbers", "states"])
 @pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
-def test_opcheck_passes_for_both_directions(tables, states):
-    given = arguments(tables, states)
+@pytest.mark.parametrize("states_of", [1, 2])
+def test_opcheck_passes_for_both_directions(states_of, tables, states):
+    given = arguments(tables, states, states_of=states_of)
     torch.library.opcheck(OPERATORS.scan_forward.default, given)
     forward = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
     spikes, v_seq, after, checkpoints = OPERATORS.scan_forward(*forward)
@@ -50,7 +51,8 @@ def test_the_native_operators_give_the_same_bits():
         ({"states": randn(2, 12).double()}, "states: expected torch.float32, got torch.float64"),
         ({"state_count": 1}, "state_count: expected 2, got 1"),
         ({"param_count": 3}, "param_count: expected 4, got 3"),
-        ({"numbers": [0.0]}, "numbers: expected 6 and the surrogate's, got 1"),
+        ({"numbers": [0.0]}, "numbers: expected 6 and the surrogate's, at most 14, got 1"),
+        ({"numbers": [0.0] * 15}, "numbers: expected 6 and the surrogate's, at most 14, got 15"),
         ({"layout": [0]}, "layout: expected 8 entries, got 1"),
         ({"layout": [5, 0, 3, 0, 1, 1, 1, 1]}, "layout: expected a product that divides the lane"),
         ({"surrogate": "Nobody"}, "surrogate: expected one of the kernels', got Nobody"),

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from snnkernels import functional, surrogate
+from snnkernels import engine, functional, surrogate
 
 from ..cases import DTYPES, randn
 from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
 from .shim.plugin import last_grid
-from .shim_cases import SIZES, width_for
+from .shim_cases import SIZES, K, width_for
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -24,6 +24,23 @@ def test_tables_and_states_reach_every_lane():
     states = {"v": randn(3, 6, 5, seed=1), "a": randn(3, 6, 5, seed=2)}
     compare(Adaptive, x, rho=torch.rand(6), states=states)
     compare(Adaptive, x, tau=torch.rand(6, 5) + 1.5, v_threshold=torch.rand(()))
+
+
+def test_an_empty_table_is_none():
+    """Its kernels and the plan of their grid have to be of one mind."""
+    node = TwoFires(step_mode="m", backend="native")
+    kernel = node._kernel((("detach_reset", False),), (False,) * 3, "cpu")
+    params = [0.4, 1.1, -0.1]
+    settings = engine.new_settings(kernel, (0.0, 0.25), params, node.surrogate_function, "cpu")
+    x = randn(K + 3, 1000, dtype=torch.float16)
+    operators = torch.ops.snnkernels
+    out, _, _, checkpoints = operators.scan_forward(x, None, None, *settings, False, True)
+    gradients = torch.ones_like(out), None, None
+    expected = operators.scan_backward(x, None, None, checkpoints, *gradients, *settings, False)
+    settings = settings._replace(layout=[0] * 6)
+    empty = torch.empty(0)
+    found = operators.scan_backward(x, None, empty, checkpoints, *gradients, *settings, False)
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=0)
 
 
 def test_a_custom_surrogate_reaches_a_built_in_neuron():
