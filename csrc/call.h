@@ -7,9 +7,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <atomic>
 #include <cmath>
-#include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -22,52 +21,71 @@ namespace snn {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// The number that stands for a name in the operators' arguments, its FNV-1a hash, as in
+// snnkernels/registry.py. Not the name itself, because torch's stable ABI frees no string that it
+// hands over; the same in every process, because compiled graphs hold it.
+constexpr int64_t number_of(const char* name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (; *name; ++name) hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3u;
+  return static_cast<int64_t>(hash >> 1);
+}
+
 struct NeuronLine {
+  int64_t number;
+  const char* name;
   NeuronId id;
   Unit sizes;
   const Unit* unit;
+  const NeuronLine* next;
 };
 
-// Every neuron by its name: those of the registry, and the units that join later.
-class Neurons {
+// The units that joined the library, the last one first. Nobody waits for a lock, which a forked
+// child could inherit from a thread that it does not have, and no line is ever taken back.
+class Units {
  public:
-  static Neurons& get() {
-    static Neurons neurons;
-    return neurons;
+  static void add(const char* name, const Unit* unit) {
+    const std::string& kept = *new std::string(name);
+    auto* line =
+        new NeuronLine{number_of(name), kept.c_str(), NeuronId{}, *unit, unit, first_.load()};
+    while (!first_.compare_exchange_weak(line->next, line)) {
+    }
   }
 
-  void add(const char* name, const Unit* unit) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    lines_.insert_or_assign(name, NeuronLine{NeuronId{}, *unit, unit});
-  }
-
-  NeuronLine find(const std::string& name) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = lines_.find(name);
-    STD_TORCH_CHECK(found != lines_.end(), "neuron: no kernel is called '", name, "'");
-    return found->second;
+  static const NeuronLine* find(int64_t number) {
+    const NeuronLine* line = first_.load();
+    while (line && line->number != number) line = line->next;
+    return line;
   }
 
  private:
-  std::mutex mutex_;
-  std::map<std::string, NeuronLine> lines_ = {
+  static inline std::atomic<const NeuronLine*> first_{nullptr};
+};
+
+inline const NeuronLine& find_neuron(int64_t number) {
+  static constexpr NeuronLine kLines[] = {
 #define SNN_LINE(Name, states, params) \
-  {#Name, NeuronLine{NeuronId::Name, Unit{Name::kStates, Name::kParams, 1, 0}, nullptr}},
+  {number_of(#Name), #Name, NeuronId::Name, {Name::kStates, Name::kParams, 1, 0}, nullptr, nullptr},
       SNN_FOR_EACH_NEURON(SNN_LINE)
 #undef SNN_LINE
   };
-};
+  for (const NeuronLine& line : kLines) {
+    if (line.number == number) return line;
+  }
+  const NeuronLine* unit = Units::find(number);
+  STD_TORCH_CHECK(unit, "neuron: no kernel's name has the number ", number);
+  return *unit;
+}
 
-inline SurrogateId find_surrogate(const std::string& name) {
-  static const std::pair<const char*, SurrogateId> lines[] = {
-#define SNN_LINE(Name, params) {#Name, SurrogateId::Name},
+inline SurrogateId find_surrogate(int64_t number) {
+  static constexpr std::pair<int64_t, SurrogateId> kLines[] = {
+#define SNN_LINE(Name, params) {number_of(#Name), SurrogateId::Name},
       SNN_FOR_EACH_SURROGATE(SNN_LINE)
 #undef SNN_LINE
   };
-  for (const auto& line : lines) {
-    if (name == line.first) return line.second;
+  for (const auto& line : kLines) {
+    if (line.first == number) return line.second;
   }
-  STD_TORCH_CHECK(false, "surrogate: no kernel is called '", name, "'");
+  STD_TORCH_CHECK(false, "surrogate: no kernel's name has the number ", number);
   return SurrogateId{};
 }
 
@@ -215,8 +233,8 @@ inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
 // The arguments that forward and backward share, behind the tensors and in the operators' order.
 struct Settings {
   const std::optional<Tensor>& tables;
-  const std::string& neuron;
-  const std::string& surrogate;
+  int64_t neuron;
+  int64_t surrogate;
   const std::vector<double>& numbers;
   const std::vector<int64_t>& layout;
   int64_t states;
@@ -248,7 +266,7 @@ bool has_exact_inverse(const Parameter<T>& p) {
 
 template <class T>
 void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
-  const NeuronLine line = Neurons::get().find(s.neuron);
+  const NeuronLine& line = find_neuron(s.neuron);
   const Unit& sizes = line.sizes;
   check_sequence("x", x, x);
   const int64_t lanes = lanes_of(x);
@@ -288,7 +306,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
     const int64_t size = s.size_of_table(i);
     call.params[i] = Parameter<T>{static_cast<T>(s.value(i)), nullptr, 1, 1};
     STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "layout: '",
-                    s.neuron, "' was compiled for another choice of tables");
+                    line.name, "' was compiled for another choice of tables");
     if (size == 0) continue;
     STD_TORCH_CHECK(s.tables, "tables: expected a tensor where layout has a size");
     const int64_t inner = s.inner_of_table(i);
@@ -366,8 +384,8 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
 template <class Driver>
 struct Operators {
   static ForwardOutputs scan_forward(Tensor x, std::optional<Tensor> states,
-                                     std::optional<Tensor> tables, std::string neuron,
-                                     std::string surrogate, std::vector<double> numbers,
+                                     std::optional<Tensor> tables, int64_t neuron,
+                                     int64_t surrogate, std::vector<double> numbers,
                                      std::vector<int64_t> layout, int64_t state_count,
                                      int64_t param_count, bool hard_reset, bool detach_reset,
                                      bool decay_input, bool spiking, int64_t chunk, int64_t outputs,
@@ -383,7 +401,7 @@ struct Operators {
   static BackwardOutputs scan_backward(
       Tensor x, std::optional<Tensor> states, std::optional<Tensor> tables, Tensor checkpoints,
       std::optional<Tensor> grad_spikes, std::optional<Tensor> grad_v_seq,
-      std::optional<Tensor> grad_states, std::string neuron, std::string surrogate,
+      std::optional<Tensor> grad_states, int64_t neuron, int64_t surrogate,
       std::vector<double> numbers, std::vector<int64_t> layout, int64_t state_count,
       int64_t param_count, bool hard_reset, bool detach_reset, bool decay_input, bool spiking,
       int64_t chunk, int64_t outputs, bool table_grads) {
@@ -409,5 +427,5 @@ struct Operators {
 #define SNN_DEFINE_ADD_UNIT                                                                    \
   extern "C" __attribute__((visibility("default"))) void snn_add_unit(const char* name,        \
                                                                       const snn::Unit* unit) { \
-    snn::Neurons::get().add(name, unit);                                                       \
+    snn::Units::add(name, unit);                                                               \
   }

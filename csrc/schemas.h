@@ -7,17 +7,18 @@
 namespace snn {
 
 inline void define_operators(torch::stable::detail::StableLibrary& m) {
+  // neuron, surrogate: the numbers of their names (call.h);
   // numbers: those that the states begin with, the parameters' values, the surrogate's parameters;
   // layout: of each parameter's table the size, then of each the lanes that share a value; empty
   // without tables. Few lists, because a list takes longer to hand over than all numbers and bools.
   m.def(
-      "scan_forward(Tensor x, Tensor? states, Tensor? tables, str neuron, str surrogate, "
+      "scan_forward(Tensor x, Tensor? states, Tensor? tables, int neuron, int surrogate, "
       "float[] numbers, SymInt[] layout, int state_count, int param_count, bool hard_reset, "
       "bool detach_reset, bool decay_input, bool spiking, int chunk, int outputs, bool store_v, "
       "bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "scan_backward(Tensor x, Tensor? states, Tensor? tables, Tensor checkpoints, "
-      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, str neuron, str surrogate, "
+      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, int neuron, int surrogate, "
       "float[] numbers, SymInt[] layout, int state_count, int param_count, bool hard_reset, "
       "bool detach_reset, bool decay_input, bool spiking, int chunk, int outputs, "
       "bool table_grads) -> (Tensor, Tensor, Tensor)");

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, ops, reference, spike_storage, surrogate, units
+from . import _checks, backend, ops, reference, registry, spike_storage, surrogate, units
 from ._layout import Lanes
 
 Parameter = float | Tensor
@@ -214,7 +214,7 @@ def _kernel(
 ) -> units.Kernel:
     """The kernel that runs a call."""
     if type(surrogate_function) in surrogate.BUILT_IN:
-        return backend.name_for(backend_name, device), neuron, 1
+        return backend.name_for(backend_name, device), registry.NUMBERS[neuron], 1
     if not has_kernel(surrogate_function, backend_name):
         return units.NO_KERNEL
     return units.kernel_for(
@@ -328,10 +328,10 @@ def new_settings(
         states: the states before the first step.
         params: the parameters in the kernel's order.
     """
-    _, name, outputs = kernel
+    _, number, outputs = kernel
     return ops.Settings(
-        neuron=name,
-        surrogate=type(surrogate_function).__name__,
+        neuron=number,
+        surrogate=registry.NUMBERS.get(type(surrogate_function).__name__, 0),
         numbers=(*numbers_of(states), *numbers_of(params), *surrogate_function.values),
         layout=(),
         state_count=len(states),

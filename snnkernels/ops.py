@@ -70,8 +70,9 @@ def namespace(backend_name: str) -> Any:
 class Settings(NamedTuple):
     """What the scan's operators take besides tensors, in their order (``csrc/schemas.h``)."""
 
-    neuron: str
-    surrogate: str
+    neuron: int
+    """The number of its name, as :func:`registry.number` has it; likewise of the surrogate."""
+    surrogate: int
     numbers: Sequence[float]
     """What the states begin with where they are no tensor, the parameters, the surrogate's."""
     layout: Sequence[int]

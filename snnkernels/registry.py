@@ -53,5 +53,17 @@ def surrogates() -> dict[str, tuple[str, ...]]:
     return {name: _names(params) for name, params in found}
 
 
+def number(name: str) -> int:
+    """What stands for a name in the operators' arguments: its FNV-1a hash, as in ``call.h``."""
+    hashed = 0xCBF29CE484222325
+    for byte in name.encode():
+        hashed = (hashed ^ byte) * 0x100000001B3 % 2**64
+    return hashed >> 1
+
+
 def _names(listed: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
+NUMBERS: dict[str, int] = {name: number(name) for name in (*neurons(), *surrogates())}
+"""The numbers of the neurons and surrogates that the kernels hold."""

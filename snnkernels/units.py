@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from . import backend, surrogate
+from . import backend, registry, surrogate
 
 if TYPE_CHECKING:
     from .build import Printed
@@ -25,10 +25,10 @@ Options = tuple[tuple[str, Any], ...]
 Describe = Callable[[Options], tuple[str, str, str, int, bool]]
 """From options to title, printed struct (or ""), C++ type, outputs, and whether it spikes."""
 
-Kernel = tuple[str, str, int]
-"""The backend that runs it, the operators' name for it, and how many outputs it has."""
+Kernel = tuple[str, int, int]
+"""The backend that runs it, the operators' number for it, and how many outputs it has."""
 
-NO_KERNEL: Kernel = ("torch", "", 0)
+NO_KERNEL: Kernel = ("torch", 0, 0)
 
 _neurons: dict[str, Describe] = {}
 _loaded: set[tuple[str, str]] = set()
@@ -163,7 +163,7 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | E
             return error
         backend.warn_once(str(error))
         return NO_KERNEL
-    return chosen, unit.name, unit.outputs
+    return chosen, registry.number(unit.name), unit.outputs
 
 
 def _load(device_type: DeviceType, unit: Printed) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnkernels import functional, ops, surrogate
+from snnkernels import functional, ops, registry, surrogate
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 def lif_settings() -> ops.Settings:
     """What the CPU's operators take for a LIF besides tensors."""
     return ops.Settings(
-        neuron="LIF",
-        surrogate="ATan",
+        neuron=registry.NUMBERS["LIF"],
+        surrogate=registry.NUMBERS["ATan"],
         numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
         layout=[],
         state_count=1,

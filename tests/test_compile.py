@@ -8,7 +8,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config as inductor_config
 
-from snnkernels import functional, neuron, ops, surrogate
+from snnkernels import functional, neuron, ops, registry, surrogate
 
 from .cases import CASES, assert_same_bits, lif_settings, randn
 
@@ -32,7 +32,7 @@ def arguments(
     settings = lif_settings()._replace(layout=[4, 0, 3, 3, 1, 1] if tables else [])
     if states_of == 2:
         settings = settings._replace(
-            neuron="CubaLIF",
+            neuron=registry.NUMBERS["CubaLIF"],
             numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
             layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
             state_count=2,

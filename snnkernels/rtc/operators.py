@@ -69,21 +69,21 @@ class _Neuron:
         return self.printed.outputs if self.printed else 1
 
 
-def _built_in() -> dict[str, _Neuron]:
+def _built_in() -> dict[int, _Neuron]:
     return {
-        name: _Neuron(name, number, len(states), len(params) + 2)
+        registry.NUMBERS[name]: _Neuron(name, number, len(states), len(params) + 2)
         for number, (name, (states, params)) in enumerate(registry.neurons().items())
     }
 
 
 _neurons = _built_in()
-_surrogates = {name: number for number, name in enumerate(registry.surrogates())}
+_surrogates = {registry.NUMBERS[name]: place for place, name in enumerate(registry.surrogates())}
 _library: torch.library.Library | None = None
 
 
 def add_unit(printed: Printed) -> None:
-    """Let the operators know a neuron that is compiled by itself, by its name."""
-    _neurons[printed.name] = _Neuron(printed.name, printed=printed)
+    """Let the operators know a neuron that is compiled by itself, by its name's number."""
+    _neurons[registry.number(printed.name)] = _Neuron(printed.name, printed=printed)
 
 
 def load() -> str:
@@ -213,7 +213,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
 
     It takes longer to fill than the kernel of a small layer to run, hence it is remembered.
     """
-    _expect(s.neuron in _neurons, "neuron", "one that a kernel is known for", s.neuron)
+    _expect(s.neuron in _neurons, "neuron", "the number of a kernel's name", s.neuron)
     neuron = _neurons[s.neuron]
     chunk = registry.CHUNK["cuda"]
     _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
@@ -221,7 +221,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     if neuron.printed is None:
         _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
         _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
-        _expect(s.surrogate in _surrogates, "surrogate", "one of the kernels'", s.surrogate)
+        _expect(s.surrogate in _surrogates, "surrogate", "the number of a kernel's name", s.surrogate)
     numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
     own = s.state_count + s.param_count
     most = own + calls.MAX_SURROGATE_PARAMS
@@ -299,7 +299,8 @@ def _launch(
     grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, sums, rows, multiprocessors)
     _check_blocks(grid.blocks)
     sizes = s.state_count, s.param_count
-    program = scan_program(direction, s.neuron, s.hard_reset, x.dtype, grid.width, tables, sizes)
+    name = _neurons[s.neuron].name
+    program = scan_program(direction, name, s.hard_reset, x.dtype, grid.width, tables, sizes)
     launcher.launch(program, call, grid, device)
 
 
@@ -325,7 +326,7 @@ def scan_program(
         sizes: the states and parameters of a neuron that is compiled by itself.
     """
     element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
-    neuron = _neurons[name]
+    neuron = _neurons[registry.number(name)]
     if neuron.printed is not None:
         kernel = f"snn::cuda::unit_{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
         return Program("unit.cu", kernel, neuron.printed, *sizes)
