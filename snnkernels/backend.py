@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from . import _checks
+from ._locks import lock_of_process
 
 if TYPE_CHECKING:
     from .build.description import DeviceType
@@ -83,7 +84,8 @@ def _load(name: str, device_type: str) -> str:
     from . import build, ops
 
     library = build.load(cast("DeviceType", device_type))
-    ops.register(name)
+    with _lock:
+        ops.register(name)
     return f"{library.path} ({library.origin})"
 
 
@@ -102,6 +104,7 @@ def warn_once(reason: str) -> None:
 
 
 _settled: dict[tuple[str, str], str] = {}
+_lock = lock_of_process()
 
 
 def name_for(backend: str, device_type: str) -> str:
@@ -109,16 +112,21 @@ def name_for(backend: str, device_type: str) -> str:
     key = (backend, device_type)
     name = _settled.get(key)
     if name is None:
-        choice = resolve(backend, device_type)
-        if choice.name != backend and choice.name == "torch":
-            warnings.warn(
-                f"snnkernels runs on the plain-PyTorch reference for {device_type!r}: "
-                f"{choice.reason}",
-                FallbackWarning,
-                stacklevel=2,
-            )
-        name = _settled[key] = choice.name
+        with _lock:
+            name = _settled.get(key) or _settle(backend, device_type)
+            _settled[key] = name
     return name
+
+
+def _settle(backend: str, device_type: str) -> str:
+    choice = resolve(backend, device_type)
+    if choice.name != backend and choice.name == "torch":
+        warnings.warn(
+            f"snnkernels runs on the plain-PyTorch reference for {device_type!r}: {choice.reason}",
+            FallbackWarning,
+            stacklevel=3,
+        )
+    return choice.name
 
 
 # torch.compile evaluates this at trace time instead of tracing into the loader;

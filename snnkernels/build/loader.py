@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from .._locks import lock_of_process
 from . import cache, toolchain
 from .archs import parse_archs
 from .compile import build_library
@@ -46,7 +46,7 @@ class LoadedLibrary:
     seconds: float
 
 
-_lock = threading.RLock()
+_lock = lock_of_process()
 _outcomes: dict[str, LoadedLibrary | BuildError] = {}
 
 

@@ -1,0 +1,92 @@
+"""Threads and forked children that use neurons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnkernels import functional
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+FORKS = """
+import ctypes, os, signal, threading, time, torch
+from snnkernels import build, functional
+
+torch.set_num_threads(1)
+x = torch.rand(1, 1, 4)
+functional.if_(x)
+add_unit = ctypes.CDLL(str(build.load("cpu").path)).snn_add_unit
+add_unit.argtypes = ctypes.c_char_p, ctypes.c_void_p
+sizes = (ctypes.c_int * 4)(1, 1, 1, 0)
+
+def add_neurons():
+    while True:
+        add_unit(b"Toy", ctypes.addressof(sizes))
+
+for _ in range(4):
+    threading.Thread(target=add_neurons, daemon=True).start()
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        functional.if_(x)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            print("a child hangs", flush=True)
+            os._exit(1)
+        time.sleep(0.001)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_is_forked_while_threads_add_neurons_runs_one():
+    done = run(FORKS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+FIRST_USE = """
+import threading, warnings, torch
+from snnkernels import functional
+
+warnings.simplefilter("error")
+start, found, x = threading.Barrier(8), [], torch.rand(3, 2, 5)
+
+def work():
+    start.wait()
+    found.append(functional.lif(x, backend="native")[0])
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 8, len(found)
+assert all(torch.equal(spikes, found[0]) for spikes in found)
+"""
+
+
+def test_eight_threads_may_be_the_first_to_use_a_neuron():
+    functional.lif(torch.zeros(1, 1, 1), backend="native")  # built, so that they find it at once
+    done = run(FIRST_USE)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
