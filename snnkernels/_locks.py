@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import AbstractContextManager
 
 
-def lock_of_process() -> threading._RLock:
+def lock_of_process() -> AbstractContextManager[bool]:
     """A reentrant lock that is free in a forked child, whichever thread of the parent held it."""
     lock = threading.RLock()
     if hasattr(os, "register_at_fork"):

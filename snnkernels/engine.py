@@ -416,6 +416,8 @@ def _tables(params: Sequence[Parameter], lanes: Lanes) -> tuple[Tensor | None, S
     for k, p in enumerate(params):
         if isinstance(p, Tensor):
             table, inner[k] = lanes.table(p)
+            if table.numel() == 0:  # of no lanes: a size of 0 means a number
+                table, inner[k] = table.sum().reshape(1), 1
             size[k] = table.numel()
             tables.append(table)
     if not tables:

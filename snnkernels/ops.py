@@ -365,5 +365,28 @@ def _reduce(sums: Tensor, layout: Sequence[int]) -> Tensor:
     """Each parameter's sums [L] over the lanes that share a value, in the tables' layout."""
     sizes, inners = layout[: len(sums)], layout[len(sums) :]
     return torch.cat(
-        [row.view(-1, n, k).sum((0, 2)) for row, n, k in zip(sums, sizes, inners, strict=True) if n]
+        [
+            _folded(_folded(row.view(-1, n, k), 0), 2).sum((0, 2))
+            for row, n, k in zip(sums, sizes, inners, strict=True)
+            if n
+        ]
     )
+
+
+_SUMMED_BY_ONE_THREAD = 16384
+
+
+def _folded(values: Tensor, dim: int) -> Tensor:
+    """Halves added to each other until one thread sums up what is left.
+
+    PyTorch shares longer sums out to its threads on the CPU, so that the last bits would depend on
+    their number.
+    """
+    if torch.compiler.is_compiling() or not values.is_cpu:
+        return values
+    while values.numel() > _SUMMED_BY_ONE_THREAD and values.shape[dim] > 1:
+        half = values.shape[dim] // 2
+        odd = values.narrow(dim, 2 * half, values.shape[dim] - 2 * half)
+        values = values.narrow(dim, 0, half) + values.narrow(dim, half, half)
+        values.narrow(dim, 0, odd.shape[dim]).add_(odd)
+    return values

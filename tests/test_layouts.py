@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snnkernels import functional, registry, surrogate
+from snnkernels import functional, neuron, registry, surrogate
 
 from .cases import CASES, DTYPES, assert_same_bits, randn, run
 
@@ -119,6 +120,20 @@ def test_any_size_works_forward_and_backward(shape, dtype):
         for actual, out in zip(outputs, expected, strict=True):
             assert_same_bits(actual, out)
         assert gradients[0].shape == expected_gradients[0].shape
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 0), (5, 0, 3), (0, 2, 3)], ids=str)
+def test_learnt_parameters_of_no_neurons_get_gradients_of_their_shape(shape):
+    for learnt in (torch.full(shape[2:], 2.0), torch.tensor(2.0)):
+        for kind in (neuron.LIFNode, neuron.ALIFNode):
+            tau = nn.Parameter(learnt)
+            node = kind(tau=tau, step_mode="m", backend="native")
+            x = randn(*shape).requires_grad_()
+            spikes = node(x)
+            grad_x, grad = torch.autograd.grad(spikes.sum() + node.v.sum(), [x, tau])
+            assert grad_x.shape == x.shape
+            assert grad.shape == tau.shape
+            assert not grad.any()
 
 
 @pytest.mark.parametrize("offset", [1, 3, 7])

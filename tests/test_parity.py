@@ -125,6 +125,52 @@ def test_nan_and_infinity_pass_through_as_in_the_reference(case):
             assert_same_bits(actual, out)
 
 
+@pytest.mark.parametrize("dtype", EXACT, ids=str)
+@pytest.mark.parametrize("v_reset", [0.0, -0.1], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_infinite_thresholds_silence_neurons_or_have_them_fire_and_gradients_agree(
+    case, v_reset, dtype
+):
+    thresholds = torch.tensor([float("inf"), 1.0, -float("inf")], dtype=dtype)
+    settings = {"v_threshold": thresholds, "v_reset": v_reset}
+    outputs, gradients = run(case, randn(20, 40, 3, dtype=dtype), "native", **settings)
+    _, expected = run(case, randn(20, 40, 3, dtype=dtype), "torch", **settings)
+    assert outputs[0][..., 0].sum() == 0
+    assert outputs[0][..., 2].all()
+    assert all(g.isfinite().all() for g in expected)
+    assert_gradients_close(gradients, expected)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_a_threshold_far_from_the_potential_costs_the_gradient_no_digits(backend):
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        x = torch.full((1, 1, 40), 1e-6, dtype=dtype, requires_grad=True)
+        _, v = functional.if_(
+            x, v_threshold=-0.5, surrogate_function=surrogate.ATan(), backend=backend
+        )
+        gradients += torch.autograd.grad(v.sum(), x)
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["above", "below"])
+@pytest.mark.parametrize("v_reset", RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_unused_last_state_adds_nothing_to_gradients_even_where_it_is_infinite(
+    case, v_reset, sign
+):
+    gradients = []
+    for backend in ("native", "torch"):
+        x = randn(18, 1, 40)
+        x[-1, 0, 3] = sign * float("inf")
+        x.requires_grad_()
+        settings = {**case.settings, "v_reset": v_reset, "backend": backend}
+        spikes = case.function(x, surrogate_function=surrogate.ATan(), **settings)[0]
+        gradients += torch.autograd.grad(spikes.sum(), x)
+    assert gradients[1].isfinite().all()
+    assert_gradients_close(gradients[:1], gradients[1:])
+
+
 @pytest.mark.parametrize("return_v_seq", [True, False], ids=["with_v_seq", "without_v_seq"])
 @pytest.mark.parametrize("v_threshold", [0.9, -1.0], ids=["above_zero", "below_zero"])
 @pytest.mark.parametrize("v_reset", [0.0, -0.0, -0.25, None], ids=str)
@@ -184,17 +230,26 @@ def test_any_size_and_setting_agrees(
     assert_gradients_close(gradients, expected_gradients)
 
 
+SHARED_OUT = {
+    "one_for_each_of_few": ((33, 5, 300), (300,)),
+    "one_for_all_of_many": ((2, 131, 310), ()),
+    "one_for_each_channel_of_many": ((2, 3, 2, 90, 91), (2,)),
+    "one_for_each_of_many": ((2, 2, 40001), (40001,)),
+}
+
+
+@pytest.mark.parametrize(("shape", "size"), SHARED_OUT.values(), ids=SHARED_OUT)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_same_call_gives_the_same_bits_on_any_number_of_threads(case):
-    x = randn(33, 5, 300)
-    parameter = {case.learnable[0]: torch.full((300,), 1.3)}
+def test_the_same_call_gives_the_same_bits_on_any_number_of_threads(case, shape, size):
+    x = randn(*shape)
+    parameter = {case.learnable[0]: torch.full(size, 1.3)}
     threads = torch.get_num_threads()
     try:
         results = []
         for count in (1, 2, 3, 1):
             torch.set_num_threads(count)
             outputs, gradients = run(case, x, "native", **parameter)
-            results.append(outputs + gradients[:1])
+            results.append(outputs + gradients)
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:

@@ -5,40 +5,42 @@ namespace snn::cpu::SNN_CPU_ISA {
 namespace {
 
 template <class T>
-void gradient(SurrogateId id, const T* params, const T* u, T* out, int count) {
+void gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
   with_surrogate(id, [&](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::gradient(Vec<T>::load(u + l), params).store(out + l);
+      decltype(surrogate)::gradient(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), params)
+          .store(out + l);
     }
   });
 }
 
 template <class T>
-void primitive(SurrogateId id, const T* params, const T* u, T* out, int count) {
+void primitive(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
   with_surrogate(id, [&](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::primitive(Vec<T>::load(u + l), params).store(out + l);
+      decltype(surrogate)::primitive(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), params)
+          .store(out + l);
     }
   });
 }
 
 }  // namespace
 
-void surrogate_gradient(SurrogateId id, const float* params, const float* u, float* out,
-                        int count) {
-  gradient(id, params, u, out, count);
+void surrogate_gradient(SurrogateId id, const float* params, const float* h, const float* threshold,
+                        float* out, int count) {
+  gradient(id, params, h, threshold, out, count);
 }
-void surrogate_gradient(SurrogateId id, const double* params, const double* u, double* out,
-                        int count) {
-  gradient(id, params, u, out, count);
+void surrogate_gradient(SurrogateId id, const double* params, const double* h,
+                        const double* threshold, double* out, int count) {
+  gradient(id, params, h, threshold, out, count);
 }
-void surrogate_primitive(SurrogateId id, const float* params, const float* u, float* out,
-                         int count) {
-  primitive(id, params, u, out, count);
+void surrogate_primitive(SurrogateId id, const float* params, const float* h,
+                         const float* threshold, float* out, int count) {
+  primitive(id, params, h, threshold, out, count);
 }
-void surrogate_primitive(SurrogateId id, const double* params, const double* u, double* out,
-                         int count) {
-  primitive(id, params, u, out, count);
+void surrogate_primitive(SurrogateId id, const double* params, const double* h,
+                         const double* threshold, double* out, int count) {
+  primitive(id, params, h, threshold, out, count);
 }
 
 }  // namespace snn::cpu::SNN_CPU_ISA

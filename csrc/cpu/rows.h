@@ -13,14 +13,15 @@ constexpr int kLanes = SNN_CPU_LANES;
 template <class T>
 using Row = T[kLanes];
 
-// Of a row u: the surrogate's gradient, or its primitive.
-void surrogate_gradient(SurrogateId id, const float* params, const float* u, float* out, int count);
-void surrogate_gradient(SurrogateId id, const double* params, const double* u, double* out,
-                        int count);
-void surrogate_primitive(SurrogateId id, const float* params, const float* u, float* out,
-                         int count);
-void surrogate_primitive(SurrogateId id, const double* params, const double* u, double* out,
-                         int count);
+// Of u = h - threshold, row by row: the surrogate's gradient, or its primitive.
+void surrogate_gradient(SurrogateId id, const float* params, const float* h, const float* threshold,
+                        float* out, int count);
+void surrogate_gradient(SurrogateId id, const double* params, const double* h,
+                        const double* threshold, double* out, int count);
+void surrogate_primitive(SurrogateId id, const float* params, const float* h,
+                         const float* threshold, float* out, int count);
+void surrogate_primitive(SurrogateId id, const double* params, const double* h,
+                         const double* threshold, double* out, int count);
 
 // Whether values can be computed in place: the elements are values, and fill whole vectors.
 template <class T>

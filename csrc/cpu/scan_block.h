@@ -17,42 +17,45 @@ constexpr int at_least_one(int count) {
 }
 
 // The fires that steps and adjoints are called with. A neuron sees vectors of lanes; the surrogate
-// works on whole rows of u in between, so that no neuron is compiled once for every surrogate.
+// works on whole rows in between, so that no neuron is compiled once for every surrogate.
 
 struct Spike {
+  template <class V>
+  SNN_INLINE void note(V) const {}
   template <class V>
   SNN_INLINE V spike(V u) const {
     return heaviside(u);
   }
 };
 
-// Spikes, and notes u for the surrogate.
+// Spikes, and notes H for the surrogate and the adjoint.
 template <class T>
 struct NoteAndSpike {
-  T* u;
-  SNN_INLINE Vec<T> spike(Vec<T> value) const {
-    value.store(u);
-    return heaviside(value);
-  }
+  T* h;
+  SNN_INLINE void note(Vec<T> value) const { value.store(h); }
+  SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
 };
 
 // The output known beforehand.
 template <class T>
 struct Output {
   const T* output;
+  SNN_INLINE void note(Vec<T>) const {}
   SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
 };
 
-// What adjoints are called with: u as noted, and the gradient that the surrogate made of it.
+// What adjoints are called with: H as noted, and the gradient that the surrogate made of u.
 template <class T>
 struct NotedSpike {
   const T* noted;
   const T* slope;
   template <class Compute>
-  SNN_INLINE Vec<T> u(Compute) const {
+  SNN_INLINE Vec<T> h(Compute) const {
     return Vec<T>::load(noted);
   }
-  SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
+  SNN_INLINE Vec<T> spiked(Vec<T> value, Vec<T> threshold) const {
+    return reaches(value, threshold);
+  }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
@@ -63,10 +66,10 @@ struct NotedPrimitive {
   const T* slope;
   const T* output;
   template <class Compute>
-  SNN_INLINE Vec<T> u(Compute) const {
+  SNN_INLINE Vec<T> h(Compute) const {
     return Vec<T>::load(noted);
   }
-  SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
+  SNN_INLINE Vec<T> spiked(Vec<T>, Vec<T>) const { return Vec<T>::load(output); }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
@@ -103,10 +106,12 @@ void parameter_row(const Parameter<T>& p, int64 lane, int64 count, T* row) {
   }
 }
 
-// The parameters of a block: a row each for the first kRows, which may be tables, else numbers.
+// The parameters of a block: a row each for the first kRows, which may be tables, else numbers; for
+// the surrogates the threshold has a row in any case.
 template <class Neuron, class T, int kRows>
 struct BlockParams {
-  alignas(64) Row<T> rows[at_least_one(kRows)];
+  static constexpr int kThresholdRow = std::min(kRows, Neuron::kThreshold);
+  alignas(64) Row<T> rows[std::max(kRows, kThresholdRow + 1)];
   T numbers[Neuron::kParams];
 
   BlockParams(const Scan<T>& call, int64 lane) {
@@ -114,7 +119,12 @@ struct BlockParams {
       numbers[i] = call.params[i].value;
       if (i < kRows) parameter_row(call.params[i], lane, kLanes, rows[i]);
     }
+    if (kThresholdRow == kRows) {
+      parameter_row(call.params[Neuron::kThreshold], lane, kLanes, rows[kThresholdRow]);
+    }
   }
+
+  const T* threshold() const { return rows[kThresholdRow]; }
 };
 
 // A block's parameters inside a loop over its lanes: numbers stay in registers.
@@ -182,18 +192,18 @@ SNN_INLINE void step_block(const Scan<T>& call, const BlockParams<Neuron, T, kRo
   }
 }
 
-// The primitive in place of a spike: u of the whole row first, then the step with the output known.
-// Leaves u in `u` and the output in `output`.
+// The primitive in place of a spike: H of the whole row first, then the step with the output known.
+// Leaves H in `h` and the output in `output`.
 template <class Neuron, class Reset, class T, int kRows>
 void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kRows>& params,
-                          const T* x, const Row<T>* before, Row<T>* after, int count, T* u,
+                          const T* x, const Row<T>* before, Row<T>* after, int count, T* h,
                           T* output) {
   alignas(64) Row<T> unused[Neuron::kStates];
   const auto nothing = [](int, Vec<T>) {};
   step_block<Neuron, Reset>(
-      call, params, x, before, unused, count, [&](int l) { return NoteAndSpike<T>{u + l}; },
+      call, params, x, before, unused, count, [&](int l) { return NoteAndSpike<T>{h + l}; },
       nothing);
-  surrogate_primitive(call.surrogate, call.surrogate_params, u, output, count);
+  surrogate_primitive(call.surrogate, call.surrogate_params, h, params.threshold(), output, count);
   step_block<Neuron, Reset>(
       call, params, x, before, after, count, [&](int l) { return Output<T>{output + l}; }, nothing);
 }
@@ -201,7 +211,7 @@ void step_block_primitive(const Scan<T>& call, const BlockParams<Neuron, T, kRow
 template <class Neuron, class Reset, int kRows, class T>
 void scan_block(const Forward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
-  alignas(64) Row<T> state[kStates], x_buffer, u;
+  alignas(64) Row<T> state[kStates], x_buffer, h;
   RowWriter<T> spike_rows(call.element, call.spikes, call.steps * call.lanes);
   RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
   const BlockParams<Neuron, T, kRows> params(call, lane);
@@ -223,7 +233,7 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
           call, params, x, state, state, count, [](int) { return Spike{}; },
           [&](int l, Vec<T> spike) { spikes.store(l, spike); });
     } else {
-      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, u, spikes.values);
+      step_block_primitive<Neuron, Reset>(call, params, x, state, state, count, h, spikes.values);
     }
     spike_rows.finish();
     if (call.v_seq) v_rows.write(state[0], row, count);
@@ -237,7 +247,7 @@ template <class Neuron, int kRows, class T>
 struct ChunkMemory {
   static constexpr bool kKeepsStates = kRows > 0 || !Neuron::kLinear;
   alignas(64) Row<T> states_[kKeepsStates ? kChunk + 1 : 1][Neuron::kStates];
-  alignas(64) Row<T> u[kChunk];
+  alignas(64) Row<T> h[kChunk];
   alignas(64) Row<T> output[kChunk];  // the primitive, where that is the output
   alignas(64) Row<T> x_buffer[kChunk];
   const T* x[kChunk];
@@ -252,7 +262,7 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kRows
                      int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
-    T* u = chunk.u[k];
+    T* h = chunk.h[k];
     const T* x = load_row(call.element, call.x, offset, chunk.x_buffer[k], count);
     chunk.x[k] = x;
     if (k + kAhead < steps) {
@@ -261,22 +271,21 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<Neuron, T, kRows
     if (call.spiking) {
       step_block<Neuron, Reset>(
           call, params, x, chunk.states(k), chunk.states(k + 1), count,
-          [&](int l) { return NoteAndSpike<T>{u + l}; }, [](int, Vec<T>) {});
+          [&](int l) { return NoteAndSpike<T>{h + l}; }, [](int, Vec<T>) {});
     } else {
       step_block_primitive<Neuron, Reset>(call, params, x, chunk.states(k), chunk.states(k + 1),
-                                          count, u, chunk.output[k]);
+                                          count, h, chunk.output[k]);
     }
   }
 }
 
 template <class Neuron, class Reset, int kRows, class T, class FireAt>
-SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron, T, kRows>& params,
+SNN_INLINE void adjoint_block(const Options& options, const BlockParams<Neuron, T, kRows>& params,
                               const T* x, const Row<T>* before, const T* grad_out,
                               Row<T>* grad_states, Row<T>* grad_params, const RowPlace<T>& grad_x,
                               int count, FireAt fire_at) {
   using V = Vec<T>;
   const LoopParams<Neuron, T, kRows> loop_params(params);
-  [[maybe_unused]] const Options options = call.options;
   for (int l = 0; l < count; l += V::kSize) {
     V state[Neuron::kStates], p[Neuron::kParams], grad_s[Neuron::kStates], grad_p[Neuron::kParams];
     load_lanes<Neuron::kStates>(before, l, state);
@@ -285,7 +294,7 @@ SNN_INLINE void adjoint_block(const Backward<T>& call, const BlockParams<Neuron,
     load_lanes<kRows>(grad_params, l, grad_p);
     for (int i = kRows; i < Neuron::kParams; ++i) grad_p[i] = V(T(0));
     const V lane_grad_x = Neuron::template adjoint<Reset>(
-        state, V::load(x + l), p, call.options, fire_at(l), V::load(grad_out + l), grad_s, grad_p);
+        state, V::load(x + l), p, options, fire_at(l), V::load(grad_out + l), grad_s, grad_p);
     grad_x.store(l, lane_grad_x);
     store_lanes<Neuron::kStates>(grad_s, l, grad_states);
     store_lanes<kRows>(grad_p, l, grad_params);
@@ -309,6 +318,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> zeros = {}, grad_buffer, slope;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const BlockParams<Neuron, T, kRows> params(call, lane);
+  const Options last_options = options_at(call, call.steps - 1);
   read_rows<kStates>(call.grad_states, call.lanes, lane, count, grad_states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -338,16 +348,19 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                                          t * call.grad_spikes_stride + lane, grad_buffer, count)
                               : zeros;
       const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
-      const T *u = chunk.u[k], *output = chunk.output[k];
-      surrogate_gradient(call.surrogate, call.surrogate_params, u, slope, count);
+      const T *h = chunk.h[k], *output = chunk.output[k];
+      surrogate_gradient(call.surrogate, call.surrogate_params, h, params.threshold(), slope,
+                         count);
       const auto adjoint = [&](auto fire_at) {
-        adjoint_block<Neuron, Reset>(call, params, chunk.x[k], chunk.states(k), grad_out,
+        // Read from memory: in registers they would take those that the loop needs.
+        const Options& options = t + 1 == call.steps ? last_options : call.options;
+        adjoint_block<Neuron, Reset>(options, params, chunk.x[k], chunk.states(k), grad_out,
                                      grad_states, grad_params, grad_x, count, fire_at);
       };
       if (call.spiking) {
-        adjoint([&](int l) { return NotedSpike<T>{u + l, slope + l}; });
+        adjoint([&](int l) { return NotedSpike<T>{h + l, slope + l}; });
       } else {
-        adjoint([&](int l) { return NotedPrimitive<T>{u + l, slope + l, output + l}; });
+        adjoint([&](int l) { return NotedPrimitive<T>{h + l, slope + l, output + l}; });
       }
       grad_x_rows.finish();
     }

@@ -183,11 +183,11 @@ struct UnitGradients {
 template <class U, class T>
 SNN_INLINE void adjoint_unit(const Backward<T>& call, const UnitParams<U, T>& params, const T* x,
                              const Row<T>* before, const OutputGradients<U, T>& grad_out,
-                             UnitGradients<U, T>& grads, const RowPlace<T>& grad_x, int count) {
+                             UnitGradients<U, T>& grads, const RowPlace<T>& grad_x, int count,
+                             Options options) {
   using V = Vec<T>;
   const LoopUnitParams<U, T> loop_params(params);
   const InlineFire<typename U::Surrogate, T> fire{call.surrogate_params};
-  const Options options = call.options;
   for (int l = 0; l < count; l += V::kSize) {
     V state[U::kStates], grad_s[U::kStates], p[U::kParams + 1], grad_p[U::kParams + 1];
     V outputs[U::kOutputs];
@@ -242,7 +242,8 @@ void scan_unit(const Backward<T>& call, int64 lane, int count) {
       }
       grad_out.load(call, t, lane, count);
       const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
-      adjoint_unit(call, params, chunk.x[k], chunk.states[k], grad_out, grads, grad_x, count);
+      adjoint_unit(call, params, chunk.x[k], chunk.states[k], grad_out, grads, grad_x, count,
+                   options_at(call, t));
       grad_x_rows.finish();
     }
   }

@@ -46,21 +46,19 @@ template <class T, int V>
 struct Fire {
   const Scan<T>& call;
 
+  SNN_HD void note(T) const {}
   SNN_HD T spike(T u) const {
     if (V > 1 || call.spiking) return u >= T(0) ? T(1) : T(0);
     return primitive(call.surrogate, u, call.surrogate_params[0], call.surrogate_params[1]);
   }
 };
 
-// Fire, noting u for the walk back.
+// Fire, noting H for the walk back.
 template <class T, int V>
 struct NotingFire : Fire<T, V> {
   T& noted;
 
-  SNN_HD T spike(T u) const {
-    noted = u;
-    return Fire<T, V>::spike(u);
-  }
+  SNN_HD void note(T h) const { noted = h; }
 };
 
 template <class T, int V>
@@ -68,21 +66,29 @@ struct NotedFire : Fire<T, V> {
   T noted, slope;
 
   template <class Compute>
-  SNN_HD T u(const Compute&) const {
+  SNN_HD T h(const Compute&) const {
     return noted;
+  }
+  SNN_HD T spiked(T h, T threshold) const {
+    if (V > 1 || this->call.spiking) return reaches(h, threshold);
+    return Fire<T, V>::spike(h - threshold);
   }
   SNN_HD T gradient(T) const { return slope; }
 };
 
-// The surrogate's gradient at every u of a chunk.
-template <int V, class T>
-SNN_HD void surrogate_gradients(const Scan<T>& call, const T (*u)[V], T (*slopes)[V]) {
+// The surrogate's gradient at the u = H - v_threshold of every step of a chunk.
+template <class Neuron, int V, class T, class Params>
+SNN_HD void surrogate_gradients(const Scan<T>& call, const Params& params, const T (*h)[V],
+                                T (*slopes)[V]) {
   constexpr int N = batch_size(kChunk * V);
   SNN_UNROLL
   for (int first = 0; first < kChunk * V; first += N) {
     Batch<T, N> batch;
     SNN_UNROLL
-    for (int i = 0; i < N; ++i) batch.values[i] = u[(first + i) / V][(first + i) % V];
+    for (int i = 0; i < N; ++i) {
+      const int k = (first + i) / V, l = (first + i) % V;
+      batch.values[i] = h[k][l] - params.at(l)[Neuron::kThreshold];
+    }
     batch = surrogate_gradients(call.surrogate, batch, call.surrogate_params[0],
                                 call.surrogate_params[1]);
     SNN_UNROLL
@@ -395,7 +401,7 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
   for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
     const int count = chunk_steps(start, call.steps);
     reader.next(start, chunk);
-    T state[kChunk + 1][V][S], u[kChunk][V] = {}, slopes[kChunk][V];
+    T state[kChunk + 1][V][S], h[kChunk][V] = {}, slopes[kChunk][V];
     copy_states<S, V>(chunk.state, state[0]);
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
@@ -404,25 +410,25 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        const NotingFire<T, V> fire{{call}, u[k][l]};
+        const NotingFire<T, V> fire{{call}, h[k][l]};
         Neuron::template step<Reset>(state[k + 1][l], in, params.at(l), call.options, fire);
       }
     }
-    surrogate_gradients<V>(call, u, slopes);
+    surrogate_gradients<Neuron, V>(call, params, h, slopes);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {
       if (k >= count) continue;
       gradients.add_to(grad_state);
+      const Options options = options_at(call, start + k);
       Pack<E, V> grad_x;
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
         const T grad_out = Convert<E>::widen(chunk.grad_spikes[0][k].lanes[l]);
-        const NotedFire<T, V> fire{{call}, u[k][l], slopes[k][l]};
-        grad_x.lanes[l] = Convert<E>::narrow(
-            Neuron::template adjoint<Reset>(state[k][l], in, params.at(l), call.options, fire,
-                                            grad_out, grad_state[l], grad_params[l]));
+        const NotedFire<T, V> fire{{call}, h[k][l], slopes[k][l]};
+        grad_x.lanes[l] = Convert<E>::narrow(Neuron::template adjoint<Reset>(
+            state[k][l], in, params.at(l), options, fire, grad_out, grad_state[l], grad_params[l]));
       }
       gradients.write(grad_x);
     }

@@ -98,6 +98,7 @@ SNN_HD void backward_unit(const Backward<T>& call, int64 lane) {
     for (int k = kChunk - 1; k >= 0; --k) {
       if (k >= count) continue;
       gradients.add_to(grad_state);
+      const Options options = options_at(call, start + k);
       Pack<E, V> grad_x;
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
@@ -107,8 +108,8 @@ SNN_HD void backward_unit(const Backward<T>& call, int64 lane) {
           grads[i] = Convert<E>::widen(chunk.grad_spikes[i][k].lanes[l]);
         }
         grad_x.lanes[l] = Convert<E>::narrow(U::Neuron::adjoint(
-            state[k][l], T(Convert<E>::widen(chunk.x[k].lanes[l])), params.values[l], call.options,
-            fire, grads, grad_state[l], grad_params[l]));
+            state[k][l], T(Convert<E>::widen(chunk.x[k].lanes[l])), params.values[l], options, fire,
+            grads, grad_state[l], grad_params[l]));
       }
       gradients.write(grad_x);
     }

@@ -221,7 +221,9 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     if neuron.printed is None:
         _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
         _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
-        _expect(s.surrogate in _surrogates, "surrogate", "the number of a kernel's name", s.surrogate)
+        _expect(
+            s.surrogate in _surrogates, "surrogate", "the number of a kernel's name", s.surrogate
+        )
     numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
     own = s.state_count + s.param_count
     most = own + calls.MAX_SURROGATE_PARAMS

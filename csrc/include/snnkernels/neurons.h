@@ -6,7 +6,10 @@
 //                                                    grad_p: added to
 //
 // fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative;
-// the drivers choose them. Parameters come in p: the neuron's own, then v_threshold, then v_reset.
+// the drivers choose them. A step hands H to fire.note(h), and its adjoint asks fire.h(compute) for
+// it, which computes it again where nobody took note: u + v_threshold would lose digits, or be NaN
+// where the threshold is infinite. fire.spiked(h, v_threshold) is the step's output again.
+// Parameters come in p: the neuron's own, then v_threshold, then v_reset.
 //
 // In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order
 // of operations matters and no compiler flag may change it.
@@ -107,6 +110,7 @@ struct ChargeFireReset {
   template <class Reset, class T, class Fire>
   static SNN_HD T step(T* state, T x, const T* p, const Options& options, const Fire& fire) {
     const T h = Charge::charge(state, x, p, Reset::rest(p[kReset]), options);
+    fire.note(h);
     const T spike = fire.spike(h - p[kThreshold]);
     state[0] = Reset::apply(h, spike, p[kThreshold], p[kReset]);
     return spike;
@@ -116,19 +120,18 @@ struct ChargeFireReset {
   static SNN_HD T adjoint(const T* before, T x, const T* p, const Options& options,
                           const Fire& fire, T grad_out, T* grad_state, T* grad_p) {
     const T rest = Reset::rest(p[kReset]);
-    const T u = fire.u([&] {
+    const T h = fire.h([&] {
       T state[kStates];
       SNN_UNROLL
       for (int i = 0; i < kStates; ++i) state[i] = before[i];
-      return Charge::charge(state, x, p, rest, options) - p[kThreshold];
+      return Charge::charge(state, x, p, rest, options);
     });
-    const T h = u + p[kThreshold];
-    const T spike = fire.spike(u);
+    const T spike = fire.spiked(h, p[kThreshold]);
 
     const T grad_v = grad_state[0];
     const T by_spike = Reset::by_spike(h, p[kThreshold], p[kReset]);
     const T grad_spike = options.detach_reset ? grad_out : multiply_add(grad_v, by_spike, grad_out);
-    const T grad_u = grad_spike * fire.gradient(u);
+    const T grad_u = grad_spike * fire.gradient(h - p[kThreshold]);
     const T grad_h = multiply_add(grad_v, Reset::by_h(spike), grad_u);
 
     T grad_rest = T(0);

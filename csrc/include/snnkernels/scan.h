@@ -100,4 +100,13 @@ struct Backward : Scan<T> {
   T* grad_params[kMaxParams];  // null: not wanted; else one sum over T per lane
 };
 
+// The options of a step's adjoint. Where no gradient comes from the state after it the reset has no
+// part in any; without this the zero in its place would make NaN of an infinite potential.
+template <class T>
+SNN_HD Options options_at(const Backward<T>& call, int64 t) {
+  Options options = call.options;
+  options.detach_reset |= t + 1 == call.steps && !call.grad_states && !call.grad_v_seq;
+  return options;
+}
+
 }  // namespace snn

@@ -30,7 +30,7 @@ struct Smooth : Surrogate {
   }
 };
 
-// What steps and adjoints are called with; no u is noted, so an adjoint computes it again.
+// What steps and adjoints are called with; no H is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
 struct InlineFire {
   P params[kMaxSurrogateParams];  // a copy, which no store can alias
@@ -45,11 +45,17 @@ struct InlineFire {
     return Surrogate::spike(u, params);
   }
   template <class T>
+  SNN_HD T spiked(T h, T threshold) const {
+    return spike(h - threshold);
+  }
+  template <class T>
   SNN_HD T gradient(T u) const {
     return Surrogate::gradient(u, params);
   }
+  template <class T>
+  SNN_HD void note(T) const {}
   template <class Compute>
-  SNN_HD auto u(const Compute& compute) const {
+  SNN_HD auto h(const Compute& compute) const {
     return compute();
   }
 };
