@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnkernels import functional
+from snnkernels import compile_neuron, functional, spike
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -42,7 +42,7 @@ def add_neurons():
 
 for _ in range(4):
     threading.Thread(target=add_neurons, daemon=True).start()
-for _ in range(200):
+for _ in range(120):
     child = os.fork()
     if child == 0:
         functional.if_(x)
@@ -66,7 +66,7 @@ def test_a_child_that_is_forked_while_threads_add_neurons_runs_one():
 
 FIRST_USE = """
 import threading, warnings, torch
-from snnkernels import functional
+from snnkernels import compile_neuron, functional, spike
 
 warnings.simplefilter("error")
 start, found, x = threading.Barrier(8), [], torch.rand(3, 2, 5)
@@ -90,3 +90,38 @@ def test_eight_threads_may_be_the_first_to_use_a_neuron():
     done = run(FIRST_USE)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
+
+
+SMALL_STACK = """
+import threading, torch
+from snnkernels import neuron
+from tests.test_processes import EightStates
+
+torch.set_num_threads(1)
+table = torch.rand(300, dtype=torch.float64)
+nodes = neuron.CubaLIFNode(alpha=table, step_mode="m"), EightStates(a=table, step_mode="m")
+
+def work():
+    for node in nodes:
+        node.reset()
+        node(torch.rand(20, 2, 300, dtype=torch.float64, requires_grad=True)).sum().backward()
+
+work()
+threading.stack_size(256 * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def eight_states(x, s0, s1, s2, s3, s4, s5, s6, s7, *, a):
+    out = spike(s0 + x + a * s7 - 1)
+    return out, s0 + x - out, s1 + s0, s2 + s1, s3 + s2, s4 + s3, s5 + s4, s6 + s5, s7 / 2 + s6
+
+
+EightStates = compile_neuron(eight_states, {f"s{i}": 0.0 for i in range(8)}, {"a": 0.1})
+
+
+def test_threads_with_small_stacks_run_neurons_of_many_states():
+    done = run(SMALL_STACK)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,10 @@
 // A row has SNN_CPU_LANES values, aligned, so that whole vectors may be computed beyond its count.
 #pragma once
 
+#include <cstdlib>
+#include <new>
+#include <type_traits>
+
 #include "kernels.h"
 #include "vec.h"
 
@@ -12,6 +16,24 @@ constexpr int kLanes = SNN_CPU_LANES;
 
 template <class T>
 using Row = T[kLanes];
+
+// Memory of this thread for one block's work, beyond what the smaller stacks of threads hold. Its
+// content is that of the last use.
+template <class Memory>
+Memory& scratch() {
+  static_assert(std::is_trivially_default_constructible_v<Memory>);
+  struct Buffer {
+    void* memory = nullptr;
+    ~Buffer() { std::free(memory); }
+  };
+  static thread_local Buffer buffer;
+  if (!buffer.memory) {
+    constexpr std::size_t kBytes = (sizeof(Memory) + 4095) / 4096 * 4096;
+    buffer.memory = std::aligned_alloc(4096, kBytes);
+    if (!buffer.memory) throw std::bad_alloc();
+  }
+  return *static_cast<Memory*>(buffer.memory);
+}
 
 // Of u = h - threshold, row by row: the surrogate's gradient, or its primitive.
 void surrogate_gradient(SurrogateId id, const float* params, const float* h, const float* threshold,

@@ -313,7 +313,7 @@ SNN_INLINE void prefetch_gradients(const Backward<T>& call, const RowWriter<T>& 
 template <class Neuron, class Reset, int kRows, class T>
 void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
-  ChunkMemory<Neuron, kRows, T> chunk;
+  auto& chunk = scratch<ChunkMemory<Neuron, kRows, T>>();
   alignas(64) Row<T> grad_states[kStates], grad_params[at_least_one(kRows)] = {};
   alignas(64) Row<T> zeros = {}, grad_buffer, slope;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);

@@ -210,7 +210,7 @@ SNN_INLINE void adjoint_unit(const Backward<T>& call, const UnitParams<U, T>& pa
 
 template <class U, class T>
 void scan_unit(const Backward<T>& call, int64 lane, int count) {
-  UnitChunk<U, T> chunk;
+  auto& chunk = scratch<UnitChunk<U, T>>();
   UnitGradients<U, T> grads = {};
   OutputGradients<U, T> grad_out;
   alignas(64) Row<T> grad_buffer;
