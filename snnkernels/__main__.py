@@ -232,7 +232,8 @@ def _backends() -> Table:
 
 def _cache() -> Table:
     """The cache's entries, one row for those that the same tools made for the same target."""
-    rows = [("cache folder", str(cache.user_dir()))]
+    problem = cache.why_not_ours(cache.user_dir())
+    rows = [("cache folder", f"{cache.user_dir()}{f' (refused: {problem})' if problem else ''}")]
     groups: dict[tuple[str, ...], list[cache.Manifest]] = {}
     for entry in cache.entries():
         made = entry.manifest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archs import Arch, format_archs
-from .compile import Toolchain, build_library
+from .compile import Toolchain, build_library, check_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
 from .loader import make_manifest
@@ -61,7 +61,7 @@ def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
 def _build(plan: Plan, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     library = plan.library
-    target = folder / library.file_name
+    target, log = folder / library.file_name, folder / f"{library.name}.log"
     why = f"ahead of time ({plan.tools}, for {plan.target})"
     with (
         tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as work,
@@ -71,11 +71,12 @@ def _build(plan: Plan, folder: Path) -> Path:
             library,
             plan.tools,
             Path(work),
-            log=folder / f"{library.name}.log",
+            log=log,
             on_step=progress.step,
             on_output=progress.output if verbose() else None,
         )
+        check_library(path, library, plan.tools, log)
         make_manifest(plan, path, progress.seconds).write(target.with_suffix(".json"))
         path.replace(target)
-    (folder / f"{library.name}.log").unlink()
+    log.unlink()
     return target
