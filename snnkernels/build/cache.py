@@ -351,12 +351,16 @@ def _settle(folder: Path) -> None:
     """Keep others from writing what a finished folder holds, and bring all of it to the disk."""
     for path in folder.iterdir():
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the system can."""
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can.
+
+    Raises:
+        OSError: it can't be brought there.
+    """
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -391,7 +395,7 @@ def publish(folder: Path, root: Path, name: str) -> Path:
             folder.rename(target)
     else:
         folder.rename(target)
-    _sync(root)
+    sync(root)
     return target
 
 
