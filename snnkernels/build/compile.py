@@ -300,7 +300,7 @@ def build_failure(
 
 def first_error(lines: Sequence[str]) -> Sequence[str]:
     """Return the lines that tell what went wrong: from the first error on, else the last ones."""
-    marks = ("error", "fatal", "undefined reference", "killed", "cannot")
+    marks = ("error", "fatal", "undefined reference", "killed", "cannot", "no space left")
     for index, line in enumerate(lines):
         if any(mark in line.lower() for mark in marks):
             return lines[index : index + _EXCERPT_LINES]

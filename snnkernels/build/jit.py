@@ -204,7 +204,11 @@ def _write_program(path: Path, *lines: str) -> None:
 
 
 def _stop_ninja(pid: Path) -> None:
-    """End a ninja, which ends its compilers, whose caller was interrupted or will not wait."""
+    """End a ninja whose caller was interrupted or waits no longer, and with it its compilers.
+
+    It ends them itself when it is told to; those that do not obey are killed, if the system tells
+    which they are.
+    """
     with contextlib.suppress(OSError, ValueError):
         process = int(pid.read_text())
         os.kill(process, signal.SIGTERM)
@@ -212,6 +216,9 @@ def _stop_ninja(pid: Path) -> None:
         while time.monotonic() < end:
             os.kill(process, 0)
             time.sleep(_POLL_SECONDS)
+        children = Path(f"/proc/{process}/task/{process}/children")
+        for child in children.read_text().split() if children.exists() else ():
+            os.killpg(int(child), signal.SIGKILL)  # ninja gives each a group of its own
         os.kill(process, signal.SIGKILL)
 
 

@@ -25,7 +25,7 @@ from .strict import refused_flag, why_not_strict
 
 DEFAULT_CUDA = "/usr/local/cuda"
 _QUERY_SECONDS = 60.0
-_NO_ANSWER = f"gave no answer within {_QUERY_SECONDS:g} s, and was stopped"
+_STOPPED = "and was stopped"
 _NVCC_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS")
 """Flags that nvcc adds to all that it is called with."""
 
@@ -205,7 +205,7 @@ def _query_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
         output, problem = _ask(query)
         if not problem:
             return _describe_cxx(origin, command, native, output)
-        if problem.endswith(_NO_ANSWER):
+        if problem.endswith(_STOPPED):
             break
     return Compiler(origin, command, problem=problem)
 
@@ -412,7 +412,8 @@ def _ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
     except OSError as error:
         return "", str(error)
     except subprocess.TimeoutExpired:
-        return "", f"{shlex.join(command)} {_NO_ANSWER}"
+        waited = f"gave no answer within {_QUERY_SECONDS:g} s"
+        return "", f"{shlex.join(command)} {waited}, {_STOPPED}"
     if program.returncode and not errors:
         last = (complaint.strip() or output.strip()).splitlines()[:1]
         return "", f"{shlex.join(command)} failed: {' '.join(last) or program.returncode}"

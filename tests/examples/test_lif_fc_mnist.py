@@ -456,6 +456,7 @@ def test_a_full_disk_is_named_with_the_checkpoint_that_is_kept_and_nothing_else_
     assert [result.epoch for result in saved(log).results] == [1, 2]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_curves_that_cannot_be_written_are_named_by_their_folder(tmp_path, capsys):
     argv = small_run(tmp_path)
     with largest_file(0):
