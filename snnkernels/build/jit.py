@@ -206,20 +206,34 @@ def _write_program(path: Path, *lines: str) -> None:
 def _stop_ninja(pid: Path) -> None:
     """End a ninja whose caller was interrupted or waits no longer, and with it its compilers.
 
-    It ends them itself when it is told to; those that do not obey are killed, if the system tells
-    which they are.
+    It tells them to end when it is told to; those that do not obey are killed, where the system
+    says which they are.
     """
     with contextlib.suppress(OSError, ValueError):
-        process = int(pid.read_text())
-        os.kill(process, signal.SIGTERM)
+        ninja = int(pid.read_text())
+        compilers = _children(ninja)
+        os.kill(ninja, signal.SIGTERM)
         end = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < end:
-            os.kill(process, 0)
+        while _runs(ninja) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-        children = Path(f"/proc/{process}/task/{process}/children")
-        for child in children.read_text().split() if children.exists() else ():
-            os.killpg(int(child), signal.SIGKILL)  # ninja gives each a group of its own
-        os.kill(process, signal.SIGKILL)
+        for send, process in ((os.kill, ninja), *((os.killpg, group) for group in compilers)):
+            with contextlib.suppress(ProcessLookupError):
+                send(process, signal.SIGKILL)
+
+
+def _children(process: int) -> list[int]:
+    """The processes that one has started; ninja gives each a group of its own."""
+    with contextlib.suppress(OSError):  # Linux alone has this
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+        return [int(number) for number in text.split()]
+    return []
+
+
+def _runs(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
 
 
 @contextlib.contextmanager
