@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archs import Arch, format_archs
+from .cache import writing
 from .compile import Toolchain, build_library, check_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
@@ -30,9 +31,13 @@ def build_ahead(device_types: Sequence[DeviceType], folder: Path) -> list[Path]:
     that nvcc knows, the newest as PTX too.
 
     Raises:
-        BuildError: a tool is missing, or a build failed.
+        BuildError: a tool is missing, a build failed, or its result can't be written.
     """
-    return [_build(plan_ahead(device_type), folder) for device_type in device_types]
+    paths = []
+    for plan in map(plan_ahead, device_types):
+        with writing(plan.what, folder):
+            paths.append(_build(plan, folder))
+    return paths
 
 
 def plan_ahead(device_type: DeviceType) -> Plan:

@@ -140,7 +140,7 @@ def user_dir() -> Path:
     """Return the cache folder: ``$SNNKERNELS_CACHE_DIR``, else one in the user's own cache."""
     named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     if named:
-        return Path(named).expanduser().absolute()
+        return Path(os.path.expanduser(named)).absolute()
     import platformdirs
 
     return platformdirs.user_cache_path("snnkernels", appauthor=False)
@@ -149,7 +149,11 @@ def user_dir() -> Path:
 def temporary_dir() -> Path:
     """Return the folder that stands in where the cache can't be written."""
     user = getattr(os, "getuid", lambda: "user")()
-    return Path(tempfile.gettempdir()) / f"snnkernels-{user}"
+    try:
+        shared = tempfile.gettempdir()
+    except OSError:  # none can be written; one can still be read
+        shared = "/tmp"
+    return Path(shared) / f"snnkernels-{user}"
 
 
 def writable_dir() -> Path:
@@ -332,19 +336,30 @@ def obtain(
         entry = find(device_type, key)
         if entry is not None and entry != before:
             return entry, False
-        try:
-            with workspace(root, name) as folder:
-                manifest = make(folder, root)
-                manifest.write(folder / MANIFEST)
-                _settle(folder)
-                return Entry(publish(folder, root, name), manifest), True
-        except OSError as error:
-            raise build_error(
-                f"{what} can't be kept in the cache",
-                found=f"{error} (in {root})",
-                expected="a folder with room, which nobody removes during a build",
-                remedy=f"free space there, or export {ENVIRONMENT_VARIABLE}=/a/folder/with/room",
-            ) from error
+        with writing(what, root), workspace(root, name) as folder:
+            manifest = make(folder, root)
+            manifest.write(folder / MANIFEST)
+            _settle(folder)
+            return Entry(publish(folder, root, name), manifest), True
+
+
+@contextlib.contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Name what could not be written, and where.
+
+    Raises:
+        BuildError: for any OSError meanwhile.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise build_error(
+            f"{what} can't be written",
+            found=f"{error} (in {folder})",
+            expected="a folder with room, which nobody removes during a build",
+            remedy=f"free space there, or name another folder ({ENVIRONMENT_VARIABLE} is that of "
+            "the cache)",
+        ) from error
 
 
 def _settle(folder: Path) -> None:

@@ -55,7 +55,7 @@ def garbage(content):
 
 
 def zeros_behind_the_header(content):
-    return content[:64] + bytes(len(content) - 64)
+    return content[:4096] + bytes(len(content) - 4096)
 
 
 def one_bit_flipped(content):
@@ -344,7 +344,7 @@ WRITES = [
 class TestFullDisk:
     """Whatever can't be written ends in an error by name, and leaves nothing half written."""
 
-    @pytest.mark.parametrize(("call", "name"), WRITES, ids="-".join)
+    @pytest.mark.parametrize(("call", "name"), WRITES, ids=str)
     def test_of_the_build(self, csrc, tmp_path, monkeypatch, call, name):
         with full_disk(monkeypatch, tmp_path / "cache", call, name):
             said = refused()
@@ -354,8 +354,9 @@ class TestFullDisk:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", no_space)
             said = refused()
-        assert said.startswith("the CPU kernels can't be kept in the cache\n")
-        assert "to mend it: free space there, or export SNNKERNELS_CACHE_DIR=" in said
+        assert said.startswith("the CPU kernels can't be written\n")
+        assert f"No space left on device (in {tmp_path / 'cache'})\n" in said
+        assert "to mend it: free space there, or name another folder" in said
         self.check_nothing_is_left(said, tmp_path / "cache")
 
     @pytest.mark.parametrize(("call", "name"), [("write_text", "neuron.h"), ("open", ".log")])
@@ -371,6 +372,23 @@ class TestFullDisk:
         full = full_disk(monkeypatch, entry.folder.parent, "write_text", "build.json")
         with full, pytest.raises(BuildError, match="No space left on device"):
             ensure_cpu(force=True)
+        assert ensure_cpu() == (entry, False)
+
+    def test_of_a_build_ahead(self, csrc, monkeypatch):
+        from snnkernels.build.ahead import build_ahead
+
+        full = full_disk(monkeypatch, loader.PREBUILT_DIR, "write_text", ".json")
+        with full, pytest.raises(BuildError, match="No space left on device"):
+            build_ahead(["cpu"], loader.PREBUILT_DIR)
+        assert leftovers(loader.PREBUILT_DIR) == []
+        assert loader.prebuilt("cpu")[0] is None
+
+    def test_that_leaves_no_temporary_folder_lets_the_cache_be_read(self, csrc, monkeypatch):
+        def none_usable():
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        entry, _ = ensure_cpu()
+        monkeypatch.setattr(cache.tempfile, "gettempdir", none_usable)
         assert ensure_cpu() == (entry, False)
 
     def check_nothing_is_left(self, said, folder):
