@@ -161,6 +161,8 @@ def check_library(path: Path, library: Library, tools: Toolchain, log: Path) -> 
 
 
 def _why_not_loadable(path: Path, library: Library, tools: Toolchain) -> str:
+    if not sys.executable or getattr(sys, "frozen", False):
+        return ""  # a program that embeds Python: there is no other to ask
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     places = filter(None, (str(tools.torch.library_dir), os.environ.get(variable, "")))
     child = process.start(
