@@ -23,7 +23,7 @@ from .errors import BuildError, build_error
 from .toolchain import Compiler, Nvcc, TorchInfo
 
 _EXCERPT_LINES = 12
-_TRIAL_SECONDS = 60.0
+_TRIAL_SECONDS = 300.0
 
 # Run by another Python, which a bad library may end. Torch is imported only where it is needed.
 _TRIAL = """
@@ -166,7 +166,7 @@ def _why_not_loadable(path: Path, library: Library, tools: Toolchain) -> str:
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     places = filter(None, (str(tools.torch.library_dir), os.environ.get(variable, "")))
     child = process.start(
-        (sys.executable, "-c", _TRIAL, str(path), library.symbol),
+        (sys.executable, "-c", _TRIAL, str(path.absolute()), library.symbol),
         environment={variable: os.pathsep.join(places)},
         folder=path.parent,
     )

@@ -217,6 +217,12 @@ class TestPrebuilt:
         assert "no usable C++ compiler" in said
         assert f"  prebuilt:   {broken}" in said
 
+    def test_a_build_ahead_may_name_a_folder_beside_it(self, csrc, tmp_path, monkeypatch):
+        from snnkernels.build.ahead import build_ahead
+
+        monkeypatch.chdir(tmp_path)
+        assert build_ahead(["cpu"], Path("lib"))[0].is_file()
+
     def test_a_build_ahead_keeps_nothing_that_does_not_load(self, csrc):
         from snnkernels.build.ahead import build_ahead
 

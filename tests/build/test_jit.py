@@ -93,6 +93,13 @@ def test_a_compiler_with_a_launcher_and_flags_is_called_with_them(csrc, monkeypa
     assert loader.load("cpu").origin == "jit"
 
 
+def test_flags_that_make_reads_reach_no_compiler(csrc, monkeypatch):
+    for name in ("CXXFLAGS", "CFLAGS", "CPPFLAGS", "LDFLAGS"):
+        monkeypatch.setenv(name, "-ffast-math")
+    entry, _ = ensure_cpu()
+    assert "-ffast-math" not in entry.log.read_text()
+
+
 def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, monkeypatch):
     def fail(**arguments):
         raise RuntimeError("no luck today")
