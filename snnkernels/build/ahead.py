@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .archs import Arch, format_archs
 from .cache import writing
-from .compile import Toolchain, build_library, check_library
+from .compile import Toolchain, build_library, check_arithmetic, check_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
 from .loader import make_manifest
@@ -72,6 +72,7 @@ def _build(plan: Plan, folder: Path) -> Path:
         tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as work,
         BuildProgress(plan.what, why, plan.steps) as progress,
     ):
+        check_arithmetic(library, plan.tools, Path(work))
         path = build_library(
             library,
             plan.tools,

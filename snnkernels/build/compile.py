@@ -7,6 +7,7 @@ other flags, which `torch.utils.cpp_extension` (see `jit.py`) can't.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from pathlib import Path
 from . import process
 from .description import Library, Unit
 from .errors import BuildError, build_error
-from .toolchain import Compiler, Nvcc, TorchInfo
+from .toolchain import Compiler, Nvcc, TorchInfo, ask
 
 _EXCERPT_LINES = 12
+_FUSED = re.compile(r"^\s+(v?fn?m(?:add|sub|l[as])\w*)", re.MULTILINE)
 _TRIAL_SECONDS = 300.0
 
 # Run by another Python, which a bad library may end. Torch is imported only where it is needed.
@@ -140,6 +142,29 @@ def build_library(
         runner.run_all(steps)
         runner.run(link_step(library, tools, folder))
     return folder / library.file_name
+
+
+def check_arithmetic(library: Library, tools: Toolchain, folder: Path) -> None:
+    """Compile a product and a sum with each set of the library's flags, and look for one operation.
+
+    No macro tells of a wrapper or a setting that lets them be one, after our flags said no.
+
+    Raises:
+        BuildError: they were compiled into one.
+    """
+    source = folder / "arithmetic.cpp"
+    source.write_text("double f(double x, double y, double z) { return x * y + z; }\n")
+    for flags in dict.fromkeys(unit.flags for unit in library.units if not unit.is_cuda):
+        listing, _ = ask((*tools.cxx.command, *flags, "-S", str(source), "-o", "-"))
+        fused = _FUSED.search(listing)
+        if fused:
+            raise build_error(
+                "the C++ compiler makes one operation of a product and a sum, though told not to",
+                found=f"{fused[1]} by {tools.cxx}",
+                expected="x * y + z rounded twice, as PyTorch does",
+                remedy="leave -ffp-contract=fast out of what calls it, or set CXX to another",
+            )
+    source.unlink()
 
 
 def check_library(path: Path, library: Library, tools: Toolchain, log: Path) -> None:

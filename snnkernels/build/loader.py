@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from . import cache, toolchain
 from .archs import parse_archs
-from .compile import build_library, check_library
+from .compile import build_library, check_arithmetic, check_library
 from .description import (
     PREBUILT_DIR,
     DeviceType,
@@ -312,6 +312,7 @@ def _build_entry(plan: Plan, folder: Path, root: Path, why: str) -> cache.Manife
     log = logs / f"{plan.name}.log"
     reason = f"{why or 'asked for'} ({plan.tools}, for {plan.target})"
     with BuildProgress(plan.what, reason, plan.steps) as progress:
+        check_arithmetic(plan.library, plan.tools, folder)
         build = _build_printed if plan.printed else _build_whole
         path = build(plan, folder, log, progress)
         check_library(path, plan.library, plan.tools, log)

@@ -202,7 +202,7 @@ def _query_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
     problem = ""
     for native in (("-march=native",), ("-mcpu=native",), ()):
         query = (*command, "-std=c++17", *native, "-dM", "-E", "-x", "c++", "-")
-        output, problem = _ask(query)
+        output, problem = ask(query)
         if not problem:
             return _describe_cxx(origin, command, native, output)
         if problem.endswith(_STOPPED):
@@ -252,7 +252,7 @@ def find_ninja() -> str:
     """
     problems = []
     for path in _ninja_candidates():
-        _, problem = _ask((path, "--version"))
+        _, problem = ask((path, "--version"))
         if not problem:
             return path
         problems.append(problem)
@@ -362,13 +362,13 @@ def _probe_nvcc(origin: str, path: str, flags: str) -> Nvcc:
     resolved = shutil.which(path)
     if resolved is None:
         return Nvcc(origin, path, problem="is not there")
-    output, problem = _ask((resolved, "--version"))
+    output, problem = ask((resolved, "--version"))
     release = re.search(r"release (\d+\.\d+)", output)
     if problem or release is None:
         return Nvcc(origin, path, problem=problem or "printed no version")
     # nvcc may be a wrapper script; its own dry run says where the toolkit really is, and with
     # which flags its parts are called, wherever they come from.
-    dry_run, _ = _ask((resolved, "--dryrun", "-fmad=false", "-x", "cu", os.devnull), errors=True)
+    dry_run, _ = ask((resolved, "--dryrun", "-fmad=false", "-x", "cu", os.devnull), errors=True)
     top = re.search(r"^#\$ TOP=(.*)$", dry_run, re.MULTILINE)
     root = Path(top.group(1) if top else os.path.join(os.path.dirname(resolved), "..")).resolve()
     probe = Nvcc(origin, resolved, release.group(1), root, flags=flags)
@@ -383,7 +383,7 @@ def _probe_nvcc(origin: str, path: str, flags: str) -> Nvcc:
         )
     if cudart is None:
         return replace(probe, problem=f"no libcudart.so in {root}/lib64 nor the nvidia packages")
-    archs, _ = _ask((resolved, "--list-gpu-arch"))
+    archs, _ = ask((resolved, "--list-gpu-arch"))
     known = tuple(sorted(set(re.findall(r"compute_(\d+)", archs)), key=int))
     return replace(probe, include_dirs=includes, cudart=cudart, archs=known)
 
@@ -404,7 +404,7 @@ def _cudart(root: Path, major: int) -> Path | None:
     return next(found, None)
 
 
-def _ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
+def ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
     """Run a query; return what it printed and, if it failed, why."""
     try:
         program = process.start(command, errors_apart=True)

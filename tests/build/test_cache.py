@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from snnkernels.__main__ import main
 from snnkernels.build import cache, loader
 from snnkernels.build.errors import BuildError
 from snnkernels.build.plan import plan_build
+from snnkernels.build.toolchain import find_cxx
 
 from .conftest import TOY, write_program
 
@@ -177,6 +179,21 @@ class TestWhatTheCompilerMade:
             "__attribute__((constructor)) void f() { _mm_setcsr(_mm_getcsr() | 0x8040); }\n"
         )
         self.check_nothing_is_kept("it flushes small numbers to zero", lambda: loader.load("cpu"))
+
+
+def test_a_compiler_that_contracts_whatever_it_is_told_is_refused(load, tmp_path, monkeypatch):
+    flags = find_cxx().native_flags
+    probe = ("c++", *flags, "-O2", "-ffp-contract=fast", "-S", "-o", "-", "-x", "c++", "-")
+    code = "double f(double x, double y, double z) { return x * y + z; }"
+    listing = subprocess.run(probe, input=code, capture_output=True, text=True).stdout
+    if "fm" not in listing:
+        pytest.skip("this CPU has no such operation")
+    script = 'exec c++ "$@" -ffp-contract=fast'
+    monkeypatch.setenv("CXX", str(write_program(tmp_path / "bin" / "c++", script)))
+    said = refused(load)
+    assert said.startswith("the C++ compiler makes one operation of a product and a sum")
+    assert "to mend it: leave -ffp-contract=fast out of what calls it" in said
+    assert cache.entries() == []
 
 
 def test_an_entry_is_on_the_disk_before_it_is_in_its_place(csrc, monkeypatch):
