@@ -34,8 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             "environment: SNNKERNELS_CACHE_DIR keeps built kernels elsewhere, SNNKERNELS_VERBOSE=1 "
             "shows the compilers' output, SNNKERNELS_CUDA_ARCH names GPU architectures, "
-            "SNNKERNELS_BUILD_TIMEOUT bounds the wait for another process's build (seconds), CXX, "
-            "CUDACXX and CUDA_HOME choose compilers, MAX_JOBS says how many run at once."
+            "SNNKERNELS_BUILD_TIMEOUT bounds the wait for a compiler or for another process's "
+            "build (seconds), CXX, CUDACXX and CUDA_HOME choose compilers, MAX_JOBS says how many "
+            "run at once."
         ),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -232,7 +233,8 @@ def _backends() -> Table:
 
 def _cache() -> Table:
     """The cache's entries, one row for those that the same tools made for the same target."""
-    rows = [("cache folder", str(cache.user_dir()))]
+    problem = cache.why_not_ours(cache.user_dir())
+    rows = [("cache folder", f"{cache.user_dir()}{f' (refused: {problem})' if problem else ''}")]
     groups: dict[tuple[str, ...], list[cache.Manifest]] = {}
     for entry in cache.entries():
         made = entry.manifest

@@ -16,7 +16,9 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 def pytest_configure(config: pytest.Config) -> None:
     """Keep kernels beside pytest's own cache, for this session's processes and the next session."""
     if "SNNKERNELS_CACHE_DIR" not in os.environ:
-        os.environ["SNNKERNELS_CACHE_DIR"] = str(config.cache.mkdir("snnkernels"))
+        folder = config.cache.mkdir("snnkernels")
+        folder.chmod(0o700)  # whatever the umask: what others can write is not loaded
+        os.environ["SNNKERNELS_CACHE_DIR"] = str(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

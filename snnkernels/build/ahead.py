@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archs import Arch, format_archs
-from .compile import Toolchain, build_library
+from .cache import writing
+from .compile import Toolchain, build_library, check_arithmetic, check_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
 from .loader import make_manifest
@@ -30,9 +31,13 @@ def build_ahead(device_types: Sequence[DeviceType], folder: Path) -> list[Path]:
     that nvcc knows, the newest as PTX too.
 
     Raises:
-        BuildError: a tool is missing, or a build failed.
+        BuildError: a tool is missing, a build failed, or its result can't be written.
     """
-    return [_build(plan_ahead(device_type), folder) for device_type in device_types]
+    paths = []
+    for plan in map(plan_ahead, device_types):
+        with writing(plan.what, folder):
+            paths.append(_build(plan, folder))
+    return paths
 
 
 def plan_ahead(device_type: DeviceType) -> Plan:
@@ -61,21 +66,23 @@ def default_archs(known: Sequence[str]) -> tuple[Arch, ...]:
 def _build(plan: Plan, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     library = plan.library
-    target = folder / library.file_name
+    target, log = folder / library.file_name, folder / f"{library.name}.log"
     why = f"ahead of time ({plan.tools}, for {plan.target})"
     with (
         tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as work,
         BuildProgress(plan.what, why, plan.steps) as progress,
     ):
+        check_arithmetic(library, plan.tools, Path(work))
         path = build_library(
             library,
             plan.tools,
             Path(work),
-            log=folder / f"{library.name}.log",
+            log=log,
             on_step=progress.step,
             on_output=progress.output if verbose() else None,
         )
+        check_library(path, library, plan.tools, log)
         make_manifest(plan, path, progress.seconds).write(target.with_suffix(".json"))
         path.replace(target)
-    (folder / f"{library.name}.log").unlink()
+    log.unlink()
     return target

@@ -1,31 +1,35 @@
 """The per-user cache of built kernels: where it is, what is in it, and how an entry comes to be.
 
 An entry is a folder named by device and key, with the library, its build log and a manifest. It is
-built in a folder beside it and renamed into place, so that an entry is whole or absent.
+built in a folder beside it, brought to the disk and renamed into place, so that it is whole or
+absent. The manifest has the library's hash: what was damaged later counts as absent too. What
+others than this user can write is refused, since it will be loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from .description import DEVICE_TYPES, DeviceType, library_file_name
 from .errors import build_error
+from .process import TIMEOUT_VARIABLE, timeout_seconds
 from .progress import say
 
 ENVIRONMENT_VARIABLE = "SNNKERNELS_CACHE_DIR"
-TIMEOUT_VARIABLE = "SNNKERNELS_BUILD_TIMEOUT"
-DEFAULT_TIMEOUT = 1800.0
 MANIFEST = "build.json"
 LOG = "build.log"
 
@@ -47,6 +51,7 @@ class Manifest:
         created: when it was built, seconds since the epoch.
         seconds: how long that took.
         size: the library's size in bytes.
+        digest: the hash of the library.
         sources: the hash of the sources.
         torch: the version of the torch it was built against.
         compilers: the compilers' names and versions.
@@ -63,6 +68,7 @@ class Manifest:
     created: float
     seconds: float
     size: int
+    digest: str
     sources: str
     torch: str
     compilers: str
@@ -85,28 +91,56 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
 
 
+def digest(path: Path) -> str:
+    """Hash a file's content; once in a process, unless it has changed since.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    status = path.stat()
+    return _digest(path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@functools.cache
+def _digest(path: Path, stamp: tuple[int, ...]) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()
+
+
+def why_damaged(library: Path, manifest: Manifest) -> str:
+    """Compare a library with its manifest; empty where it is what was built."""
+    try:
+        whole = digest(library) == manifest.digest
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return "" if whole else "is damaged: its content is not what was built"
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A whole library or kernel in the cache."""
+    """A library or kernel in the cache, of the size that its manifest says."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def library(self) -> Path:
-        kind = self.manifest.device_type
-        return self.folder / ("kernel.cubin" if kind == "nvrtc" else library_file_name(kind))
+        return self.folder / library_name(self.manifest.device_type)
 
     @property
     def log(self) -> Path:
         return self.folder / LOG
 
 
+def library_name(kind: Kind) -> str:
+    """Return the name of the file in an entry that is loaded."""
+    return "kernel.cubin" if kind == "nvrtc" else library_file_name(kind)
+
+
 def user_dir() -> Path:
     """Return the cache folder: ``$SNNKERNELS_CACHE_DIR``, else one in the user's own cache."""
     named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     if named:
-        return Path(named).expanduser().absolute()
+        return Path(os.path.expanduser(named)).absolute()
     import platformdirs
 
     return platformdirs.user_cache_path("snnkernels", appauthor=False)
@@ -115,23 +149,28 @@ def user_dir() -> Path:
 def temporary_dir() -> Path:
     """Return the folder that stands in where the cache can't be written."""
     user = getattr(os, "getuid", lambda: "user")()
-    return Path(tempfile.gettempdir()) / f"snnkernels-{user}"
+    try:
+        shared = tempfile.gettempdir()
+    except OSError:  # none can be written; one can still be read
+        shared = "/tmp"
+    return Path(shared) / f"snnkernels-{user}"
 
 
 def writable_dir() -> Path:
     """Return a folder to build in: the cache, else a temporary one, with one warning.
 
     Raises:
-        BuildError: neither can be written.
+        BuildError: neither can be written, or others can write the cache.
     """
     wanted = user_dir()
     problem = _why_not_writable(wanted)
+    _refuse_others(wanted)
     if problem is None:
         return wanted
     spare = temporary_dir()
-    spare_problem = _why_not_writable(spare) or _why_not_ours(spare)
+    spare_problem = _why_not_writable(spare) or why_not_ours(spare)
     if spare_problem is None:
-        _warn_once(
+        warn_once(
             f"the cache folder {wanted} can't be written ({problem}), so kernels are kept in "
             f"{spare}, which may not last. Set {ENVIRONMENT_VARIABLE} to one that you can write."
         )
@@ -144,7 +183,8 @@ def writable_dir() -> Path:
     )
 
 
-def _warn_once(text: str) -> None:
+def warn_once(text: str) -> None:
+    """Warn of the cache, once in a process."""
     global _warned
     if not _warned:
         _warned = True
@@ -160,14 +200,44 @@ def _why_not_writable(folder: Path) -> str | None:
         return error.strerror or str(error)
 
 
-def _why_not_ours(folder: Path) -> str | None:
-    """A folder in a shared place must be this user's alone: its libraries will be loaded."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o022:
-        return "others can write it"
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+def why_not_ours(path: Path) -> str | None:
+    """What is loaded must be this user's, or root's, alone to write; None too if it isn't there.
+
+    Others may write a folder above it if that is sticky, as /tmp is: they can't replace it there.
+    """
+    if not hasattr(os, "getuid"):
+        return None
+    try:
+        status = path.lstat()
+        above = [(folder, folder.stat()) for folder in path.resolve().parents]
+        own = path.stat()
+    except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle
+        return None
+    if not {status.st_uid, own.st_uid} <= {os.getuid(), 0}:
         return "it belongs to another user"
+    if own.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others can write it"
+    for folder, found in above:
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            return f"others can replace it, since all can write {folder}, which is not sticky"
     return None
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse what others can write.
+
+    Raises:
+        BuildError: naming it, and how to change that.
+    """
+    problem = why_not_ours(path)
+    if problem is not None:
+        raise build_error(
+            "the kernels in the cache can't be trusted",
+            found=f"{path}: {problem}",
+            expected="a folder that this user alone can write",
+            remedy="chmod go-w what others can write, if all that is there is yours, or "
+            f"export {ENVIRONMENT_VARIABLE}=/another/folder",
+        )
 
 
 def entry_name(device_type: Kind, key: str) -> str:
@@ -176,26 +246,42 @@ def entry_name(device_type: Kind, key: str) -> str:
 
 
 def find(device_type: Kind, key: str) -> Entry | None:
-    """Return the entry for a key if it is whole, from the cache or the temporary stand-in."""
-    places = [user_dir()]
-    spare = temporary_dir()
-    with contextlib.suppress(OSError):
-        if _why_not_ours(spare) is None:
-            places.append(spare)
-    for place in places:
+    """Return the entry for a key if it is whole, from the cache or the temporary stand-in.
+
+    Raises:
+        BuildError: others can write the cache, or the entry.
+    """
+    for place in _places():
         entry = _entry_at(place / entry_name(device_type, key))
-        if entry is not None and entry.manifest.key == key:
+        if entry is not None and entry.manifest.key == key and _is_sound(entry):
             return entry
     return None
 
 
+def newest(fits: Callable[[Manifest], bool]) -> Entry | None:
+    """Return the newest whole entry of the cache whose manifest fits.
+
+    Raises:
+        BuildError: others can write the cache, or that entry.
+    """
+    _refuse_others(user_dir())
+    return next((e for e in entries() if fits(e.manifest) and _is_sound(e)), None)
+
+
 def entries() -> list[Entry]:
-    """Return every whole entry of the cache, newest first."""
+    """Return every entry of the cache that has the right size, newest first; to be looked at."""
     with contextlib.suppress(OSError):
         folders = [path for path in user_dir().iterdir() if path.name.startswith(KINDS)]
         found = [entry for entry in map(_entry_at, folders) if entry is not None]
         return sorted(found, key=lambda entry: -entry.manifest.created)
     return []
+
+
+def _places() -> list[Path]:
+    """The folders that may hold entries: the cache, and the stand-in if there is one."""
+    _refuse_others(user_dir())
+    spare = temporary_dir()
+    return [user_dir(), *([spare] if why_not_ours(spare) is None else [])]
 
 
 def _entry_at(folder: Path) -> Entry | None:
@@ -208,6 +294,95 @@ def _entry_at(folder: Path) -> Entry | None:
     except OSError:
         return None
     return entry if whole else None
+
+
+def _is_sound(entry: Entry) -> bool:
+    for path in (entry.folder, entry.folder / MANIFEST, entry.library):
+        _refuse_others(path)
+    return not why_damaged(entry.library, entry.manifest)
+
+
+def obtain(
+    device_type: Kind,
+    key: str,
+    what: str,
+    make: Callable[[Path, Path], Manifest],
+    *,
+    force: bool = False,
+) -> tuple[Entry, bool]:
+    """Return the entry for a key, made now if it is not there.
+
+    One process makes it; others that want the same entry wait for it.
+
+    Args:
+        device_type: what it holds.
+        key: the hash that names it.
+        what: what it holds, for people.
+        make: called with a fresh folder and the cache's: writes the library into the one, and
+            returns its manifest.
+        force: make it even if it is there, unless another process has just done so.
+
+    Returns:
+        The entry, and whether it was made by this call.
+
+    Raises:
+        BuildError: `make` raised it, or the entry can't be kept.
+    """
+    before = find(device_type, key)
+    if before is not None and not force:
+        return before, False
+    root, name = writable_dir(), entry_name(device_type, key)
+    with locked(root, name, what):
+        entry = find(device_type, key)
+        if entry is not None and entry != before:
+            return entry, False
+        with writing(what, root), workspace(root, name) as folder:
+            manifest = make(folder, root)
+            manifest.write(folder / MANIFEST)
+            _settle(folder)
+            return Entry(publish(folder, root, name), manifest), True
+
+
+@contextlib.contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Name what could not be written, and where.
+
+    Raises:
+        BuildError: for any OSError meanwhile.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise build_error(
+            f"{what} can't be written",
+            found=f"{error} (in {folder})",
+            expected="a folder with room, which nobody removes during a build",
+            remedy=f"free space there, or name another folder ({ENVIRONMENT_VARIABLE} is that of "
+            "the cache)",
+        ) from error
+
+
+def _settle(folder: Path) -> None:
+    """Keep others from writing what a finished folder holds, and bring all of it to the disk."""
+    for path in folder.iterdir():
+        path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can.
+
+    Raises:
+        OSError: it can't be brought there.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -235,23 +410,8 @@ def publish(folder: Path, root: Path, name: str) -> Path:
             folder.rename(target)
     else:
         folder.rename(target)
+    sync(root)
     return target
-
-
-def timeout_seconds() -> float:
-    """Return how long to wait for another process's build: ``$SNNKERNELS_BUILD_TIMEOUT`` seconds.
-
-    Raises:
-        ValueError: the variable is not a number of seconds above zero.
-    """
-    text = os.environ.get(TIMEOUT_VARIABLE, "").strip()
-    try:
-        seconds = float(text) if text else DEFAULT_TIMEOUT
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise ValueError(f"{TIMEOUT_VARIABLE}: expected seconds above zero, got {text!r}")
-    return seconds
 
 
 @contextlib.contextmanager
@@ -288,11 +448,12 @@ def locked(root: Path, name: str, what: str) -> Iterator[None]:
         raise build_error(
             f"could not lock the cache to build {what}",
             found=f"{lock.lock_file}: {error}",
-            expected="a file system with file locks",
+            expected="a file system with file locks, and room",
             remedy=f"export {ENVIRONMENT_VARIABLE}=/a/folder/on/a/local/disk",
         ) from error
     try:
-        owner.write_text(f"process {os.getpid()} (since {time.strftime('%H:%M:%S')})")
+        with contextlib.suppress(OSError):  # what others are told; a build that fails says more
+            owner.write_text(f"process {os.getpid()} (since {time.strftime('%H:%M:%S')})")
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -7,8 +7,10 @@ other flags, which `torch.utils.cpp_extension` (see `jit.py`) can't.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,11 +18,29 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import process
 from .description import Library, Unit
 from .errors import BuildError, build_error
-from .toolchain import Compiler, Nvcc, TorchInfo
+from .toolchain import Compiler, Nvcc, TorchInfo, ask
 
 _EXCERPT_LINES = 12
+_FUSED = re.compile(r"^\s+(v?fn?m(?:add|sub|l[as])\w*)", re.MULTILINE)
+_TRIAL_SECONDS = 300.0
+
+# Run by another Python, which a bad library may end. Torch is imported only where it is needed.
+_TRIAL = """
+import ctypes, sys
+path, symbol = sys.argv[1:]
+try:
+    library = ctypes.CDLL(path)
+except OSError:
+    import torch
+    library = ctypes.CDLL(path)
+if symbol and not hasattr(library, symbol):
+    sys.exit(f"it has no {symbol}")
+if sys.float_info.min / 2 == 0.0:
+    sys.exit("it flushes small numbers to zero in the whole process, as fast-math flags make it")
+"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +144,67 @@ def build_library(
     return folder / library.file_name
 
 
+def check_arithmetic(library: Library, tools: Toolchain, folder: Path) -> None:
+    """Compile a product and a sum with each set of the library's flags, and look for one operation.
+
+    No macro tells of a wrapper or a setting that lets them be one, after our flags said no.
+
+    Raises:
+        BuildError: they were compiled into one.
+    """
+    source = folder / "arithmetic.cpp"
+    source.write_text("double f(double x, double y, double z) { return x * y + z; }\n")
+    for flags in dict.fromkeys(unit.flags for unit in library.units if not unit.is_cuda):
+        listing, _ = ask((*tools.cxx.command, *flags, "-S", str(source), "-o", "-"))
+        fused = _FUSED.search(listing)
+        if fused:
+            raise build_error(
+                "the C++ compiler makes one operation of a product and a sum, though told not to",
+                found=f"{fused[1]} by {tools.cxx}",
+                expected="x * y + z rounded twice, as PyTorch does",
+                remedy="leave -ffp-contract=fast out of what calls it, or set CXX to another",
+            )
+    source.unlink()
+
+
+def check_library(path: Path, library: Library, tools: Toolchain, log: Path) -> None:
+    """Load what the compilers made into another process.
+
+    Raises:
+        BuildError: it does not load, ends the process, or lacks its symbol.
+    """
+    problem = _why_not_loadable(path, library, tools)
+    if problem:
+        raise build_error(
+            f"what was built as {kernels_of(library)} does not load",
+            found=f"{problem}; {tools}",
+            expected="a shared library that loads, on a disk that may hold programs",
+            remedy="set CXX (CUDA_HOME) to a compiler that works, or SNNKERNELS_CACHE_DIR to "
+            "another folder",
+            log=log,
+        )
+
+
+def _why_not_loadable(path: Path, library: Library, tools: Toolchain) -> str:
+    if not sys.executable or getattr(sys, "frozen", False):
+        return ""  # a program that embeds Python: there is no other to ask
+    variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    places = filter(None, (str(tools.torch.library_dir), os.environ.get(variable, "")))
+    child = process.start(
+        (sys.executable, "-c", _TRIAL, str(path.absolute()), library.symbol),
+        environment={variable: os.pathsep.join(places)},
+        folder=path.parent,
+    )
+    try:
+        output, _ = process.finish(child, _TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"loading it did not end within {_TRIAL_SECONDS:g} s"
+    if child.returncode < 0:
+        return f"loading it ends the process by signal {-child.returncode}"
+    last = output.strip().splitlines()[-1:]
+    return "" if child.returncode == 0 else " ".join(last) or "loading it fails"
+
+
 class _Runner:
     """Runs steps side by side; the first failure, or an interrupt, ends the others."""
 
@@ -159,7 +240,7 @@ class _Runner:
 
     def run(self, step: Step) -> None:
         start = time.monotonic()
-        code, output = self._call(step.command)
+        code, output = self._call(step)
         seconds = time.monotonic() - start
         with self._lock:
             if self._stopped:
@@ -171,39 +252,47 @@ class _Runner:
             if code == 0:
                 self._on_step(step.title)
                 return
-        action = "linking" if step.title == "link" else f"compiling {step.title}"
         excerpt = first_error(output.rstrip().splitlines())
-        raise build_failure(action, self._library, self._tools, self._log, excerpt)
+        raise build_failure(_action(step), self._library, self._tools, self._log, excerpt)
 
-    def _call(self, command: tuple[str, ...]) -> tuple[int, str]:
-        environment = {**os.environ, "LC_ALL": "C"}
+    def _call(self, step: Step) -> tuple[int, str]:
         with self._lock:
             if self._stopped:
                 return 1, ""
             try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    errors="replace",
-                    env=environment,
-                )
+                program = process.start(step.command)
             except OSError as error:
                 return 127, f"{error}\n"
-            self._running.add(process)
-        with process:
-            output = process.communicate()[0]
-        with self._lock:
-            self._running.discard(process)
-        return process.returncode, output
+            self._running.add(program)
+        limit = process.timeout_seconds()
+        try:
+            output, _ = process.finish(program, limit)
+        except subprocess.TimeoutExpired:
+            raise process.timed_out(
+                f"{_action(step)} of {kernels_of(self._library)}",
+                found=shlex.join(step.command),
+                seconds=limit,
+                log=self._log,
+            ) from None
+        finally:
+            with self._lock:
+                self._running.discard(program)
+        return program.returncode, output
 
     def _stop(self) -> None:
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                process.kill()
+            for program in self._running:
+                process.stop(program)
+
+
+def _action(step: Step) -> str:
+    return "linking" if step.title == "link" else f"compiling {step.title}"
+
+
+def kernels_of(library: Library) -> str:
+    """Name a library's kernels for people."""
+    return f"the {library.device_type.upper()} kernels of {library.owner}"
 
 
 def check_units(library: Library) -> None:
@@ -225,9 +314,8 @@ def build_failure(
     action: str, library: Library, tools: Toolchain, log: Path, excerpt: Sequence[str]
 ) -> BuildError:
     """Make the error of a step that failed, such as "linking"; the excerpt is of its output."""
-    kernels = f"the {library.device_type.upper()} kernels of {library.owner}"
     return build_error(
-        f"{action} failed while building {kernels}",
+        f"{action} failed while building {kernels_of(library)}",
         found=f"{tools}, torch {tools.torch.version}",
         expected="a C++17 compiler with its standard library, and torch's headers",
         remedy=f"python -m snnkernels build --device {library.device_type} --force, after mending "
@@ -239,7 +327,7 @@ def build_failure(
 
 def first_error(lines: Sequence[str]) -> Sequence[str]:
     """Return the lines that tell what went wrong: from the first error on, else the last ones."""
-    marks = ("error", "fatal", "undefined reference", "killed", "cannot")
+    marks = ("error", "fatal", "undefined reference", "killed", "cannot", "no space left")
     for index, line in enumerate(lines):
         if any(mark in line.lower() for mark in marks):
             return lines[index : index + _EXCERPT_LINES]

@@ -89,13 +89,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Library:
-    """One shared object: its units, the torch libraries it links, and whose kernels it holds."""
+    """One shared object: its units, the torch libraries it links, and whose kernels it holds.
+
+    `symbol` is what it must export; empty where it registers itself with torch when it is loaded.
+    """
 
     device_type: DeviceType
     csrc: Path
     units: tuple[Unit, ...]
     torch_libraries: tuple[str, ...]
     owner: str = "snnkernels"
+    symbol: str = ""
 
     @property
     def name(self) -> str:
@@ -277,7 +281,9 @@ def printed_library(whole: Library, printed: Printed) -> Library:
     else:
         conversions = next(u for u in whole.units if u.source.name == "kernels_convert.cpp")
         units = [Unit(Path("unit.cpp"), (*conversions.flags, root)), conversions]
-    return replace(whole, units=tuple(units), torch_libraries=(), owner=printed.title)
+    return replace(
+        whole, units=tuple(units), torch_libraries=(), owner=printed.title, symbol="snn_unit"
+    )
 
 
 def sources_digest(csrc: Path, device_type: DeviceType) -> str:

@@ -20,9 +20,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from .compile import Toolchain, build_failure, check_units, first_error, job_count
+from .compile import Toolchain, build_failure, check_units, first_error, job_count, kernels_of
 from .description import Library
 from .errors import build_error
+from .process import timed_out, timeout_seconds
 
 _STATUS = re.compile(r"\[\d+/\d+ [\d.]+\] (?P<command>.*)")
 _NINJA_STATUS = "[%f/%t %e] "
@@ -76,10 +77,13 @@ def build_library_with_torch(
 
     arguments = _arguments(library, tools, work)
     variables = _variables(tools, archs, work, log)
-    with _lock, _followed(log, tell), _environment(variables), _cuda_home(cpp_extension, tools):
+    watch = _Watch(log, tell, work / "ninja.pid")
+    with _lock, watch, _environment(variables), _cuda_home(cpp_extension, tools):
         try:
             built = cpp_extension.load(**arguments)
         except (RuntimeError, OSError, ValueError) as error:
+            if watch.gave_up:
+                raise _too_slow(library, tools, log, watch) from error
             raise _failure(library, tools, log, error) from error
         finally:
             _stop_ninja(work / "ninja.pid")
@@ -200,14 +204,36 @@ def _write_program(path: Path, *lines: str) -> None:
 
 
 def _stop_ninja(pid: Path) -> None:
-    """End a ninja, and so its compilers, whose caller was interrupted."""
+    """End a ninja whose caller was interrupted or waits no longer, and with it its compilers.
+
+    It tells them to end when it is told to; those that do not obey are killed, where the system
+    says which they are.
+    """
     with contextlib.suppress(OSError, ValueError):
-        process = int(pid.read_text())
-        os.kill(process, signal.SIGTERM)
+        ninja = int(pid.read_text())
+        compilers = _children(ninja)
+        os.kill(ninja, signal.SIGTERM)
         end = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < end:
-            os.kill(process, 0)
+        while _runs(ninja) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
+        for send, process in ((os.kill, ninja), *((os.killpg, group) for group in compilers)):
+            with contextlib.suppress(ProcessLookupError):
+                send(process, signal.SIGKILL)
+
+
+def _children(process: int) -> list[int]:
+    """The processes that one has started; ninja gives each a group of its own."""
+    with contextlib.suppress(OSError):  # Linux alone has this
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+        return [int(number) for number in text.split()]
+    return []
+
+
+def _runs(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -243,28 +269,43 @@ def _cuda_home(cpp_extension: Any, tools: Toolchain) -> Iterator[None]:
         cpp_extension.CUDA_HOME = before
 
 
-@contextlib.contextmanager
-def _followed(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Call `tell` with each line that the log receives."""
-    done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(log, tell, done), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+class _Watch:
+    """Follows the log while a build runs, and stops ninja if nothing comes for too long.
 
+    Args:
+        log: the file that ninja writes to: a step when it is done.
+        tell: called with each line of it.
+        pid: the file that holds ninja's number.
+    """
 
-def _follow(log: Path, tell: Callable[[str], None], done: threading.Event) -> None:
-    with log.open(encoding="utf-8", errors="replace") as stream:
-        rest = ""
-        ended = False
-        while not ended:
-            ended = done.wait(_POLL_SECONDS)
-            *lines, rest = (rest + stream.read()).split("\n")
-            for line in lines:
-                tell(f"{line}\n")
+    def __init__(self, log: Path, tell: Callable[[str], None], pid: Path) -> None:
+        self.seconds = timeout_seconds()
+        self.gave_up = False
+        self._log, self._tell, self._pid = log, tell, pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        with self._log.open(encoding="utf-8", errors="replace") as stream:
+            rest, ended, last = "", False, time.monotonic()
+            while not ended:
+                ended = self._done.wait(_POLL_SECONDS)
+                *lines, rest = (rest + stream.read()).split("\n")
+                for line in lines:
+                    self._tell(f"{line}\n")
+                if lines:
+                    last = time.monotonic()
+                elif time.monotonic() - last > self.seconds and not self.gave_up:
+                    self.gave_up = True
+                    _stop_ninja(self._pid)
 
 
 def _title(command: str, library: Library) -> str:
@@ -273,11 +314,28 @@ def _title(command: str, library: Library) -> str:
     return next(named, "link")
 
 
+def _too_slow(library: Library, tools: Toolchain, log: Path, watch: _Watch) -> Exception:
+    done = [found["command"] for found in map(_STATUS.match, _lines(log)) if found]
+    titles = [library.title(unit) for unit in library.units]
+    left = [t for t in titles if t not in {_title(command, library) for command in done}]
+    what = f"compiling {', '.join(left)}" if left else "linking"
+    return timed_out(
+        f"{what} of {kernels_of(library)}", found=str(tools), seconds=watch.seconds, log=log
+    )
+
+
+def _lines(log: Path) -> list[str]:
+    """The log's lines; none if somebody has removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []
+
+
 def _failure(library: Library, tools: Toolchain, log: Path, error: Exception) -> Exception:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = _lines(log)
     failed = next((i for i, line in enumerate(lines) if line.startswith("FAILED:")), None)
     if failed is None or failed + 1 == len(lines):
-        with log.open("a", encoding="utf-8") as stream:
+        with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as stream:
             stream.write(f"{type(error).__name__}: {error}\n")
         action = "torch.utils.cpp_extension"
         return build_failure(action, library, tools, log, first_error([*lines[1:], str(error)]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,7 +13,7 @@ from typing import Literal, NamedTuple
 from .._locks import lock_of_process
 from . import cache, toolchain
 from .archs import parse_archs
-from .compile import build_library
+from .compile import build_library, check_arithmetic, check_library
 from .description import (
     PREBUILT_DIR,
     DeviceType,
@@ -29,6 +30,7 @@ from .progress import BuildProgress, verbose
 from .toolchain import cpu_identity, torch_info
 
 Origin = Literal["prebuilt", "cache", "jit"]
+_FIRST_USE = "first use; they are kept in the cache"
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,42 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
     if device_type == "cuda":
         load("cpu")
     path, problem = prebuilt(device_type)
+    origin: Origin = "prebuilt"
     if path is not None:
-        _load_library(path, device_type)
-        return LoadedLibrary(path, "prebuilt", time.perf_counter() - start)
+        try:
+            _load_library(path, device_type)
+        except BuildError as error:
+            path, problem = None, f"{path} does not load ({error.__cause__})"
+    if path is None:
+        with _telling(problem):
+            path, origin = _found_or_built(device_type, why=problem)
+    return LoadedLibrary(path, origin, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _telling(problem: str) -> Iterator[None]:
+    """Let an error tell also why a library built ahead of time is not used."""
     try:
-        plan = plan_build(device_type)
+        yield
+    except BuildError as error:
+        if problem == _FIRST_USE:
+            raise
+        raise BuildError(f"{error}\n  prebuilt:   {problem}") from error
+
+
+def _found_or_built(
+    device_type: DeviceType, printed: Printed | None = None, *, why: str
+) -> tuple[Path, Origin]:
+    """Load a library from the cache, or build it; one that does not load is built once more."""
+    try:
+        plan = plan_build(device_type, printed=printed)
     except BuildError:
-        spare = find_without_tools(device_type)
+        spare = find_without_tools(device_type, printed)
         if spare is None:
             raise
         _load_library(spare.library, device_type)
-        return LoadedLibrary(spare.library, "cache", time.perf_counter() - start)
-    entry, built = ensure(plan, why=problem)
+        return spare.library, "cache"
+    entry, built = ensure(plan, why=why)
     try:
         _load_library(entry.library, device_type)
     except BuildError:
@@ -101,23 +127,16 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
             raise
         entry, built = ensure(plan, why="the cached library does not load", force=True)
         _load_library(entry.library, device_type)
-    return LoadedLibrary(entry.library, "jit" if built else "cache", time.perf_counter() - start)
+    return entry.library, "jit" if built else "cache"
 
 
 def printed_path(device_type: DeviceType, printed: Printed) -> Path:
-    """Return the library of a printed neuron: from the cache, or built now; load nothing.
+    """Return the library of a printed neuron, loaded from the cache or built now.
 
     Raises:
-        BuildError: it can be neither found nor built.
+        BuildError: it can be neither found nor built nor loaded.
     """
-    try:
-        plan = plan_build(device_type, printed=printed)
-    except BuildError:
-        spare = find_without_tools(device_type, printed)
-        if spare is None:
-            raise
-        return spare.library
-    return ensure(plan, why="first use")[0].library
+    return _found_or_built(device_type, printed, why="first use")[0]
 
 
 def check_loads(entry: cache.Entry, device_type: DeviceType) -> None:
@@ -140,8 +159,9 @@ def _load_library(path: Path, device_type: DeviceType) -> None:
         raise build_error(
             f"the {device_type.upper()} kernels were built but do not load",
             found=f"{path}: {error}",
-            expected=f"a library that fits torch {torch.__version__}",
-            remedy=f"python -m snnkernels build --device {device_type} --force",
+            expected=f"one that fits torch {torch.__version__}, on a disk that may hold programs",
+            remedy=f"python -m snnkernels build --device {device_type} --force, or "
+            f"export {cache.ENVIRONMENT_VARIABLE}=/another/folder",
         ) from error
 
 
@@ -149,12 +169,15 @@ def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
     """Return the library built ahead of time beside the package, or None and why it isn't used."""
     path = PREBUILT_DIR / library_file_name(device_type)
     if not path.is_file():
-        return None, "first use; they are kept in the cache"
+        return None, _FIRST_USE
     manifest = cache.read_manifest(path.with_suffix(".json"))
     if manifest is None:
         return None, f"{path} has no manifest"
     if manifest.sources != sources_digest(csrc_dir(), device_type):
         return None, f"{path} was built from other sources"
+    damage = cache.why_damaged(path, manifest)
+    if damage:
+        return None, f"{path} {damage}"
     if device_type == "cuda":
         problem = _why_not_for_this_gpu(manifest)
         if problem:
@@ -192,19 +215,27 @@ def outlook(device_type: DeviceType) -> Outlook:
     if isinstance(outcome, BuildError):
         return Outlook("torch", str(outcome))
     try:
-        path, _ = prebuilt(device_type)
+        path, problem = prebuilt(device_type)
         if path is not None:
             return Outlook("native", f"prebuilt: {path}")
-        plan = plan_build(device_type)
+        with _telling(problem):
+            return Outlook("native", _outlook_without_prebuilt(device_type))
     except BuildError as error:
+        return Outlook("torch", str(error))
+
+
+def _outlook_without_prebuilt(device_type: DeviceType) -> str:
+    try:
+        plan = plan_build(device_type)
+    except BuildError:
         spare = find_without_tools(device_type)
         if spare is None:
-            return Outlook("torch", str(error))
-        return Outlook("native", f"in the cache, its compiler is gone: {spare.library}")
+            raise
+        return f"in the cache, its compiler is gone: {spare.library}"
     entry = find_entry(plan)
     if entry is not None:
-        return Outlook("native", f"in the cache: {entry.library}")
-    return Outlook("native", f"builds at first use with {plan.tools}, for {plan.target}")
+        return f"in the cache: {entry.library}"
+    return f"builds at first use with {plan.tools}, for {plan.target}"
 
 
 def find_entry(plan: Plan) -> cache.Entry | None:
@@ -213,10 +244,9 @@ def find_entry(plan: Plan) -> cache.Entry | None:
     entry = cache.find(device_type, plan.key)
     if entry is not None or not plan.capabilities:
         return entry
-    for other in cache.entries():
-        if other.manifest.family == plan.family and _serves(other.manifest, plan.capabilities):
-            return other
-    return None
+    return cache.newest(
+        lambda made: made.family == plan.family and _serves(made, plan.capabilities)
+    )
 
 
 def find_without_tools(
@@ -233,15 +263,15 @@ def find_without_tools(
         return None
     cpu = cpu_identity()
     capabilities = toolchain.gpu_capabilities() if device_type == "cuda" else ()
-    for entry in cache.entries():
-        made = entry.manifest
+
+    def fits(made: cache.Manifest) -> bool:
         if (made.device_type, made.sources, made.torch) != (device_type, sources, torch.version):
-            continue
-        if device_type == "cpu" and cpu and made.cpu == cpu:
-            return entry
-        if capabilities and _serves(made, capabilities):
-            return entry
-    return None
+            return False
+        if device_type == "cpu":
+            return bool(cpu) and made.cpu == cpu
+        return bool(capabilities) and _serves(made, capabilities)
+
+    return cache.newest(fits)
 
 
 def _serves(manifest: cache.Manifest, capabilities: Sequence[tuple[int, int]]) -> bool:
@@ -269,30 +299,26 @@ def ensure(plan: Plan, *, why: str = "", force: bool = False) -> tuple[cache.Ent
     entry = None if force else find_entry(plan)
     if entry is not None:
         return entry, False
-    asked = time.time()
-    root = cache.writable_dir()
-    with cache.locked(root, plan.name, plan.what):
-        entry = cache.find(plan.library.device_type, plan.key)
-        if entry is not None and (not force or entry.manifest.created > asked):
-            return entry, False
-        return _build_entry(plan, root, why), True
+
+    def make(folder: Path, root: Path) -> cache.Manifest:
+        return _build_entry(plan, folder, root, why)
+
+    return cache.obtain(plan.library.device_type, plan.key, plan.what, make, force=force)
 
 
-def _build_entry(plan: Plan, root: Path, why: str) -> cache.Entry:
+def _build_entry(plan: Plan, folder: Path, root: Path, why: str) -> cache.Manifest:
     logs = root / "logs"
     logs.mkdir(exist_ok=True)
     log = logs / f"{plan.name}.log"
     reason = f"{why or 'asked for'} ({plan.tools}, for {plan.target})"
-    with (
-        cache.workspace(root, plan.name) as folder,
-        BuildProgress(plan.what, reason, plan.steps) as progress,
-    ):
+    with BuildProgress(plan.what, reason, plan.steps) as progress:
+        check_arithmetic(plan.library, plan.tools, folder)
         build = _build_printed if plan.printed else _build_whole
         path = build(plan, folder, log, progress)
-        manifest = make_manifest(plan, path, progress.seconds)
-        manifest.write(folder / cache.MANIFEST)
-        log.replace(folder / cache.LOG)
-        return cache.Entry(cache.publish(folder, root, plan.name), manifest)
+        check_library(path, plan.library, plan.tools, log)
+        with contextlib.suppress(FileNotFoundError):  # somebody cleared the logs
+            log.replace(folder / cache.LOG)
+        return make_manifest(plan, path, progress.seconds)
 
 
 def _build_whole(plan: Plan, folder: Path, log: Path, progress: BuildProgress) -> Path:
@@ -339,6 +365,7 @@ def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:
         created=time.time(),
         seconds=round(seconds, 2),
         size=path.stat().st_size,
+        digest=cache.digest(path),
         sources=plan.sources,
         torch=tools.torch.version,
         compilers=str(tools),

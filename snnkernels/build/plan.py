@@ -128,7 +128,8 @@ def make_plan(
         str(tools.torch.cuda),
         tools.cxx.version,
         tools.cxx.target,
-        f"{nvcc.version} {nvcc.root}" if nvcc else "",
+        *tools.cxx.command[1:],
+        f"{nvcc.version} {nvcc.root} {nvcc.flags}" if nvcc else "",
     ]
     family = _hash(parts)
     key = _hash([family, target, *library.flags])

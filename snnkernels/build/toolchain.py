@@ -14,15 +14,20 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from . import process
 from .description import TORCH_FLOOR
 from .errors import build_error
+from .strict import refused_flag, why_not_strict
 
 DEFAULT_CUDA = "/usr/local/cuda"
-_QUERY_SECONDS = 60
+_QUERY_SECONDS = 60.0
+_STOPPED = "and was stopped"
+_NVCC_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS")
+"""Flags that nvcc adds to all that it is called with."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Compiler:
     @property
     def program(self) -> str:
         """The compiler itself, where the command also has a launcher (ccache) or flags."""
-        return [word for word in self.command if not word.startswith("-")][-1]
+        return [self.command[0], *(w for w in self.command[1:] if not w.startswith("-"))][-1]
 
     def __str__(self) -> str:
         return f"{self.version or 'no version'} ({shlex.join(self.command)}, {self.origin})"
@@ -85,6 +90,7 @@ class Nvcc:
         include_dirs: where the CUDA headers are.
         cudart: the shared runtime library to link.
         archs: the architectures it knows, as nvcc numbers ("75", ..., "121").
+        flags: what the environment adds to its command line.
         problem: why it can't be used; empty when it can.
     """
 
@@ -95,6 +101,7 @@ class Nvcc:
     include_dirs: tuple[Path, ...] = ()
     cudart: Path | None = None
     archs: tuple[str, ...] = ()
+    flags: str = ""
     problem: str = ""
 
     @property
@@ -167,17 +174,27 @@ def find_cxx() -> Compiler:
     raise build_error(
         "no usable C++ compiler",
         found="; ".join(f"{probe.origin}: {probe.problem}" for probe in probes),
-        expected="a C++17 compiler: g++ 9 or newer, or clang++ 10 or newer",
-        remedy="apt-get install g++ (or conda install gxx), or set CXX to the compiler's path",
+        expected="a C++17 compiler: g++ 9 or newer, or clang++ 10 or newer, whose flags leave "
+        "arithmetic as IEEE 754 has it",
+        remedy="unset CXX, or set it to a compiler that is there, without such flags"
+        if _named_cxx()
+        else "apt-get install g++ (or conda install gxx), or set CXX to the compiler's path",
     )
 
 
 def cxx_probes() -> list[Compiler]:
     """Ask every candidate C++ compiler about itself, in the order of preference."""
-    named = os.environ.get("CXX", "").strip()
-    if named:
+    named = _named_cxx()
+    if not named:
+        return [_probe_cxx(f"{name} on PATH", (name,)) for name in ("c++", "g++", "clang++")]
+    try:
         return [_probe_cxx("$CXX", tuple(shlex.split(named)))]
-    return [_probe_cxx(f"{name} on PATH", (name,)) for name in ("c++", "g++", "clang++")]
+    except ValueError as error:
+        return [Compiler("$CXX", (named,), problem=f"{named!r} can't be read: {error}")]
+
+
+def _named_cxx() -> str:
+    return os.environ.get("CXX", "").strip()
 
 
 @functools.cache
@@ -185,9 +202,11 @@ def _query_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
     problem = ""
     for native in (("-march=native",), ("-mcpu=native",), ()):
         query = (*command, "-std=c++17", *native, "-dM", "-E", "-x", "c++", "-")
-        output, problem = _ask(query)
+        output, problem = ask(query)
         if not problem:
             return _describe_cxx(origin, command, native, output)
+        if problem.endswith(_STOPPED):
+            break
     return Compiler(origin, command, problem=problem)
 
 
@@ -197,6 +216,9 @@ def _probe_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
     path = shutil.which(command[0])
     if path is None:
         return Compiler(origin, command, problem=f"{command[0]!r} is not there")
+    flag = refused_flag(shlex.join(command))
+    if flag:
+        return Compiler(origin, command, problem=f"{flag} changes what is computed: leave it out")
     return _query_cxx(origin, (path, *command[1:]))
 
 
@@ -206,6 +228,9 @@ def _describe_cxx(
     macros = dict(re.findall(r"^#define (\w+) (.*)$", predefined, re.MULTILINE))
     if int(re.sub(r"\D", "", macros.get("__cplusplus", "0"))) < 201703:
         return Compiler(origin, command, problem="does not know C++17")
+    problem = why_not_strict(macros)
+    if problem:
+        return Compiler(origin, command, problem=problem)
     kind = "clang" if "__clang__" in macros else "g++"
     version = f"{kind} {macros.get('__VERSION__', '').strip(chr(34))}"
     shown = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__F16C__": "F16C", "__ARM_NEON": "NEON"}
@@ -227,7 +252,7 @@ def find_ninja() -> str:
     """
     problems = []
     for path in _ninja_candidates():
-        _, problem = _ask((path, "--version"))
+        _, problem = ask((path, "--version"))
         if not problem:
             return path
         problems.append(problem)
@@ -273,6 +298,7 @@ def find_nvcc(torch_cuda: str | None) -> Nvcc:
     for probe in probes:
         if not probe.problem:
             return probe
+    named = " and ".join(name for name in _NVCC_VARIABLES if os.environ.get(name))
     major = torch_cuda.split(".")[0]
     places = "$CUDACXX, $CUDA_HOME, PATH, the nvidia packages, /usr/local/cuda"
     raise build_error(
@@ -281,7 +307,7 @@ def find_nvcc(torch_cuda: str | None) -> Nvcc:
         or f"no nvcc (looked at {places})",
         expected=f"nvcc {major}.x, because torch was built for CUDA {torch_cuda}",
         remedy=f"pip install 'cuda-toolkit[nvcc,crt,nvvm,cccl]=={torch_cuda}.*', or set CUDA_HOME "
-        f"to a CUDA {major} toolkit",
+        f"to a CUDA {major} toolkit" + (f", or take such flags out of {named}" if named else ""),
     )
 
 
@@ -289,11 +315,15 @@ def nvcc_probes(torch_cuda: str | None) -> list[Nvcc]:
     """Ask every candidate nvcc about itself, in the order of preference."""
     seen: dict[str, Nvcc] = {}
     for origin, path in _nvcc_candidates():
-        probe = _probe_nvcc(origin, path)
+        probe = _probe_nvcc(origin, path, _nvcc_flags())
         identity = str(probe.root or path)
         if identity not in seen:
             seen[identity] = _compared(probe, torch_cuda)
     return list(seen.values())
+
+
+def _nvcc_flags() -> str:
+    return " ".join(f"{name}={os.environ[name]}" for name in _NVCC_VARIABLES if name in os.environ)
 
 
 def _nvcc_candidates() -> Iterator[tuple[str, str]]:
@@ -324,36 +354,38 @@ def _compared(probe: Nvcc, torch_cuda: str | None) -> Nvcc:
     if probe.problem or torch_cuda is None or probe.major == int(torch_cuda.split(".")[0]):
         return probe
     problem = f"is {probe.version}, torch was built for CUDA {torch_cuda}"
-    return _with_problem(probe, problem)
-
-
-def _with_problem(probe: Nvcc, problem: str) -> Nvcc:
-    return Nvcc(probe.origin, probe.path, probe.version, probe.root, problem=problem)
+    return replace(probe, problem=problem)
 
 
 @functools.cache
-def _probe_nvcc(origin: str, path: str) -> Nvcc:
+def _probe_nvcc(origin: str, path: str, flags: str) -> Nvcc:
     resolved = shutil.which(path)
     if resolved is None:
         return Nvcc(origin, path, problem="is not there")
-    output, problem = _ask((resolved, "--version"))
+    output, problem = ask((resolved, "--version"))
     release = re.search(r"release (\d+\.\d+)", output)
     if problem or release is None:
         return Nvcc(origin, path, problem=problem or "printed no version")
-    # nvcc may be a wrapper script; its own dry run says where the toolkit really is.
-    dry_run, _ = _ask((resolved, "--dryrun", "-x", "cu", os.devnull), errors=True)
+    # nvcc may be a wrapper script; its own dry run says where the toolkit really is, and with
+    # which flags its parts are called, wherever they come from.
+    dry_run, _ = ask((resolved, "--dryrun", "-fmad=false", "-x", "cu", os.devnull), errors=True)
     top = re.search(r"^#\$ TOP=(.*)$", dry_run, re.MULTILINE)
     root = Path(top.group(1) if top else os.path.join(os.path.dirname(resolved), "..")).resolve()
-    probe = Nvcc(origin, resolved, release.group(1), root)
+    probe = Nvcc(origin, resolved, release.group(1), root, flags=flags)
+    flag = refused_flag(f"{flags} {dry_run}")
+    if flag:
+        return replace(probe, problem=f"{flag} changes what is computed: leave it out")
     includes = _include_dirs(root)
     cudart = _cudart(root, probe.major)
     if not includes:
-        return _with_problem(probe, f"no cuda_runtime.h in {root}/include nor the nvidia packages")
+        return replace(
+            probe, problem=f"no cuda_runtime.h in {root}/include nor the nvidia packages"
+        )
     if cudart is None:
-        return _with_problem(probe, f"no libcudart.so in {root}/lib64 nor the nvidia packages")
-    archs, _ = _ask((resolved, "--list-gpu-arch"))
+        return replace(probe, problem=f"no libcudart.so in {root}/lib64 nor the nvidia packages")
+    archs, _ = ask((resolved, "--list-gpu-arch"))
     known = tuple(sorted(set(re.findall(r"compute_(\d+)", archs)), key=int))
-    return Nvcc(origin, resolved, release.group(1), root, includes, cudart, known)
+    return replace(probe, include_dirs=includes, cudart=cudart, archs=known)
 
 
 def _include_dirs(root: Path) -> tuple[Path, ...]:
@@ -372,23 +404,17 @@ def _cudart(root: Path, major: int) -> Path | None:
     return next(found, None)
 
 
-def _ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
+def ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:
     """Run a query; return what it printed and, if it failed, why."""
-    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_QUERY_SECONDS,
-            env=environment,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        program = process.start(command, errors_apart=True)
+        output, complaint = process.finish(program, _QUERY_SECONDS)
+    except OSError as error:
         return "", str(error)
-    if done.returncode and not errors:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[:1]
-        return "", f"{shlex.join(command)} failed: {' '.join(last) or done.returncode}"
-    return done.stdout + (done.stderr if errors else ""), ""
+    except subprocess.TimeoutExpired:
+        waited = f"gave no answer within {_QUERY_SECONDS:g} s"
+        return "", f"{shlex.join(command)} {waited}, {_STOPPED}"
+    if program.returncode and not errors:
+        last = (complaint.strip() or output.strip()).splitlines()[:1]
+        return "", f"{shlex.join(command)} failed: {' '.join(last) or program.returncode}"
+    return output + (complaint if errors else ""), ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import _distributed as distributed
 from ._checkpoint import EpochResult, Figures
-from ._errors import needs_extra
+from ._errors import ExampleError, needs_extra
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -106,12 +106,36 @@ def accuracy_log(folder: str, epochs_done: int) -> Iterator[SummaryWriter]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise needs_extra("TensorBoard", error) from error
-    with SummaryWriter(folder, purge_step=epochs_done + 1) as writer:
+    with _curves_in(folder):
+        writer = SummaryWriter(folder, purge_step=epochs_done + 1)
+    try:
         yield writer
+    except BaseException:
+        with suppress(OSError):  # what ended the run says more
+            writer.close()
+        raise
+    with _curves_in(folder):
+        writer.close()
 
 
 def log_accuracy(writer: SummaryWriter, result: EpochResult) -> None:
-    """Add the accuracies of an epoch to TensorBoard's scalars, on disk at once."""
-    writer.add_scalar("train_accuracy", result.training.accuracy, result.epoch)
-    writer.add_scalar("test_accuracy", result.test.accuracy, result.epoch)
-    writer.flush()
+    """Add the accuracies of an epoch to TensorBoard's scalars, on disk at once.
+
+    Raises:
+        ExampleError: they can't be written.
+    """
+    with _curves_in(writer.log_dir):
+        writer.add_scalar("train_accuracy", result.training.accuracy, result.epoch)
+        writer.add_scalar("test_accuracy", result.test.accuracy, result.epoch)
+        writer.flush()
+
+
+@contextmanager
+def _curves_in(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExampleError(
+            f"TensorBoard's curves in {folder} can't be written ({error}): after mending that, "
+            "--resume goes on after the last finished epoch"
+        ) from error

@@ -168,8 +168,8 @@ def train(
         The result of each epoch, those of the checkpoint included.
 
     Raises:
-        ExampleError: the data, a backend that was asked for by name, or a package is not there, or
-            settings do not go together.
+        ExampleError: the data, a backend that was asked for by name, or a package is not there,
+            settings do not go together, or the checkpoint is another run's or can't be written.
     """
     with distributed.joined(settings.device) as device:
         return _train(replace(settings, device=device), checkpoint, build)
@@ -196,7 +196,7 @@ def _train(settings: Settings, checkpoint: Checkpoint | None, build: BuildNet) -
     )
     results: list[EpochResult] = []
     if checkpoint:
-        checkpoint.restore(net, optimizer, device)
+        checkpoint.restore(net, optimizer, device, checkpoint_path(settings))
         results += checkpoint.results
     model = Rates(net, settings)
     step: TrainingStep = Step(distributed.parallel(model), optimizer)

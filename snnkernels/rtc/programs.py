@@ -12,7 +12,7 @@ from functools import cache as memoised
 from pathlib import Path
 
 from ..build import cache, description
-from ..build.errors import build_error
+from ..build.errors import BuildError, build_error
 from ..build.progress import say, verbose
 from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
 
@@ -103,7 +103,10 @@ def compile_program(program: Program, nvrtc: Nvrtc, capability: tuple[int, int])
     options = (*OPTIONS, *program.defines, f"-arch={_arch(nvrtc, capability)}")
     name = f"rtc/{program.source}"
     try:
-        return nvrtc.compile(program.text, name, program.headers, options, program.kernel)
+        compiled = nvrtc.compile(program.text, name, program.headers, options, program.kernel)
+        if not compiled.cubin:
+            raise CompileError("it gave no machine code")
+        return compiled
     except CompileError as error:
         raise build_error(
             f"{nvrtc} could not compile {program.title}",
@@ -136,33 +139,32 @@ def _sources_digest(program: Program) -> str:
 def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compiled:
     """The compiled kernel: from the cache, else compiled now and kept there.
 
+    Where the cache can't be used, one warning says why, and the kernel serves this process alone.
+
     Raises:
-        snnkernels.build.BuildError: it can't be compiled, or there is nowhere to keep it.
+        snnkernels.build.BuildError: it can't be compiled.
     """
     sources = _sources_digest(program)
     target = f"sm_{capability[0]}{capability[1]}"
     flags = (program.source, program.kernel, *OPTIONS, *program.defines)
     key = hashlib.sha256("\0".join((str(nvrtc), target, sources, *flags)).encode()).hexdigest()
-    entry = cache.find("nvrtc", key)
-    if entry is not None:
-        return _read(entry)
-    root, name = cache.writable_dir(), cache.entry_name("nvrtc", key)
-    with cache.locked(root, name, program.title):
-        entry = cache.find("nvrtc", key)
-        if entry is not None:
-            return _read(entry)
+
+    def make(folder: Path, root: Path) -> cache.Manifest:
         start = time.perf_counter()
         compiled = compile_program(program, nvrtc, capability)
         seconds = time.perf_counter() - start
         if verbose():
             say(f"{nvrtc} compiled {program.title} in {seconds:.2f} s")
-        manifest = cache.Manifest(
+        library = folder / cache.library_name("nvrtc")
+        library.write_bytes(compiled.cubin)
+        return cache.Manifest(
             device_type="nvrtc",
             key=key,
             family=key,
             created=time.time(),
             seconds=round(seconds, 3),
             size=len(compiled.cubin),
+            digest=cache.digest(library),
             sources=sources,
             torch="any",
             compilers=str(nvrtc),
@@ -171,12 +173,11 @@ def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compi
             cuda=f"{nvrtc.version[0]}.{nvrtc.version[1]}",
             symbol=compiled.symbol,
         )
-        with cache.workspace(root, name) as folder:
-            cache.Entry(folder, manifest).library.write_bytes(compiled.cubin)
-            manifest.write(folder / cache.MANIFEST)
-            cache.publish(folder, root, name)
-    return compiled
 
-
-def _read(entry: cache.Entry) -> Compiled:
-    return Compiled(entry.library.read_bytes(), entry.manifest.symbol)
+    try:
+        entry, _ = cache.obtain("nvrtc", key, program.title, make)
+        return Compiled(entry.library.read_bytes(), entry.manifest.symbol)
+    except (BuildError, OSError) as problem:
+        compiled = compile_program(program, nvrtc, capability)
+        cache.warn_once(f"kernels by NVRTC are compiled again in each process: {problem}")
+        return compiled

@@ -1,16 +1,18 @@
 """A small stand-in for the kernels' sources and compilers that misbehave on request."""
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from snnkernels.build import cache, description, loader
+from snnkernels.build import Printed, cache, description, loader
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -21,6 +23,24 @@ def write_program(path: Path, script: str) -> Path:
     path.write_text("#!/bin/sh\n" + textwrap.dedent(script))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"
+    return False
+
+
+def assert_ended(started: Path) -> None:
+    """Make sure that the processes whose numbers a file holds end about now."""
+    processes = [int(number) for number in started.read_text().split()]
+    assert processes
+    end = time.monotonic() + 10
+    while any(map(runs, processes)):
+        assert time.monotonic() < end, "still running"
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -49,6 +69,20 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("TORCH_CUDA_ARCH_LIST", "SNNKERNELS_WERROR", "SNNKERNELS_VERBOSE", "MAX_JOBS"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+TOY = Printed("Toy", "", "int", "int", outputs=1, tables=0)
+
+
+@pytest.fixture
+def toy(csrc: Path) -> Printed:
+    """A printed neuron that builds in a blink."""
+    (csrc / "cpu" / "kernels_convert.cpp").write_text("int convert() { return 1; }\n")
+    (csrc / "cpu" / "scan_unit.h").write_text(
+        '#define SNN_UNIT(...) extern "C" __attribute__((visibility("default"))) '
+        "void* snn_unit() { return nullptr; }\n"
+    )
+    return TOY
 
 
 @pytest.fixture

@@ -37,6 +37,16 @@ def test_a_failed_cuda_compile_names_nvcc_and_shows_its_error(nvcc, csrc, monkey
     assert 'identifier "missing" is undefined' in message
 
 
+@pytest.mark.parametrize("flags", ["--use_fast_math", "-Xcompiler=-O1,-ffast-math"])
+def test_a_flag_that_comes_to_nvcc_in_a_file_is_seen_in_its_dry_run(
+    nvcc, flags, tmp_path, monkeypatch
+):
+    (tmp_path / "flags").write_text(f"{flags}\n")
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", f"-lineinfo -optf {tmp_path / 'flags'}")
+    with pytest.raises(BuildError, match="changes what is computed: leave it out"):
+        toolchain.find_nvcc(torch.version.cuda)
+
+
 def test_without_cuda_sources_the_error_says_so(nvcc, csrc, monkeypatch):
     (csrc / "cuda" / "twice.cu").unlink()
     monkeypatch.setenv("SNNKERNELS_CUDA_ARCH", "9.0")

@@ -1,6 +1,5 @@
 """How kernels are built just in time: by torch.utils.cpp_extension, told all it would look up."""
 
-import contextlib
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
+from snnkernels import backend
 from snnkernels.build import jit, loader, toolchain
 from snnkernels.build.archs import parse_archs
 from snnkernels.build.compile import Toolchain
@@ -18,7 +18,7 @@ from snnkernels.build.errors import BuildError
 from snnkernels.build.plan import plan_build
 from snnkernels.build.toolchain import Nvcc, find_cxx, find_ninja, torch_info
 
-from .conftest import write_program
+from .conftest import TOY, assert_ended, runs, write_program
 
 FREE = ("PATH", "CXX", "CC", "MAX_JOBS", "TORCH_CUDA_ARCH_LIST", "PYTORCH_NVCC")
 
@@ -91,6 +91,13 @@ def test_a_compiler_with_a_launcher_and_flags_is_called_with_them(csrc, monkeypa
     (csrc / "ops.cpp").write_text("int f() { return NUMBER; }\n")
     monkeypatch.setenv("CXX", "env c++ -DNUMBER=4")
     assert loader.load("cpu").origin == "jit"
+
+
+def test_flags_that_make_reads_reach_no_compiler(csrc, monkeypatch):
+    for name in ("CXXFLAGS", "CFLAGS", "CPPFLAGS", "LDFLAGS"):
+        monkeypatch.setenv(name, "-ffast-math")
+    entry, _ = ensure_cpu()
+    assert "-ffast-math" not in entry.log.read_text()
 
 
 def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, monkeypatch):
@@ -170,11 +177,51 @@ def test_an_interrupted_build_ends_its_compilers(csrc, tmp_path, in_process, mon
     assert [pid for pid in map(int, started.read_text().split()) if runs(pid)] == []
 
 
-def runs(pid):
-    with contextlib.suppress(OSError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z"
-    return False
+class TestHangingCompiler:
+    """It ends at the limit, with all that it has started."""
+
+    @pytest.fixture
+    def started(self, csrc, tmp_path, monkeypatch):
+        """The file to which $CXX writes the numbers of the programs it hangs in."""
+        started = tmp_path / "started"
+        script = f'case "$*" in *" -c "*) sleep 60 & echo $! >>{started}; wait;; esac'
+        program = write_program(tmp_path / "bin" / "c++", f'{script}\nexec c++ "$@"')
+        monkeypatch.setenv("CXX", str(program))
+        monkeypatch.setenv("SNNKERNELS_BUILD_TIMEOUT", "1")
+        return started
+
+    def check(self, message, started, tmp_path):
+        assert " took longer than 1 s, and was stopped\n" in message
+        assert "to mend it: raise SNNKERNELS_BUILD_TIMEOUT (seconds) if it is slow" in message
+        assert str(tmp_path / "bin" / "c++") in message
+        assert_ended(started)
+        left = sorted(path.name for path in (tmp_path / "cache").iterdir())
+        assert left == ["locks", "logs"]
+
+    def test_of_the_library(self, started, tmp_path):
+        with pytest.raises(BuildError) as caught:
+            loader.load("cpu")
+        message = str(caught.value)
+        assert message.startswith("compiling ops.cpp, cpu/kernels_twice.cpp of the CPU kernels of ")
+        self.check(message, started, tmp_path)
+        assert backend.resolve("auto", "cpu") == backend.Choice("torch", message)
+
+    def test_of_a_compiled_neuron(self, started, toy, tmp_path):
+        with pytest.raises(BuildError) as caught:
+            loader.printed_path("cpu", TOY)
+        message = str(caught.value)
+        assert message.startswith("compiling ")
+        assert " of the CPU kernels of Toy took longer" in message
+        self.check(message, started, tmp_path)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_that_does_not_end_when_it_is_told_to(self, started, tmp_path, monkeypatch):
+        program = tmp_path / "bin" / "c++"
+        program.write_text(program.read_text().replace("sleep", "trap '' TERM; sleep"))
+        monkeypatch.setattr(jit, "_STOP_SECONDS", 0.5)
+        with pytest.raises(BuildError) as caught:
+            loader.load("cpu")
+        self.check(str(caught.value), started, tmp_path)
 
 
 class TestCuda:

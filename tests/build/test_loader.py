@@ -105,6 +105,13 @@ class TestKey:
         monkeypatch.setenv("CXX", "c++ -D__OTHER_CPU__")
         assert key() != before
 
+    @pytest.mark.parametrize("flag", ["-fno-inline", "-I /tmp", "-fno-unroll-loops"])
+    def test_with_a_flag_of_cxx_that_no_macro_tells_of(self, key, flag, monkeypatch):
+        monkeypatch.setenv("CXX", "c++")
+        before = key()
+        monkeypatch.setenv("CXX", f"c++ {flag}")
+        assert key() != before
+
     def test_but_not_from_call_to_call(self, key):
         assert key() == key()
 
@@ -482,6 +489,16 @@ class TestCudaPlans:
     def test_an_architecture_that_nvcc_does_not_know_is_named_with_those_it_does(self):
         with pytest.raises(BuildError, match=r"(?s)architecture 7\.0\n.*7\.5, 8\.0, 9\.0, 12\.0"):
             plan_build("cuda", archs=[Arch(7, 0)])
+
+    def test_other_flags_that_nvcc_takes_from_the_environment_make_another_key(self, monkeypatch):
+        from dataclasses import replace
+
+        before = plan_build("cuda", archs=[Arch(9, 0)])
+        nvcc = replace(plan.find_nvcc("13.0"), flags="NVCC_APPEND_FLAGS=-lineinfo")
+        monkeypatch.setattr(plan, "find_nvcc", lambda cuda: nvcc)
+        after = plan_build("cuda", archs=[Arch(9, 0)])
+        assert before.key != after.key
+        assert before.family != after.family
 
     def test_a_build_made_ahead_for_more_architectures_serves_the_gpu_here(self, gpus, tmp_path):
         ahead = plan_build("cuda", archs=[Arch(8, 0), Arch(9, 0)])

@@ -4,10 +4,12 @@ import sys
 import pytest
 import torch
 
+from snnkernels import backend
+from snnkernels.__main__ import main
 from snnkernels.build import toolchain
 from snnkernels.build.errors import BuildError
 
-from .conftest import write_program
+from .conftest import assert_ended, write_program
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +96,136 @@ def test_other_target_flags_give_another_target(monkeypatch):
     plain = toolchain.find_cxx().target
     monkeypatch.setenv("CXX", "c++ -D__ANOTHER_TARGET__")
     assert toolchain.find_cxx().target != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("'", "\"'\" can't be read: No closing quotation"),
+        ('g++ "-O2', "'g++ \"-O2' can't be read: No closing quotation"),
+        ('""', "'' is not there"),
+        ("-O2 -g", "'-O2' is not there"),
+        ("/", "'/' is not there"),
+    ],
+)
+def test_a_cxx_that_names_no_compiler_is_quoted_in_the_error(text, problem, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", text)
+    with pytest.raises(BuildError) as caught:
+        toolchain.find_cxx()
+    assert f"found:      $CXX: {problem}\n" in str(caught.value)
+    assert "to mend it: unset CXX, or set it to a compiler that is there" in str(caught.value)
+    assert backend.resolve("auto", "cpu") == backend.Choice("torch", str(caught.value))
+    assert main(["info"]) == 0
+
+
+def test_a_compiler_that_gives_no_answer_is_stopped_with_all_that_it_started(tmp_path, monkeypatch):
+    started = tmp_path / "started"
+    program = write_program(tmp_path / "c++", f"sleep 60 & echo $! >{started}; wait")
+    monkeypatch.setattr(toolchain, "_QUERY_SECONDS", 1.0)
+    monkeypatch.setenv("CXX", str(program))
+    with pytest.raises(BuildError, match=r"\$CXX: .* gave no answer within 1 s, and was stopped"):
+        toolchain.find_cxx()
+    assert_ended(started)
+
+
+CHANGING = [
+    "-ffast-math",
+    "-Ofast",
+    "-funsafe-math-optimizations",
+    "-ffinite-math-only",
+    "-fno-signed-zeros",
+    "-freciprocal-math",
+    "-fassociative-math",
+    "-ffp-contract=fast",
+    "-ffp-contract=on",
+    "-ffp-model=fast",
+    "-fp-model=fast",
+    "-fno-honor-nans",
+    "-fapprox-func",
+    "-fdenormal-fp-math=preserve-sign",
+    "-fsingle-precision-constant",
+    "-mfpmath=387",
+    "-mdaz-ftz",
+]
+
+
+@pytest.mark.parametrize("flag", CHANGING)
+def test_a_flag_that_changes_arithmetic_is_refused_by_name(flag, monkeypatch):
+    monkeypatch.setenv("CXX", f"env c++ -g0 {flag} -O2")
+    with pytest.raises(BuildError) as caught:
+        toolchain.find_cxx()
+    assert f"found:      $CXX: {flag} changes what is computed: leave it out\n" in str(caught.value)
+    assert backend.resolve("auto", "cpu") == backend.Choice("torch", str(caught.value))
+
+
+def test_flags_that_change_no_arithmetic_are_taken(monkeypatch):
+    flags = "-O2 -ffp-contract=off -fno-fast-math -fsigned-zeros -DX=-Ofast-not -I/opt/x-Ofast/bin"
+    monkeypatch.setenv("CXX", f"c++ {flags}")
+    assert toolchain.find_cxx().command[1:] == tuple(flags.split())
+
+
+@pytest.mark.parametrize(
+    ("flag", "macro"),
+    [
+        ("-ffast-math", "__FAST_MATH__"),
+        ("-ffinite-math-only", "__FINITE_MATH_ONLY__"),
+        ("@{folder}/flags", "__FAST_MATH__"),
+    ],
+    ids=["fast", "finite", "file"],
+)
+def test_a_wrapper_that_adds_such_a_flag_is_told_by_its_macros(flag, macro, tmp_path, monkeypatch):
+    (tmp_path / "flags").write_text("-ffast-math\n")
+    script = f'exec c++ "$@" {flag.format(folder=tmp_path)}'
+    monkeypatch.setenv("CXX", str(write_program(tmp_path / "c++", script)))
+    with pytest.raises(BuildError, match=f"other rules than IEEE 754's: it defines {macro}"):
+        toolchain.find_cxx()
+
+
+@pytest.mark.parametrize("variable", ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"])
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("--use_fast_math", "--use_fast_math"),
+        ("-G -use_fast_math", "-use_fast_math"),
+        ("-fmad=true", "-fmad=true"),
+        ("--fmad true", "--fmad true"),
+        ("-ftz=true -lineinfo", "-ftz=true"),
+        ("--prec-div=false", "--prec-div=false"),
+        ("-prec-sqrt=false", "-prec-sqrt=false"),
+        ("-Xcompiler -Ofast", "-Ofast"),
+        ("-Xcompiler=-fPIC,-ffast-math", "-ffast-math"),
+        ("--compiler-options '-O2 -ffinite-math-only'", "-ffinite-math-only"),
+    ],
+)
+def test_a_flag_that_the_environment_gives_to_nvcc_is_refused_by_name(
+    only_path, monkeypatch, variable, text, flag
+):
+    path = fake_nvcc(only_path / "nvcc")
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(BuildError) as caught:
+        toolchain.find_nvcc("13.0")
+    assert f"{path} (PATH): {flag} changes what is computed: leave it out\n" in str(caught.value)
+    assert f"or take such flags out of {variable}\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["-lineinfo", "-fmad=false --ftz=false -prec-div=true", "-O3"])
+def test_a_harmless_one_is_taken_and_known(only_path, monkeypatch, text):
+    fake_nvcc(only_path / "nvcc")
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", text)
+    assert toolchain.find_nvcc("13.0").flags == f"NVCC_APPEND_FLAGS={text}"
+
+
+def test_what_a_configuration_adds_is_told_by_nvccs_dry_run(only_path):
+    path = fake_nvcc(only_path / "nvcc")
+    plain = "-ftz=0 -prec_div=1 -prec_sqrt=1 -fmad=0"
+    script = path.read_text()
+    path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {plain}' >&2; exit 1;;"))
+    assert toolchain.find_nvcc("13.0")
+    toolchain._probe_nvcc.cache_clear()
+    loose = plain.replace("prec_div=1", "prec_div=0")
+    path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {loose}' >&2; exit 1;;"))
+    with pytest.raises(BuildError, match="-prec_div=0 changes what is computed"):
+        toolchain.find_nvcc("13.0")
 
 
 def test_without_nvcc_the_error_says_where_it_looked(only_path):

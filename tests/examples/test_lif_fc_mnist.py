@@ -1,7 +1,9 @@
 """The MNIST example: prompt and flags, training, checkpoints, and what it reports."""
 
+import contextlib
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from mnist_files import TEST, TRAIN, write_mnist
 
 from snnkernels import backend, functional
 from snnkernels.build import BuildError
-from snnkernels.examples import _settings, _training, lif_fc_mnist
+from snnkernels.examples import _settings, _training, lif_fc_mnist, surrogate_custom
 from snnkernels.examples._checkpoint import Checkpoint
 from snnkernels.examples._settings import OPTIONS, Settings
 
@@ -420,6 +422,157 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(tmp_pat
     argv = ["--resume", "--log-dir", str(tmp_path / "log"), "--epochs", "2"]
     assert lif_fc_mnist.main(argv) == 1
     assert path.read_bytes() == before
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Let no file grow beyond `size` bytes for a while, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if "events" not in path.name}
+
+
+def test_a_full_disk_is_named_with_the_checkpoint_that_is_kept_and_nothing_else_is_left(
+    tmp_path, capsys
+):
+    assert lif_fc_mnist.main(small_run(tmp_path)) == 0
+    log = tmp_path / "log"
+    before = files(log)
+    assert before.keys() == {"checkpoint.pt"}
+    with largest_file(50_000):
+        assert lif_fc_mnist.main(["--resume", "--log-dir", str(log), "--epochs", "2"]) == 1
+    said = capsys.readouterr().err
+    assert "error: the checkpoint of epoch 2 can't be written ([Errno 27] File too large" in said
+    assert f"--resume goes on from {log / 'checkpoint.pt'}" in said
+    assert files(log) == before
+    assert lif_fc_mnist.main(["--resume", "--log-dir", str(log), "--epochs", "2"]) == 0
+    assert [result.epoch for result in saved(log).results] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_curves_that_cannot_be_written_are_named_by_their_folder(tmp_path, capsys):
+    argv = small_run(tmp_path)
+    with largest_file(0):
+        assert lif_fc_mnist.main(argv) == 1
+    log = tmp_path / "log"
+    assert f"error: TensorBoard's curves in {log} can't be written" in capsys.readouterr().err
+    assert files(log) == {}
+
+
+def refused(tmp_path, capsys, main=lif_fc_mnist.main):
+    """What is said as a run refuses to go on from the checkpoint, which it leaves alone."""
+    path = tmp_path / "log" / "checkpoint.pt"
+    before = files(path.parent)
+    argv = ["--resume", "--log-dir", str(path.parent), "--epochs", "5"]
+    assert main(argv) == 1
+    assert files(path.parent) == before
+    said = capsys.readouterr().err
+    assert f"error: {path} is " in said
+    assert "move it away, or name another --log-dir" in said
+    return said
+
+
+@pytest.mark.parametrize("where", [0.25, 0.5, 0.75])
+def test_a_checkpoint_with_garbage_inside_is_not_trained_on(tmp_path, capsys, where):
+    assert lif_fc_mnist.main(small_run(tmp_path)) == 0
+    path = tmp_path / "log" / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    start = int(where * len(content))
+    content[start : start + 64] = bytes(range(64))
+    path.write_bytes(content)
+    said = refused(tmp_path, capsys)
+    assert "is not a checkpoint of this example (its record " in said and " is damaged)" in said
+
+
+def test_a_record_that_is_marked_as_a_folder_counts_as_damaged(tmp_path, capsys):
+    """torch would read nothing for it, and leave the weights to chance."""
+    assert lif_fc_mnist.main(small_run(tmp_path)) == 0
+    path = tmp_path / "log" / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"/data/0"))
+    content[entry + 38] = 0x10
+    path.write_bytes(content)
+    assert "/data/0 is damaged" in refused(tmp_path, capsys)
+
+
+def change_checkpoint(tmp_path, change):
+    """A run of one epoch whose checkpoint is then changed in place by `change`."""
+    assert lif_fc_mnist.main(small_run(tmp_path)) == 0
+    path = tmp_path / "log" / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def assigned(*keys, value):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (assigned("settings", "epochs", value="many"), "epochs: expected "),
+        (assigned("results", 0, "test", "loss", value=None), "loss: expected "),
+        (assigned("settings", "unknown", value=1), "unexpected keyword argument 'unknown'"),
+        (assigned("format", value=0), "format 0, expected 1"),
+    ],
+    ids=["setting", "figure", "unknown", "format"],
+)
+def test_a_checkpoint_whose_values_make_no_sense_is_refused(tmp_path, capsys, change, reason):
+    change_checkpoint(tmp_path, change)
+    said = refused(tmp_path, capsys)
+    assert "is not a checkpoint of this example (" in said and reason in said
+
+
+def sgd():
+    net = torch.nn.Linear(2, 2)
+    return torch.optim.SGD(net.parameters()).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (assigned("net", "0.weight", value=torch.zeros(3, 4)), "size mismatch for 0.weight"),
+        (lambda content: content["net"].pop("2.weight"), 'Missing key(s) in state_dict: "2.weig'),
+        (assigned("net", value=[]), "state_dict"),
+        (assigned("optimizer", value=sgd()), "its optimizer is no Adam"),
+        (
+            assigned("optimizer", "state", 0, "exp_avg", value=torch.zeros(3)),
+            "its optimizer has exp_avg of other sizes",
+        ),
+        (assigned("optimizer", value={}), "param_groups"),
+        (assigned("generators", "cpu", value=torch.zeros(3)), "RNG"),
+    ],
+    ids=["sizes", "keys", "kind", "sgd", "moments", "empty", "generator"],
+)
+def test_a_checkpoint_of_another_network_or_optimizer_is_refused(tmp_path, capsys, change, reason):
+    change_checkpoint(tmp_path, change)
+    said = refused(tmp_path, capsys)
+    assert "is the checkpoint of another network or optimizer than this run's (" in said
+    assert reason in said
+
+
+def test_a_checkpoint_of_the_same_layers_with_another_surrogate_is_refused(tmp_path, capsys):
+    assert lif_fc_mnist.main(small_run(tmp_path)) == 0
+    said = refused(tmp_path, capsys, surrogate_custom.main)
+    assert "this run's (it has other layers or neurons)" in said
+
+
+def test_a_checkpoint_that_does_not_tell_its_modules_is_taken(tmp_path):
+    change_checkpoint(tmp_path, lambda content: content.pop("modules"))
+    assert lif_fc_mnist.main(["--resume", "--log-dir", str(tmp_path / "log"), "--epochs", "2"]) == 0
 
 
 # --- reports and errors --------------------------------------------------------------------------
