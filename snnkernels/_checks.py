@@ -89,14 +89,24 @@ def sequence(name: str, x: object, *, leading: str, minimum_rank: int) -> Tensor
         raise TypeError(f"{name} must be a tensor of shape {leading}, got {describe(x)}")
     if x.dtype not in FLOAT_DTYPES:
         raise TypeError(f"{name} must have one of the dtypes {_DTYPE_NAMES}, got {describe(x)}")
-    if x.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+    dense(name, x)
     if x.dim() < minimum_rank:
         raise ValueError(
             f"{name} must have shape {leading}, at least {minimum_rank} dimensions, "
             f"got {describe(x)}"
         )
     return x
+
+
+def dense(name: str, tensor: Tensor) -> None:
+    """Refuse what is no array of elements: sparse and nested tensors.
+
+    Raises:
+        TypeError: naming the argument.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested:
+        kind = "nested tensor" if tensor.is_nested else f"tensor of layout {tensor.layout}"
+        raise TypeError(f"{name} must be a dense tensor, got a {kind}")
 
 
 def same_device(name: str, tensor: Tensor, x: Tensor) -> None:
@@ -123,25 +133,32 @@ def widen(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def state(name: str, value: object, x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """A carried state: a tensor of one step's shape, on x's device, in the arithmetic's dtype."""
+    """A carried state: a tensor of one step's shape, on x's device, in the arithmetic's dtype.
+
+    One that inference mode made is copied outside it, where autograd could not save it.
+    """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a number or a tensor, got {describe(value)}")
     same_device(name, value, x)
+    dense(name, value)
     if value.shape != shape:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, but one step of the input has shape "
             f"{tuple(shape)}. If the input's shape changed on purpose, call reset() on the neuron "
             "(or functional.reset_net(net)) before the new batch"
         )
+    if value.is_inference() and not torch.is_inference_mode_enabled():
+        value = value.clone()
     return widen(name, value, dtype)
 
 
 def broadcast(name: str, value: Tensor, shape: torch.Size) -> Tensor:
-    """``value`` reshaped so that it broadcasts over one step of shape [B, ...].
+    """``value``, dense, reshaped so that it broadcasts over one step of shape [B, ...].
 
     A scalar stays one. One dimension means one value per channel: [C] against [B, C, ...]
     (against [B], one per element). More dimensions follow the usual rules.
     """
+    dense(name, value)
     if value.numel() == 1:
         return value.reshape(())
     if value.dim() == 1 and len(shape) > 2:

@@ -249,6 +249,7 @@ def _signed(word: int) -> int:
 def _check_intensities(x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+    _checks.dense("x", x)
     if x.dtype not in _checks.FLOAT_DTYPES:
         expected = ", ".join(str(dtype) for dtype in _checks.FLOAT_DTYPES)
         raise TypeError(f"x must hold intensities in [0, 1] of dtype {expected}, got {x.dtype}")

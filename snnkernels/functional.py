@@ -57,6 +57,7 @@ def _run(
     **options: bool,
 ) -> tuple[Tensor, ...]:
     v, *others = states
+    _checks.boolean("return_v_seq", return_v_seq)
     spikes, v_seq, after = engine.run(
         neuron,
         x_seq,

@@ -188,3 +188,46 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
     ]:
         with pytest.raises(RuntimeError, match=message):
             call(**{**good, **change})
+
+
+SPARSE = torch.full((5,), 2.0).to_sparse()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_sparse_and_nested_tensors_are_refused_with_the_arguments_name(backend):
+    nested = torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(3, 3)])
+    for name, arguments in {
+        "x_seq": {"x_seq": nested},
+        "tau": {"tau": SPARSE},
+        "v": {"v": torch.zeros(3, 5).to_sparse()},
+        "v_threshold": {"v_threshold": nested},
+        "v_reset": {"v_reset": SPARSE},
+    }.items():
+        with pytest.raises(TypeError, match=rf"^{name} must be a dense tensor, got a "):
+            functional.lif(**{"x_seq": X, "backend": backend, **arguments})
+    for x in (nested, torch.zeros(3, 5).to_sparse()):
+        with pytest.raises(TypeError, match="^x must be a dense tensor, got a "):
+            functional.poisson_encode(x, 3, backend=backend)
+
+
+@pytest.mark.parametrize("value", ["a", 1, None])
+def test_return_v_seq_must_be_true_or_false(value):
+    with pytest.raises(TypeError, match="return_v_seq must be True or False"):
+        functional.lif(X, return_v_seq=value)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("kind", [neuron.LIFNode, neuron.CubaLIFNode, neuron.KLIFNode])
+def test_a_state_that_inference_mode_made_is_carried_into_training(kind, backend):
+    node, twin = (kind(step_mode="m", backend=backend) for _ in range(2))
+    x = torch.rand(4, 3, 5)
+    with torch.inference_mode():
+        node(x)
+    with torch.no_grad():
+        twin(x)
+    gradients = []
+    for one in (node, twin):
+        y = x.clone().requires_grad_()
+        gradients += torch.autograd.grad(one(y).sum() + one.v.sum(), y)
+    assert torch.equal(*gradients)
