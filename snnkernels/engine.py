@@ -176,7 +176,7 @@ def _is_declared(surrogate_function: nn.Module) -> TypeGuard[surrogate.Surrogate
     """Whether its gradient and primitive say all that a surrogate does."""
     return (
         isinstance(surrogate_function, surrogate.SurrogateFunction)
-        and not surrogate_function.has_own_forward
+        and surrogate_function.is_declared
     )
 
 
@@ -191,6 +191,8 @@ def has_kernel(
     if _is_declared(surrogate_function):
         return True
     kind = type(surrogate_function).__name__
+    if not getattr(surrogate_function, "has_own_forward", True):
+        kind = f"{kind} with hooks or a forward of its own"
     if backend.check(backend_name) in backend.KERNEL_DEVICES:
         raise ValueError(
             f"backend={backend_name!r} has no kernel for the surrogate {kind}; "
@@ -213,10 +215,10 @@ def _kernel(
     device: str,
 ) -> units.Kernel:
     """The kernel that runs a call."""
-    if type(surrogate_function) in surrogate.BUILT_IN:
-        return backend.name_for(backend_name, device), registry.NUMBERS[neuron], 1
     if not has_kernel(surrogate_function, backend_name):
         return units.NO_KERNEL
+    if type(surrogate_function) in surrogate.BUILT_IN:
+        return backend.name_for(backend_name, device), registry.NUMBERS[neuron], 1
     return units.kernel_for(
         neuron,
         (("hard_reset", "v_reset" in params),),

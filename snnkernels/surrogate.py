@@ -18,7 +18,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -80,10 +80,13 @@ class SurrogateFunction(nn.Module):
     has_own_forward: ClassVar[bool] = False
     """Whether a subclass gives more than ``gradient`` and ``primitive``, which no kernel runs."""
     _spike: ClassVar[type[torch.autograd.Function]]
+    _smooth: ClassVar[type[torch.autograd.Function]]
+    _smooth_with_tangent: ClassVar[type[torch.autograd.Function]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._spike = _spike_function(cls)
+        cls._smooth, cls._smooth_with_tangent = _smooth_functions(cls)
         cls.has_own_forward = (
             cls.forward is not SurrogateFunction.forward or cls.__call__ is not nn.Module.__call__
         )
@@ -116,6 +119,18 @@ class SurrogateFunction(nn.Module):
         return tuple([getattr(self, name) for name in self.parameter_names])
 
     @property
+    def is_declared(self) -> bool:
+        """Whether ``gradient`` and ``primitive`` say all that a call does: there are no hooks."""
+        return not (
+            self.has_own_forward
+            or self._forward_hooks
+            or self._forward_pre_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
+            or "forward" in self.__dict__
+        )
+
+    @property
     def has_primitive(self) -> bool:
         return type(self).primitive is not SurrogateFunction.primitive
 
@@ -140,11 +155,16 @@ class SurrogateFunction(nn.Module):
         raise NotImplementedError("this surrogate has no primitive")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes (or the primitive) of ``x``, in its shape and dtype."""
+        """Spikes (or the primitive) of ``x``, in its shape and dtype.
+
+        The derivative of either is ``gradient(x)``, at kinks of the primitive too.
+        """
         _checks.sequence("x", x, leading="[...]", minimum_rank=0)
         if self.spiking:
             return self._spike.apply(x, *self.values)
-        return self.primitive(x, *self.values)
+        compiling = torch.compiler.is_compiling()
+        smooth = self._smooth if compiling else self._smooth_with_tangent
+        return smooth.apply(x, *self.values)
 
     def extra_repr(self) -> str:
         pairs = [f"{name}={getattr(self, name):g}" for name in self.parameter_names]
@@ -166,6 +186,42 @@ def _spike_function(cls: type[SurrogateFunction]) -> type[torch.autograd.Functio
             return grad, *[None] * len(ctx.parameters)
 
     return Spike
+
+
+def _smooth_functions(
+    cls: type[SurrogateFunction],
+) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+    """The primitive with ``gradient`` as its derivative; the second in forward mode too.
+
+    torch.compile takes no function that has a forward mode.
+    """
+
+    class Smooth(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Tensor, *parameters: float) -> Tensor:
+            return cls.primitive(x, *parameters)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            x, *ctx.parameters = inputs
+            ctx.save_for_backward(x)
+            ctx.save_for_forward(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+            (x,) = ctx.saved_tensors
+            grad = grad_output * cls.gradient(x, *ctx.parameters)
+            return grad, *[None] * len(ctx.parameters)
+
+    class SmoothWithTangent(Smooth):
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return tangent * cls.gradient(x, *ctx.parameters)
+
+    return Smooth, SmoothWithTangent
 
 
 class Sigmoid(SurrogateFunction):
@@ -331,7 +387,7 @@ class Rect(SurrogateFunction):
 
     @staticmethod
     def gradient(x: Tensor, alpha: float) -> Tensor:
-        return alpha * (x.abs() < 0.5 / alpha).to(x)
+        return alpha * ((alpha * x).abs() < 0.5).to(x)
 
     @staticmethod
     def primitive(x: Tensor, alpha: float) -> Tensor:
@@ -496,6 +552,7 @@ class SquarewaveFourierSeries(SurrogateFunction):
     """The first n - 1 terms of a square wave's Fourier series of period T_period.
 
     g'(x) = 4/T sum_{i=1}^{n-1} cos(2 pi (2i - 1) x / T), with an integer n >= 2 and T_period > 0.
+    The period is rounded to the dtype of x.
     """
 
     parameter_names = ("n", "T_period")
@@ -511,19 +568,27 @@ class SquarewaveFourierSeries(SurrogateFunction):
 
     @staticmethod
     def gradient(x: Tensor, n: int, T_period: float) -> Tensor:
-        w = 2 * math.pi / T_period
+        angle, sign = SquarewaveFourierSeries._phase(x, T_period)
         total = torch.zeros_like(x)
         for i in range(1, int(n)):
-            total = total + torch.cos((2 * i - 1) * w * x)
-        return total * (4 / T_period)
+            total = total + torch.cos((2 * i - 1) * angle)
+        return sign * total * (4 / T_period)
 
     @staticmethod
     def primitive(x: Tensor, n: int, T_period: float) -> Tensor:
-        w = 2 * math.pi / T_period
+        angle, sign = SquarewaveFourierSeries._phase(x, T_period)
         total = torch.zeros_like(x)
         for i in range(1, int(n)):
-            total = total + torch.sin((2 * i - 1) * w * x) / (2 * i - 1)
-        return 0.5 + total * (2 / math.pi)
+            total = total + torch.sin((2 * i - 1) * angle) / (2 * i - 1)
+        return 0.5 + sign * total * (2 / math.pi)
+
+    @staticmethod
+    def _phase(x: Tensor, period: float) -> tuple[Tensor, Tensor]:
+        """The angle of x within a quarter turn of 0, and the sign that whole half turns give."""
+        within = torch.fmod(x, period)  # fmod is exact, and so is what is subtracted below
+        count = torch.round(within / (period / 2))
+        angle = (within - count * (period / 2)) * (2 * math.pi / period)
+        return angle, 1 - 2 * torch.remainder(count, 2)
 
 
 BUILT_IN: dict[type[SurrogateFunction], str] = {
@@ -581,8 +646,24 @@ def custom(
     return _custom_class(gradient, primitive, tuple(values))(spiking, **values)
 
 
-@cache
+_custom_classes: WeakValueDictionary[tuple[Any, ...], type[SurrogateFunction]] = (
+    WeakValueDictionary()
+)
+
+
+@lru_cache(maxsize=64)
 def _custom_class(
+    gradient: Callable[..., Tensor], primitive: Callable[..., Tensor] | None, names: tuple[str, ...]
+) -> type[SurrogateFunction]:
+    """The class of two functions: one, as long as any surrogate of it lives, and the latest."""
+    key = (gradient, primitive, names)
+    found = _custom_classes.get(key)
+    if found is None:
+        found = _custom_classes[key] = _new_custom_class(gradient, primitive, names)
+    return found
+
+
+def _new_custom_class(
     gradient: Callable[..., Tensor], primitive: Callable[..., Tensor] | None, names: tuple[str, ...]
 ) -> type[SurrogateFunction]:
     class Custom(SurrogateFunction):

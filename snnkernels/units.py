@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from . import backend, registry, surrogate
@@ -29,6 +29,8 @@ Kernel = tuple[str, int, int]
 """The backend that runs it, the operators' number for it, and how many outputs it has."""
 
 NO_KERNEL: Kernel = ("torch", 0, 0)
+
+_MOST_REMEMBERED = 1024  # surrogates may be made anew for every call
 
 _neurons: dict[str, Describe] = {}
 _loaded: set[tuple[str, str]] = set()
@@ -96,7 +98,7 @@ def printed(request: Request) -> Printed:
     )
 
 
-@cache
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def _surrogate_code(key: str) -> tuple[str, str]:
     """A surrogate's printed struct (empty for those of ``registry.h``) and its C++ type."""
     if key in surrogate.BUILT_IN.values():
@@ -133,7 +135,10 @@ def kernel_for(
     found = _kernels.get(key)
     if found is None:
         request = Request(neuron, options, tables, surrogate_key, spiking)
-        found = _kernels[key] = _kernel(request, backend_name, device_type)
+        found = _kernel(request, backend_name, device_type)
+        if len(_kernels) >= _MOST_REMEMBERED:
+            _kernels.clear()
+        _kernels[key] = found
     if isinstance(found, Exception):
         raise found.with_traceback(None)
     return found

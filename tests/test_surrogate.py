@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import pickle
 import warnings
@@ -10,7 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from snnkernels import FallbackWarning, functional, neuron, reference, registry, surrogate
+from snnkernels import (
+    FallbackWarning,
+    backend,
+    functional,
+    neuron,
+    reference,
+    registry,
+    surrogate,
+    units,
+)
 
 from .cases import SURROGATES, generator
 
@@ -224,3 +234,171 @@ def test_a_subclass_of_a_built_in_surrogate_is_a_users_own():
     out, _ = functional.if_(x, v_threshold=0.0, surrogate_function=Steeper(), backend="torch")
     (grad,) = torch.autograd.grad(out.sum(), x)
     torch.testing.assert_close(grad, torch.full_like(x, 10.0))
+
+
+AT_KINKS = {
+    "Sigmoid": {0: 1.0},
+    "ATan": {0: 1.0},
+    "Erf": {0: 1.1283791670955126},
+    "PiecewiseQuadratic": {0: 1.0, 1: 0.0, -1: 0.0},
+    "PiecewiseExp": {0: 0.5},
+    "SoftSign": {0: 1.0},
+    "SuperSpike": {0: 1.0},
+    "FastSigmoid": {0: 1.0},
+    "Rect": {0: 1.0, 0.5: 0.0, -0.5: 0.0},
+    "Gaussian": {0: 0.7978845608028654},
+    "NonzeroSignLogAbs": {0: 1.0},
+    "PiecewiseLeakyReLU": {0: 0.5, 1: 0.5, -1: 0.5},
+    "LeakyKReLU": {0: 1.0},
+    "LogTailedReLU": {0: 0.0, 1: 1.0},
+    "S2NN": {0: 1.0},
+    "QPseudoSpike": {0: 1.0},
+    "FakeNumericalGradient": {0: 0.3, 1 / 0.3: 0.3, -1 / 0.3: 0.3},
+    "SquarewaveFourierSeries": {0: 0.5},
+}
+"""The gradient of each surrogate as it is by default, at 0 (of either sign) and at its kinks."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("backend_name", ["native", "torch"])
+@pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "smooth"])
+@pytest.mark.parametrize("cls", surrogate.BUILT_IN, ids=lambda cls: cls.__name__)
+def test_the_derivative_at_a_kink_is_the_one_stated(cls, spiking, backend_name, dtype):
+    if not spiking and not cls().has_primitive:
+        return
+    at = {**AT_KINKS[cls.__name__], -0.0: AT_KINKS[cls.__name__][0]}
+    x = torch.tensor([*at, -0.0], dtype=dtype).view(1, 1, -1).requires_grad_()
+    out, _ = functional.if_(
+        x,
+        torch.full((1, len(at) + 1), -0.0, dtype=dtype),  # -0 + -0 is -0
+        v_threshold=0.0,
+        v_reset=None,
+        surrogate_function=cls(spiking=spiking),
+        backend=backend_name,
+    )
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    expected = torch.tensor([*at.values(), at[0]], dtype=dtype)
+    torch.testing.assert_close(grad.flatten(), expected, rtol=2e-6, atol=0)
+
+
+def test_the_boxcar_ends_at_the_same_number_everywhere():
+    edge = torch.tensor(0.5 / 1.7, dtype=torch.float32)
+    x = torch.stack([torch.nextafter(edge, torch.tensor(end)) for end in (0.0, 1.0)] + [edge])
+    grads = []
+    for backend_name in ("native", "torch"):
+        x = x.detach().view(1, 1, -1).requires_grad_()
+        box = surrogate.Rect(1.7)
+        out, _ = functional.if_(
+            x, v_threshold=0.0, v_reset=None, surrogate_function=box, backend=backend_name
+        )
+        grads.append(torch.autograd.grad(out.sum(), x)[0])
+    assert torch.equal(*grads)
+
+
+SMOOTH = [type(s)(*s.values, spiking=False) for s in WITH_PRIMITIVE]
+
+
+@pytest.mark.parametrize("instance", SMOOTH, ids=name_of)
+def test_a_primitive_can_be_differentiated_twice_in_pytorch(instance):
+    x = away_from_kinks(instance)[::60].requires_grad_()
+    assert torch.autograd.gradcheck(instance, x)
+    assert torch.autograd.gradgradcheck(instance, x)
+
+
+def test_a_primitive_passes_through_pytorchs_transforms():
+    smooth = surrogate.SoftSign(spiking=False)
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    slope = smooth.gradient(x, *smooth.values)
+    tangent = torch.func.jvp(smooth, (x,), (torch.full_like(x, 2.0),))[1]
+    torch.testing.assert_close(tangent, 2 * slope)
+    torch.testing.assert_close(torch.vmap(torch.func.grad(smooth))(x), slope)
+    hessian = torch.func.hessian(lambda x: smooth(x).sum())(x)
+    expected = torch.func.jacrev(lambda x: smooth.gradient(x, *smooth.values))(x)
+    torch.testing.assert_close(hessian, expected)
+
+
+def test_a_primitive_compiles_without_a_break_to_the_same_derivative():
+    torch._dynamo.reset()
+    compiled = torch.compile(surrogate.Rect(spiking=False), fullgraph=True, backend="aot_eager")
+    x = torch.tensor([-0.5, 0.25, 0.5], requires_grad=True)
+    (grad,) = torch.autograd.grad(compiled(x).sum(), x)
+    assert grad.tolist() == [0.0, 1.0, 0.0]
+
+
+def silence(module, *arguments):
+    """As a forward hook, as one before it or as a backward hook: 0 in place of a tensor."""
+    given = arguments[-1]
+    return tuple(t * 0 for t in given) if isinstance(given, tuple) else given * 0
+
+
+HOOKS = {
+    "forward": lambda module: module.register_forward_hook(silence),
+    "forward_pre": lambda module: module.register_forward_pre_hook(silence),
+    "full_backward": lambda module: module.register_full_backward_hook(silence),
+    "full_backward_pre": lambda module: module.register_full_backward_pre_hook(silence),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_surrogates_hooks_run_on_the_reference_or_are_refused(hook, monkeypatch):
+    monkeypatch.setattr(backend, "_warned", set())
+    sigmoid = surrogate.Sigmoid()
+    x = torch.full((3, 2, 4), 0.3, requires_grad=True)
+    node = neuron.IFNode(v_threshold=0.2, step_mode="m", surrogate_function=sigmoid)
+
+    def run():
+        functional.reset_net(node)
+        out = node(x)
+        return out.detach(), *torch.autograd.grad(out.sum(), x)
+
+    expected = run()
+    handle = HOOKS[hook](sigmoid)
+    with pytest.warns(FallbackWarning, match="surrogate Sigmoid with hooks"):
+        assert any(not torch.equal(a, e) for a, e in zip(run(), expected, strict=True))
+    node.backend = "native"
+    with pytest.raises(ValueError, match="no kernel for the surrogate Sigmoid with hooks"):
+        run()
+    handle.remove()
+    assert all(torch.equal(a, e) for a, e in zip(run(), expected, strict=True))
+
+
+def test_an_instance_with_a_forward_of_its_own_is_refused_where_native_is_asked_for():
+    function = surrogate.ATan()
+    function.forward = torch.zeros_like
+    with pytest.raises(ValueError, match="ATan with hooks or a forward of its own"):
+        functional.lif(torch.randn(3, 2), surrogate_function=function, backend="native")
+
+
+def fresh() -> surrogate.SurrogateFunction:
+    return surrogate.custom(gradient=lambda x, width: width / (1 + x.square()), width=0.5)
+
+
+def custom_classes() -> int:
+    gc.collect()
+    return sum(cls.__name__ == "Custom" for cls in surrogate.SurrogateFunction.__subclasses__())
+
+
+def test_custom_surrogates_of_fresh_functions_do_not_pile_up():
+    kept = fresh()
+    for _ in range(200):
+        fresh()
+    assert custom_classes() <= 100
+    again = surrogate.custom(gradient=type(kept).gradient, width=0.7)
+    assert type(again) is type(kept)
+
+
+def test_equal_code_made_anew_is_not_loaded_anew():
+    x = torch.randn(4, 2, 3)
+    loaded = []
+    for _ in range(3):
+        functional.if_(x, surrogate_function=fresh(), backend="native")
+        loaded.append(len(units._loaded))
+    assert loaded[0] == loaded[2]
+
+
+def test_what_is_remembered_of_kernels_is_bounded(monkeypatch):
+    monkeypatch.setattr(units, "_kernels", {})
+    monkeypatch.setattr(units, "_MOST_REMEMBERED", 4)
+    for number in range(10):
+        units.kernel_for("IF", (), (), f"Custom#{number}", True, "torch", "cpu")
+        assert 1 <= len(units._kernels) <= 4

@@ -11,14 +11,6 @@ using Floats = Vec<float>;
 typedef std::uint16_t Halves __attribute__((vector_size(SNN_VECTOR_BYTES / 2)));
 typedef std::uint32_t Bits __attribute__((vector_size(SNN_VECTOR_BYTES)));
 
-template <class To, class From>
-SNN_INLINE To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From), "the same bits");
-  To to;
-  std::memcpy(&to, &from, sizeof to);
-  return to;
-}
-
 struct BFloat16 {
   static SNN_INLINE Floats widen(Halves b) {
     return Floats(bit_cast<Floats::Raw>(__builtin_convertvector(b, Bits) << 16));

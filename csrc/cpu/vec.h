@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "../include/snnkernels/math.h"
 
@@ -71,6 +72,32 @@ struct Vec {
   friend SNN_INLINE Mask operator!=(Vec a, Vec b) { return a.raw != b.raw; }
   friend SNN_INLINE Vec select(Mask mask, Vec yes, Vec no) { return Vec(mask ? yes.raw : no.raw); }
 };
+
+template <class To, class From>
+SNN_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same bits");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class T>
+constexpr typename Lane<T>::Int kAllButSign = std::numeric_limits<typename Lane<T>::Int>::max();
+
+template <class T>
+SNN_INLINE Vec<T> abs(Vec<T> x) {
+  using V = Vec<T>;
+  return V(bit_cast<typename V::Raw>(bit_cast<typename V::Mask>(x.raw) & kAllButSign<T>));
+}
+
+// size >= 0 with the sign of x, be it that of a zero.
+template <class T>
+SNN_INLINE Vec<T> with_sign(Vec<T> size, Vec<T> x) {
+  using V = Vec<T>;
+  using Bits = typename V::Mask;
+  return V(bit_cast<typename V::Raw>(bit_cast<Bits>(size.raw) |
+                                     (bit_cast<Bits>(x.raw) & ~kAllButSign<T>)));
+}
 
 // Copies whole vectors to aligned memory past the caches. What is stored so is seen by other
 // threads only after stream_fence().
@@ -158,27 +185,25 @@ SNN_INLINE ExpParts exp_parts(Vec<float> x) {
 }
 
 SNN_INLINE Vec<float> power_of_two(Vec<float>::Mask n) {
-  const Vec<float>::Mask bits = (n + 127) << 23;
-  Vec<float> power;
-  std::memcpy(&power.raw, &bits, sizeof bits);
-  return power;
+  return Vec<float>(bit_cast<Vec<float>::Raw>((n + 127) << 23));
 }
 
-constexpr float kExpLower = -87.33654f, kExpUpper = 88.72283f;
+// What lies beyond has the exponential of the bound: 0 and infinity.
+constexpr float kExpLower = -104.0f, kExpUpper = 89.0f;
 
 SNN_INLINE Vec<float> exp(Vec<float> x) {
   using V = Vec<float>;
   const V lower(kExpLower), upper(kExpUpper);
   const ExpParts parts = exp_parts(select(x < lower, lower, select(x > upper, upper, x)));
-  const V::Mask half = parts.n >> 1;  // two factors, because 2^128 is no float
-  const V y = parts.factor * power_of_two(half) * power_of_two(parts.n - half);
-  return select(x > upper, V(__builtin_inff()), select(x < lower, V(0.0f), y));
+  const V::Mask half = parts.n >> 1;  // two factors: neither 2^128 nor 2^-150 is a normal float
+  return parts.factor * power_of_two(half) * power_of_two(parts.n - half);
 }
 
 SNN_INLINE Vec<float> exp_nonpositive(Vec<float> x) {
-  const Vec<float> lower(kExpLower);
+  using V = Vec<float>;
+  const V lower(kExpLower);
   const ExpParts parts = exp_parts(select(x < lower, lower, x));
-  return select(x < lower, Vec<float>(0.0f), parts.factor * power_of_two(parts.n));
+  return parts.factor * power_of_two(parts.n + 24) * V(0x1p-24f);
 }
 
 template <class T, class F>
@@ -198,13 +223,9 @@ SNN_INLINE Vec<float> log(Vec<float> x) {
   using Bits = V::Mask;
   const Bits subnormal = x < V(0x1p-126f);
   const V scaled = select(subnormal, x * V(0x1p23f), x);
-  Bits bits;
-  std::memcpy(&bits, &scaled.raw, sizeof bits);
-  const Bits shifted = bits - 0x3f3504f3;  // sqrt(1/2)
+  const Bits shifted = bit_cast<Bits>(scaled.raw) - 0x3f3504f3;  // sqrt(1/2)
   const Bits n = (shifted >> 23) - (subnormal & 23);
-  const Bits mantissa = (shifted & 0x007fffff) + 0x3f3504f3;
-  V m;
-  std::memcpy(&m.raw, &mantissa, sizeof mantissa);
+  const V m(bit_cast<V::Raw>((shifted & 0x007fffff) + 0x3f3504f3));
   const V r = m - V(1.0f);
   V p(7.0376836292e-2f);
   p = p * r + V(-1.1514610310e-1f);
@@ -229,23 +250,23 @@ SNN_INLINE Vec<float> log1p(Vec<float> x) {
   using V = Vec<float>;
   const V sum = V(1.0f) + x;
   const V lost = ((sum - V(1.0f)) - x) / sum;
-  const V y = log(sum) - lost;
-  return select(sum == V(1.0f), x, select(sum < V(__builtin_inff()), y, log(sum)));
+  const V y = log(sum);
+  const V::Mask finite = (sum > V(0.0f)) & (sum < V(__builtin_inff()));
+  return select(sum == V(1.0f), x, select(finite, y - lost, y));
 }
 
 // Near 0 the polynomial of Cephes' tanhf, elsewhere by exp: 2 ulp.
 SNN_INLINE Vec<float> tanh(Vec<float> x) {
   using V = Vec<float>;
-  const V z = x * x;
+  const V size = abs(x), z = x * x;
   V p(-5.70498872745e-3f);
   p = p * z + V(2.06390887954e-2f);
   p = p * z + V(-5.37397155531e-2f);
   p = p * z + V(1.33314422036e-1f);
   p = p * z + V(-3.33332819422e-1f);
-  const V near = p * z * x + x;
-  const V size = abs(x);
+  const V near = p * z * size + size;
   const V far = V(1.0f) - V(2.0f) / (exp(size + size) + V(1.0f));
-  return select(size < V(0.625f), near, select(x < V(0.0f), -far, far));
+  return with_sign(select(size < V(0.625f), near, far), x);
 }
 
 #define SNN_EACH(name)                                \
@@ -285,6 +306,13 @@ SNN_EACH_IN_MEMORY(ceil)
 SNN_EACH_IN_MEMORY(trunc)
 SNN_EACH_IN_MEMORY(round)
 #undef SNN_EACH_IN_MEMORY
+
+template <class T>
+SNN_INLINE Vec<T> fma(Vec<T> x, Vec<T> y, Vec<T> z) {
+  Vec<T> sum;
+  for (int i = 0; i < Vec<T>::kSize; ++i) sum.raw[i] = snn::fma(x.raw[i], y.raw[i], z.raw[i]);
+  return sum;
+}
 
 template <class T>
 SNN_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {

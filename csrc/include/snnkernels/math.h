@@ -76,6 +76,12 @@ SNN_HD float sqrt(float x) {
 SNN_HD double sqrt(double x) {
   return ::sqrt(x);
 }
+SNN_HD float abs(float x) {
+  return ::fabsf(x);
+}
+SNN_HD double abs(double x) {
+  return ::fabs(x);
+}
 SNN_HD float floor(float x) {
   return ::floorf(x);
 }
@@ -101,6 +107,13 @@ SNN_HD float round(float x) {
 SNN_HD double round(double x) {
   return ::rint(x);
 }
+// x * y + z, rounded once.
+SNN_HD float fma(float x, float y, float z) {
+  return ::fmaf(x, y, z);
+}
+SNN_HD double fma(double x, double y, double z) {
+  return ::fma(x, y, z);
+}
 SNN_HD float pow(float x, float y) {
   return ::powf(x, y);
 }
@@ -113,11 +126,6 @@ SNN_HD float select(bool condition, float yes, float no) {
 }
 SNN_HD double select(bool condition, double yes, double no) {
   return condition ? yes : no;
-}
-
-template <class T>
-SNN_HD T abs(T x) {
-  return select(x < T(0), -x, x);
 }
 
 template <class T>

@@ -126,7 +126,7 @@ struct Rect {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
-    return select(abs(x) < T(0.5) / a, a, T(0));
+    return select(abs(a * x) < T(0.5), a, T(0));
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -241,22 +241,38 @@ struct FakeNumericalGradient {
   }
 };
 
+// The harmonics are of odd order, so that whole half periods do but change the sign. They are taken
+// from x first, exactly where 2 x / T_period is below 2^24: of a large angle a float keeps nothing.
 struct SquarewaveFourierSeries {
+  template <class T>
+  struct Phase {
+    T angle;  // within a quarter turn of 0
+    T sign;
+  };
+
+  template <class T, class P>
+  static SNN_HD Phase<T> phase(T x, P period) {
+    const T half = T(period / P(2));
+    const T count = round(x / half);
+    const T odd = abs(count - T(2) * round(count / T(2)));
+    return {fma(-count, half, x) * T(P(2 * kPi) / period), T(1) - T(2) * odd};
+  }
+
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
-    const T w = T(P(2 * kPi) / p[1]);
+    const Phase<T> at = phase(x, p[1]);
     T total = T(0);
-    for (int i = 1; i < static_cast<int>(p[0]); ++i) total = total + cos(T(2 * i - 1) * w * x);
-    return total * T(P(4) / p[1]);
+    for (int i = 1; i < static_cast<int>(p[0]); ++i) total = total + cos(T(2 * i - 1) * at.angle);
+    return at.sign * total * T(P(4) / p[1]);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
-    const T w = T(P(2 * kPi) / p[1]);
+    const Phase<T> at = phase(x, p[1]);
     T total = T(0);
     for (int i = 1; i < static_cast<int>(p[0]); ++i) {
-      total = total + sin(T(2 * i - 1) * w * x) / T(2 * i - 1);
+      total = total + sin(T(2 * i - 1) * at.angle) / T(2 * i - 1);
     }
-    return T(0.5) + total * T(2 / kPi);
+    return T(0.5) + at.sign * total * T(2 / kPi);
   }
 };
 
