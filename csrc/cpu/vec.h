@@ -107,9 +107,11 @@ SNN_INLINE void stream_bytes(const void* from, void* to, std::size_t bytes) {
     Raw raw;
     std::memcpy(&raw, static_cast<const char*>(from) + b, sizeof raw);
     auto* place = reinterpret_cast<float*>(static_cast<char*>(to) + b);
-#if defined(__AVX512F__)
+#if defined(__clang__)
+    __builtin_nontemporal_store(raw, reinterpret_cast<Raw*>(place));
+#elif defined(__AVX512F__)
     __builtin_ia32_movntps512(place, raw);
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
     __builtin_ia32_movntps256(place, raw);
 #elif defined(__SSE__)
     __builtin_ia32_movntps(place, raw);
@@ -147,7 +149,11 @@ SNN_INLINE Vec<float> inverse(Vec<float> x) {
 #if defined(__SSE__)
   const V most(0x1p126f);
 #if defined(__AVX512F__)
+#if defined(__clang__)
+  x.raw = __builtin_ia32_minps512(most.raw, x.raw, 4);
+#else
   x.raw = __builtin_ia32_minps512_mask(most.raw, x.raw, x.raw, -1, 4);
+#endif
   const V estimate(__builtin_ia32_rcp14ps512_mask(x.raw, x.raw, -1));
 #elif defined(__AVX2__)
   x.raw = __builtin_ia32_minps256(most.raw, x.raw);
