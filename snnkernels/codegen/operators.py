@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .graph import Graph, Operand
+from .graph import Graph, Operand, Value
 
 Operator = Callable[..., Operand]
 OPERATORS: dict[str, Operator] = {}
@@ -125,7 +125,7 @@ def _round(g: Graph, a: Operand, decimals: int = 0) -> Operand:
 
 @_operator("relu")
 def _relu(g: Graph, a: Operand) -> Operand:
-    return g.make("maximum", a, 0.0)
+    return _at_least(g, a, 0.0)
 
 
 @_operator("threshold_backward")
@@ -179,10 +179,23 @@ def _clamp(
 ) -> Operand:
     low, high = named.get("min", low), named.get("max", high)
     if low is not None:
-        a = g.make("maximum", a, g.number(low))
+        a = _at_least(g, a, low)
     if high is not None:
-        a = g.make("minimum", a, g.number(high))
+        a = _at_most(g, a, high)
     return a
+
+
+def _at_least(g: Graph, a: Operand, low: Operand) -> Operand:
+    """As PyTorch bounds by a number, which keeps the sign of a zero; a tensor is the maximum."""
+    if isinstance(low, Value):
+        return g.make("maximum", a, g.number(low))
+    return g.make("select", g.make("lt", a, low), low, a)
+
+
+def _at_most(g: Graph, a: Operand, high: Operand) -> Operand:
+    if isinstance(high, Value):
+        return g.make("minimum", a, g.number(high))
+    return g.make("select", g.make("gt", a, high), high, a)
 
 
 @_operator("clamp_min")

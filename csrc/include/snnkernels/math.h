@@ -117,7 +117,7 @@ SNN_HD double select(bool condition, double yes, double no) {
 
 template <class T>
 SNN_HD T abs(T x) {
-  return select(x < T(0), -x, x);
+  return select(x > T(0), x, T(0) - x);  // of -0 too
 }
 
 template <class T>

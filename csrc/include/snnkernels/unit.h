@@ -30,6 +30,17 @@ struct Smooth : Surrogate {
   }
 };
 
+// grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on, whatever
+// the factor is. A neuron's output that nobody uses has gradients of 0.
+template <class T>
+SNN_HD T scaled(T grad, T factor) {
+  return grad * select(grad == T(0), T(0), factor);
+}
+template <class T>
+SNN_HD T divided(T grad, T divisor) {
+  return grad / select(grad == T(0), T(1), divisor);
+}
+
 // What steps and adjoints are called with; no u is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
 struct InlineFire {
