@@ -2,6 +2,7 @@
 
 import os
 import random
+import tempfile
 
 import hypothesis
 import numpy as np
@@ -14,9 +15,18 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep kernels beside pytest's own cache, for this session's processes and the next session."""
-    if "SNNKERNELS_CACHE_DIR" not in os.environ:
+    """Keep kernels beside pytest's own cache, for this session's processes and the next session.
+
+    Without that cache (``-p no:cacheprovider``) they last for the session.
+    """
+    if "SNNKERNELS_CACHE_DIR" in os.environ:
+        return
+    if config.pluginmanager.has_plugin("cacheprovider"):
         os.environ["SNNKERNELS_CACHE_DIR"] = str(config.cache.mkdir("snnkernels"))
+    else:
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        os.environ["SNNKERNELS_CACHE_DIR"] = folder.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -209,6 +209,8 @@ class _Body:
             return f"-{args[0]}"
         if value.op == "not":
             return f"logical_not<T>({args[0]})"
+        if value.op == "fired":
+            return f"fire.scaled({', '.join(args)})"
         if value.op in ("spike", "gradient"):
             self.fires = True
             return f"fire.{value.op}({args[0]})"

@@ -135,6 +135,8 @@ class Graph:
             if isinstance(factor, Value) and factor.op == "neg" and factor.line is None:
                 return self.make("neg", self.make("mul", factor.args[0], other))
         for factor, other in ((a, b), (b, a)):
+            if _is_gradient(other) and isinstance(factor, Value) and factor.op == "gradient":
+                return self.make("fired", other, factor)  # which the surrogate knows to guard
             if _is_gradient(other) and _may_be_infinite(factor):
                 return self.make("scaled", other, factor)
         return None

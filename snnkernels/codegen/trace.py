@@ -106,6 +106,11 @@ class SurrogateTrace:
     gradient: Operand
     primitive: Operand | None
 
+    @property
+    def has_poles(self) -> bool:
+        """Whether the gradient may be infinite or NaN."""
+        return isinstance(self.gradient, Value) and not self.gradient.bounded
+
 
 def _in_a_thread_of_its_own(trace: Callable[_P, _R]) -> Callable[_P, _R]:
     """Keep out what the caller's thread is in: inference mode, hooks, modes, a default device.

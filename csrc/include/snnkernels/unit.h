@@ -30,8 +30,8 @@ struct Smooth : Surrogate {
   }
 };
 
-// grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on, whatever
-// the factor is. A neuron's output that nobody uses has gradients of 0.
+// grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on,
+// whatever the factor is. A neuron's output that nobody uses has gradients of 0.
 template <class T>
 SNN_HD T scaled(T grad, T factor) {
   return grad * select(grad == T(0), T(0), factor);
@@ -40,6 +40,16 @@ template <class T>
 SNN_HD T divided(T grad, T divisor) {
   return grad / select(grad == T(0), T(1), divisor);
 }
+
+// A printed surrogate whose gradient may be infinite or NaN where its argument isn't.
+template <class Surrogate>
+struct WithPoles : Surrogate {};
+template <class Surrogate>
+inline constexpr bool kHasPoles = false;
+template <class Surrogate>
+inline constexpr bool kHasPoles<Spiking<WithPoles<Surrogate>>> = true;
+template <class Surrogate>
+inline constexpr bool kHasPoles<Smooth<WithPoles<Surrogate>>> = true;
 
 // What steps and adjoints are called with; no u is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
@@ -58,6 +68,11 @@ struct InlineFire {
   template <class T>
   SNN_HD T gradient(T u) const {
     return Surrogate::gradient(u, params);
+  }
+  template <class T>
+  SNN_HD T scaled(T grad, T gradient) const {
+    if constexpr (kHasPoles<Surrogate>) return snn::scaled(grad, gradient);
+    return grad * gradient;
   }
   template <class Compute>
   SNN_HD auto u(const Compute& compute) const {
