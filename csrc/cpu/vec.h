@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "../include/snnkernels/math.h"
 
@@ -100,6 +101,15 @@ SNN_INLINE void stream_fence() {
 
 SNN_INLINE bool is_vector_aligned(const void* place, std::size_t bytes) {
   return (reinterpret_cast<std::uintptr_t>(place) | bytes) % SNN_VECTOR_BYTES == 0;
+}
+
+template <class T>
+SNN_INLINE Vec<T> abs(Vec<T> x) {
+  typename Vec<T>::Mask bits;
+  std::memcpy(&bits, &x.raw, sizeof bits);
+  bits &= std::numeric_limits<typename Lane<T>::Int>::max();
+  std::memcpy(&x.raw, &bits, sizeof bits);
+  return x;
 }
 
 // a * b + c, rounded once where the instruction set can.

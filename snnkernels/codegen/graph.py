@@ -106,10 +106,15 @@ class Graph:
         if op == "neg":
             return _negated(args[0])
         if op == "select":
-            return args[1] if args[1] is args[2] else None
+            same = args[1] is args[2] or (not isinstance(args[2], Value) and _is(args[1], args[2]))
+            return args[1] if same else None
         if op not in ("add", "sub", "mul", "div"):
             return None
         a, b = args
+        if op in ("mul", "div") and _is(a, 0.0) and not _is_gradient(b):
+            return 0.0  # no gradient comes in, as behind floor
+        if op == "mul" and _is(b, 0.0) and not _is_gradient(a):
+            return 0.0
         if not isinstance(a, Value) and not isinstance(b, Value):
             return _folded(op, a, b)
         if op == "mul":

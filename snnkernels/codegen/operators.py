@@ -244,6 +244,29 @@ def _ones(g: Graph, *_: Any, **__: Any) -> Operand:
     return 1.0
 
 
+@_operator("empty_like")
+def _empty(g: Graph, _: Operand, **__: Any) -> Operand:
+    _only_in_the_backward(g)
+    return 0.0  # until it is filled
+
+
+@_operator("sum")
+def _sum(g: Graph, a: Operand, *_: Any, **__: Any) -> Operand:
+    """What autograd does to the gradient of an expanded number."""
+    _only_in_the_backward(g)
+    return a
+
+
+def _only_in_the_backward(g: Graph) -> None:
+    if not g.backward:
+        raise NotImplementedError
+
+
+@_operator("fill")
+def _fill(g: Graph, _: Operand, value: Operand) -> Operand:
+    return value
+
+
 @_operator("full_like", "full")
 def _full(g: Graph, _: Any, value: float, *rest: Any, **named: Any) -> Operand:
     return float(value)

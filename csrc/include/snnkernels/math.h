@@ -76,6 +76,12 @@ SNN_HD float sqrt(float x) {
 SNN_HD double sqrt(double x) {
   return ::sqrt(x);
 }
+SNN_HD float abs(float x) {
+  return ::fabsf(x);
+}
+SNN_HD double abs(double x) {
+  return ::fabs(x);
+}
 SNN_HD float floor(float x) {
   return ::floorf(x);
 }
@@ -113,11 +119,6 @@ SNN_HD float select(bool condition, float yes, float no) {
 }
 SNN_HD double select(bool condition, double yes, double no) {
   return condition ? yes : no;
-}
-
-template <class T>
-SNN_HD T abs(T x) {
-  return select(x > T(0), x, T(0) - x);  // of -0 too
 }
 
 template <class T>
