@@ -112,16 +112,6 @@ SNN_INLINE Vec<T> abs(Vec<T> x) {
   return x;
 }
 
-// By its bits: a select, with exponentials beside it, crashes GCC 12 (in -ftree-slp-vectorize).
-template <class T>
-SNN_INLINE Vec<T> zero_unless(typename Vec<T>::Mask condition, Vec<T> x) {
-  typename Vec<T>::Mask bits;
-  std::memcpy(&bits, &x.raw, sizeof bits);
-  bits &= condition;
-  std::memcpy(&x.raw, &bits, sizeof bits);
-  return x;
-}
-
 // a * b + c, rounded once where the instruction set can.
 SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
 #if defined(__AVX512F__)

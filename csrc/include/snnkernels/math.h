@@ -121,14 +121,6 @@ SNN_HD double select(bool condition, double yes, double no) {
   return condition ? yes : no;
 }
 
-// x where the condition holds, else 0.
-SNN_HD float zero_unless(bool condition, float x) {
-  return condition ? x : 0.0f;
-}
-SNN_HD double zero_unless(bool condition, double x) {
-  return condition ? x : 0.0;
-}
-
 template <class T>
 SNN_HD T min(T x, T y) {
   return select(y < x, y, x);

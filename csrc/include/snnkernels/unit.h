@@ -34,11 +34,11 @@ struct Smooth : Surrogate {
 // whatever the factor is. A neuron's output that nobody uses has gradients of 0.
 template <class T>
 SNN_HD T scaled(T grad, T factor) {
-  return zero_unless(grad != T(0), grad * factor);
+  return select(grad == T(0), T(0), grad * factor);
 }
 template <class T>
 SNN_HD T divided(T grad, T divisor) {
-  return zero_unless(grad != T(0), grad / divisor);
+  return select(grad == T(0), T(0), grad / divisor);
 }
 
 // A printed surrogate whose gradient may be infinite or NaN where its argument isn't.
