@@ -20,7 +20,7 @@ from ._node import Node, brief
 from .engine import Parameter, State
 
 if TYPE_CHECKING:
-    from .codegen import NeuronTrace
+    from .codegen import NeuronTrace, Outside
 
 Step = Callable[..., tuple[Tensor, ...]]
 _numbers = itertools.count()
@@ -36,6 +36,7 @@ class CompiledNode(Node):
     step: ClassVar[Step]
     arguments: ClassVar[inspect.Signature]
     key: ClassVar[str]
+    outside: ClassVar[Outside]
     states: ClassVar[dict[str, State | str]]
     defaults: ClassVar[dict[str, Any]]
     learnable: ClassVar[tuple[str, ...]]
@@ -93,7 +94,7 @@ class CompiledNode(Node):
         given = {name: value for name, value in values.items() if not _is_option(value)}
         before = self._before(x_seq, given)
         plan = engine.planned(
-            (type(self), x_seq.device.type, self.backend, options, tuple(given)),
+            (type(self), _key(type(self)), x_seq.device.type, self.backend, options, tuple(given)),
             (*engine.numbers_of(before), *given.values()),
             self._surrogate,
             lambda: self._plan(x_seq, options, given, before),
@@ -160,7 +161,7 @@ class CompiledNode(Node):
         if self.backend == "torch" or not engine.has_kernel(function, self.backend):
             return units.NO_KERNEL
         return units.kernel_for(
-            self.key,
+            _key(type(self)),
             options,
             tables,
             function.key,
@@ -244,7 +245,7 @@ class CompiledNode(Node):
         options = tuple((n, v) for n, v in values.items() if _is_option(v))
         function = self.surrogate_function
         key = function.key if engine.has_kernel(function, "native") else ""
-        return units.printed(units.Request(self.key, options, (), key, True)).header
+        return units.printed(units.Request(_key(type(self)), options, (), key, True)).header
 
     @classmethod
     @cache
@@ -262,11 +263,32 @@ class CompiledNode(Node):
         trace = cls._trace(options)
         name = codegen.identifier(cls.__name__.removesuffix("Node"))
         struct = codegen.print_neuron(name, trace)
-        return name, struct, f"WithoutOptions<printed::{name}>", len(trace.outputs), trace.spikes
+        neuron = f"WithoutOptions<printed::{name}>"
+        return name.strip("_"), struct, neuron, len(trace.outputs), trace.spikes
 
     def extra_repr(self) -> str:
         names = (*self.defaults, "step_mode", "backend")
         return ", ".join(f"{name}={brief(getattr(self, name))}" for name in names)
+
+
+def _key(cls: type[CompiledNode]) -> str:
+    """What kernels know a neuron by: another one where the step now reads other values."""
+    if cls.outside.has_changed:
+        cls._trace.__func__.cache_clear()  # type: ignore[attr-defined]
+        _know(cls)
+    return cls.key
+
+
+# As units.kernel_for: torch.compile evaluates it at trace time.
+_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _know(cls: type[CompiledNode]) -> None:
+    from .codegen import Outside
+
+    cls.outside = Outside(cls.step)
+    cls.key = f"{cls.__name__}#{next(_numbers)}"
+    units.register_neuron(cls.key, cls._describe)
 
 
 _SHARED: dict[str, Any] = {
@@ -321,6 +343,7 @@ def compile_neuron(
             blame and what to do instead.
         TypeError, ValueError: an argument is not as above.
     """
+    _check_function(step)
     if name is None:
         name = "".join(part.capitalize() for part in step.__name__.split("_")) + "Node"
     cls = define_neuron(step, states, params or {}, learnable, name, limits or {})
@@ -357,7 +380,6 @@ def define_neuron(
             "__signature__": signature,
             "arguments": signature,
             "step": staticmethod(step),
-            "key": f"{name}#{next(_numbers)}",
             "states": dict(states),
             "defaults": params,
             "learnable": tuple(learnable),
@@ -365,7 +387,7 @@ def define_neuron(
             "monitored": tuple(dict.fromkeys((*states, "s"))),
         },
     )
-    units.register_neuron(cls.key, cls._describe)
+    _know(cls)
     return cls
 
 
@@ -375,14 +397,20 @@ _MAX_STATES = 8
 _MAX_PARAMS = 16
 
 
+def _check_function(step: object) -> None:
+    if not inspect.isfunction(step):
+        raise TypeError(
+            f"step must be a function made by def or lambda, got {_checks.describe(step)}; "
+            "write one that calls it: def step(x, v): return given(x, v)"
+        )
+
+
 def _check_definition(
-    step: object,
+    step: Step,
     states: Mapping[str, State | str],
     params: Mapping[str, Any],
     learnable: Sequence[str],
 ) -> None:
-    if not inspect.isfunction(step):
-        raise TypeError(f"step must be a function, got {_checks.describe(step)}")
     if not 1 <= len(states) <= _MAX_STATES:
         raise ValueError(f"states must name 1 to {_MAX_STATES} states, got {len(states)}")
     if len(params) > _MAX_PARAMS:

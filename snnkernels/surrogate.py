@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from . import _checks
 
 if TYPE_CHECKING:
-    from .codegen import SurrogateTrace
+    from .codegen import Outside, SurrogateTrace
 
 __all__ = [
     "ATan",
@@ -82,6 +82,8 @@ class SurrogateFunction(nn.Module):
     _spike: ClassVar[type[torch.autograd.Function]]
     _smooth: ClassVar[type[torch.autograd.Function]]
     _smooth_with_tangent: ClassVar[type[torch.autograd.Function]]
+    _outside: ClassVar[Outside | None] = None
+    """What kernels were compiled for, of all that both functions read besides their arguments."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -91,8 +93,7 @@ class SurrogateFunction(nn.Module):
             cls.forward is not SurrogateFunction.forward or cls.__call__ is not nn.Module.__call__
         )
         built_in = cls.__module__ == __name__ and "<locals>" not in cls.__qualname__
-        cls.key = cls.__name__ if built_in else f"{cls.__name__}#{next(_numbers)}"
-        CLASSES[cls.key] = cls
+        _know(cls, cls.__name__ if built_in else f"{cls.__name__}#{next(_numbers)}")
 
     @classmethod
     def traced(cls) -> SurrogateTrace:
@@ -105,6 +106,7 @@ class SurrogateFunction(nn.Module):
 
         has_primitive = cls.primitive is not SurrogateFunction.primitive
         primitive = cls.primitive if has_primitive else None
+        cls._outside = codegen.Outside(*filter(None, (cls.gradient, primitive)))
         return codegen.trace_surrogate(cls.gradient, primitive, cls.parameter_names)
 
     def __init__(self, spiking: bool = True, **parameters: float) -> None:
@@ -116,6 +118,8 @@ class SurrogateFunction(nn.Module):
     @property
     def values(self) -> tuple[float, ...]:
         """The parameters' values, in the order of ``parameter_names``."""
+        if self._outside is not None:
+            _know_again(type(self))
         return tuple([getattr(self, name) for name in self.parameter_names])
 
     @property
@@ -169,6 +173,22 @@ class SurrogateFunction(nn.Module):
     def extra_repr(self) -> str:
         pairs = [f"{name}={getattr(self, name):g}" for name in self.parameter_names]
         return ", ".join([*pairs, f"spiking={self.spiking}"])
+
+
+def _know(cls: type[SurrogateFunction], key: str) -> None:
+    cls.key = key
+    CLASSES[key] = cls
+
+
+def _know_again(cls: type[SurrogateFunction]) -> None:
+    """Give a class another key, and so other kernels, if its functions now read other values."""
+    if cls._outside is not None and cls._outside.has_changed:
+        cls._outside = None
+        _know(cls, f"{cls.__name__}#{next(_numbers)}")
+
+
+# As units.kernel_for: torch.compile evaluates it at trace time.
+_know_again._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _spike_function(cls: type[SurrogateFunction]) -> type[torch.autograd.Function]:

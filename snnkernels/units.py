@@ -106,8 +106,11 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     from . import codegen
 
     cls = surrogate.CLASSES[key]
-    name = codegen.identifier(cls.__name__)
-    return codegen.print_surrogate(name, cls.traced()), f"{_SURROGATES}::{name}"
+    name, trace = codegen.identifier(cls.__name__), cls.traced()
+    printed_type = f"{_SURROGATES}::{name}"
+    if trace.has_poles:
+        printed_type = f"WithPoles<{printed_type}>"
+    return codegen.print_surrogate(name, trace), printed_type
 
 
 _kernels: dict[tuple[Any, ...], Kernel | Exception] = {}

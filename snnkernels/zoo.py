@@ -191,7 +191,8 @@ def KLIFNode(x, v, *, tau, k, decay_input, v_threshold, v_reset, detach_reset): 
 
     H is that of the LIF; ``k`` is a parameter. Source: Jiang and Zhang, 2023 (arXiv 2302.09238).
     """
-    f = torch.relu(k * _leaky_charge(x, v, tau, v_reset, decay_input))
+    f = k * _leaky_charge(x, v, tau, v_reset, decay_input)
+    f = torch.where(f <= 0, 0.0, f)
     s = spike(f - v_threshold)
     return s, _reset(f, s, v_threshold, v_reset, detach_reset)
 
@@ -226,8 +227,8 @@ def ILIFNode(x, v, *, tau, v_threshold, D):  # type: ignore[no-untyped-def]
     is the largest output. Source: Luo et al., ECCV 2024.
     """
     h = (1 - 1 / tau) * v + x
-    c = torch.clamp(h / v_threshold, min=0)
-    c = torch.where(c > D, D, c)  # at D itself the gradient is that below it
+    c = h / v_threshold
+    c = torch.where(c < 0, 0.0, torch.where(c > D, D, c))  # at both ends the gradient is whole
     c = c + (torch.round(c) - c).detach()
     return c, h - c * v_threshold
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import tempfile
 
 import hypothesis
 import numpy as np
@@ -14,11 +15,20 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep kernels beside pytest's own cache, for this session's processes and the next session."""
-    if "SNNKERNELS_CACHE_DIR" not in os.environ:
+    """Keep kernels beside pytest's own cache, for this session's processes and the next session.
+
+    Without that cache (``-p no:cacheprovider``) they last for the session.
+    """
+    if "SNNKERNELS_CACHE_DIR" in os.environ:
+        return
+    if config.pluginmanager.has_plugin("cacheprovider"):
         folder = config.cache.mkdir("snnkernels")
         folder.chmod(0o700)  # whatever the umask: what others can write is not loaded
         os.environ["SNNKERNELS_CACHE_DIR"] = str(folder)
+    else:
+        spare = tempfile.TemporaryDirectory()
+        config.add_cleanup(spare.cleanup)
+        os.environ["SNNKERNELS_CACHE_DIR"] = spare.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

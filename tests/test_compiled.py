@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
+import linecache
+import math
 import pickle
+import random
+import time
 import warnings
 
 import numpy as np
@@ -21,6 +26,8 @@ from snnkernels.compiled import define_neuron
 from snnkernels.engine import gives_spikes
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
+
+INF, NAN = float("inf"), float("nan")
 
 
 def adaptive(x, v, a, *, tau, v_threshold, kappa, rho):
@@ -796,3 +803,324 @@ def test_a_surrogate_with_a_forward_of_its_own_runs_on_the_reference():
         out = functional.lif(x, surrogate_function=Doubled())[0]
     assert set(out.unique().tolist()) == {0.0, 2.0}
     assert not gives_spikes(Doubled()) and gives_spikes(surrogate.ATan())
+
+
+# What a step must not depend on.
+
+
+def named(source, **outside):
+    """A step from its text, which refusals can quote."""
+    file = f"<step {hash(source)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace = {"torch": torch, "spike": spike, "np": np, "random": random, "time": time}
+    namespace.update(outside)
+    exec(compile(source, file, "exec"), namespace)
+    return namespace["step"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("v / (x + torch.finfo(x.dtype).eps)", "depend on the dtype"),
+        ("v * (0.5 if x.dtype == torch.float32 else 0.25)", "depend on the dtype"),
+        ("v / x.numel()", "depend on the dtype, shape"),
+        ("v + x.dim()", "depend on the dtype, shape"),
+        ("v + x.ndim", "depend on the dtype, shape"),
+        ("v * x.element_size()", "depend on the dtype, shape"),
+        ("v * (2 if x.shape else 3)", "depend on the dtype, shape"),
+        ("v * (2 if x.stride() else 3)", "depend on the dtype, shape"),
+        ("v * (1 + tau.numel())", "depend on the dtype, shape"),
+        ("v * x.shape[0]", "shapes"),
+        ("v * x.size(0)", "shapes"),
+        ("v * len(x)", "len"),
+        ("v * (2 if x.device.type == 'cuda' else 3)", "or device"),
+        ("v * (2 if x.is_cuda else 3)", "or device"),
+        ("v * (2 if x.requires_grad else 3)", "need gradients"),
+        ("v * (2 if torch.is_grad_enabled() else 3)", "need gradients"),
+        ("v.squeeze()", "shapes"),
+        ("v.double()", "another dtype"),
+        ("v * torch.tensor(0.1, dtype=torch.float64)", "another dtype"),
+        ("torch.float_power(v, 2).to(x)", r"float_power\): a conversion to another dtype"),
+        ("v * next(counter)", "changes from call to call"),
+        ("v * random.random()", "random numbers"),
+        ("v * (2 if random.random() < 0.5 else 3)", "random numbers"),
+        ("v * np.random.rand()", "random numbers"),
+        ("v * rng.standard_normal()", "random numbers"),
+        ("v * time.time()", "the time"),
+        ("helper(v)", "random numbers"),
+    ],
+)
+def test_what_would_be_another_value_in_another_call_is_refused_with_its_line(line, words):
+    text = f"def step(x, v, *, tau):\n    s = spike(v + x)\n    return s, {line}\n"
+    if line == "helper(v)":
+        text += "def helper(v):\n    return v * random.uniform(0, 1)  # helper(v)\n"
+    step = named(text, rng=np.random.default_rng(0), counter=itertools.count(1))
+    with pytest.raises(StepError, match=f"(?s)line [35], cannot be compiled.*{words}") as caught:
+        snnkernels.compile_neuron(step, {"v": 0.0}, {"tau": 2.0})
+    assert line in str(caught.value)
+
+
+def test_dtype_shape_and_device_may_go_into_what_makes_constants():
+    def step(x, v, *, w):
+        like = {"dtype": x.dtype, "device": x.device}
+        half = torch.full(x.shape, 0.5, **like) + torch.zeros(x.shape, **like)
+        third = torch.tensor(1 / 3, **like).to(x.device, x.dtype)
+        return spike(x - half), v * third.expand(x.shape) + w.expand(x.shape) * (x > v).to(x.dtype)
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0}, {"w": 0.3})
+    for dtype in (torch.float32, torch.float64):
+        compare(cls, randn(9, 2, 5, dtype=dtype))
+
+
+def test_sums_and_products_of_masks_are_masks():
+    def step(x, v):
+        a, b = x > 0, v > 0
+        both, any_, least, most = a * b, a + b, torch.minimum(a, b), torch.maximum(a, b)
+        chosen = torch.where(a, b, any_)
+        full = torch.full_like(a, 2.0)
+        numbers = [m.to(x) for m in (both, any_, least, most, chosen, full, any_ + any_)]
+        return *numbers, v
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    signs = torch.tensor([1.0, -1.0])
+    x, v = torch.cartesian_prod(signs, signs).T.contiguous()
+    node = cls(backend="native")
+    node.v = v
+    found = [out.tolist() for out in node(x)]
+    assert found[:4] == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]]
+    assert found[4:] == [[1, 0, 1, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
+
+
+SIGNED_ZEROS = {
+    "abs": (lambda x: x.abs(), [0.0, 0.0, 2.0, NAN, INF]),
+    "relu": (torch.relu, [0.0, -0.0, 0.0, NAN, 0.0]),
+    "clamp to 0": (lambda x: x.clamp(min=0), [0.0, -0.0, 0.0, NAN, 0.0]),
+    "clamp to -0": (lambda x: x.clamp(min=-0.0), [0.0, -0.0, -0.0, NAN, -0.0]),
+    "clamp from -0": (lambda x: x.clamp(max=-0.0), [0.0, -0.0, -2.0, NAN, -INF]),
+    "a constant": (lambda x: torch.where(x < 0, -0.0, x), [0.0, -0.0, -0.0, NAN, -0.0]),
+    "plus -0": (lambda x: x + -0.0, [0.0, -0.0, -2.0, NAN, -INF]),
+    "times 0": (lambda x: x * 0.0, [0.0, -0.0, -0.0, NAN, NAN]),
+    "sign": (torch.sign, [0.0, 0.0, -1.0, 0.0, -1.0]),
+    "addcdiv": (lambda x: torch.addcdiv(x, x, x - 3, value=0.1), None),
+}
+
+
+def test_signs_of_zeros_are_those_of_the_step():
+    functions = [function for function, _ in SIGNED_ZEROS.values()]
+
+    def step(x, v):
+        return *(function(x) for function in functions), v
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    for dtype in (torch.float32, torch.float64):
+        x = torch.tensor([0.0, -0.0, -2.0, NAN, -INF], dtype=dtype)
+        found = cls(backend="native")(x)
+        for (name, (function, wanted)), out in zip(SIGNED_ZEROS.items(), found, strict=True):
+            expected = function(x) if wanted is None else torch.tensor(wanted, dtype=dtype)
+            assert_same_bits(out, expected)
+            signs = [values[~values.isnan()].signbit().tolist() for values in (out, expected)]
+            assert signs[0] == signs[1], name
+
+
+# Values from outside.
+
+
+def test_a_number_outside_that_changes_is_the_new_one_in_the_kernel():
+    step = named(
+        "PI = 3.0\ntable = {'gain': [1.0]}\nclass Scale:\n    by = 2.0\n"
+        "def inner(x):\n    return x * table['gain'][0]\n"
+        "def step(x, v):\n"
+        "    return spike(v + x - 1), 0.5 * v + inner(x) * PI * Scale.by + around()\n"
+        "def around():\n    return 0.0\n"
+    )
+    outside = step.__globals__
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    x = randn(4, 2, 3)
+    node = cls(step_mode="m", backend="native")
+
+    def state():
+        node.reset()
+        node(x)
+        expected = cls(step_mode="m", backend="torch")
+        expected(x)
+        assert_same_bits(node.v, expected.v)
+        return node.v
+
+    seen = [state()]
+    outside["PI"] = 4.0
+    seen.append(state())
+    outside["table"]["gain"][0] = 5.0
+    seen.append(state())
+    outside["Scale"].by = -1.0
+    seen.append(state())
+    outside["around"] = lambda: 0.25
+    seen.append(state())
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(seen))
+
+
+def test_a_number_outside_that_stays_compiles_once(monkeypatch):
+    around = 0.5
+
+    def step(x, v):
+        return spike(v + x * around - math.pi), v
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    node = cls(step_mode="m", backend="native")
+    node(randn(4, 2, 3))
+    monkeypatch.setattr(build, "printed_path", None)
+    units._kernels.clear()
+    node.reset()
+    key = cls.key
+    node(randn(4, 2, 3))
+    assert cls.key == key
+
+
+def test_a_surrogates_number_outside_that_changes_is_the_new_one_in_the_kernel():
+    width = 1.0
+    function = surrogate.custom(gradient=lambda x: width / (1 + x * x))
+    assert_it_runs_in_a_kernel(function)
+    width = 3.0
+    assert_it_runs_in_a_kernel(function)
+
+
+# Names and text.
+
+NAMES = [
+    "_1",
+    "NAN",
+    "NULL",
+    "INFINITY",
+    "M_PI",
+    "SNN_HD",
+    "register",
+    "linux",
+    "unix",
+    "int",
+    "p",
+    "params",
+    "T",
+    "P",
+    "Fire",
+    "state",
+    "out",
+    "before",
+    "grad_out",
+    "grad_p",
+    "grad_params",
+    "t1",
+    "t2",
+    "abs",
+    "exp",
+    "select",
+    "scaled",
+    "x_",
+    "τ",
+    "__v__",
+    "kStates",
+    "EOF",
+]
+
+
+def test_names_may_be_keywords_macros_or_anything():
+    names = NAMES[:16], NAMES[16:]
+    step = named(
+        f"def step(x, v, *, {', '.join(names[0])}):\n"
+        + "".join(f"    {name} = x * {k} + v\n" for k, name in enumerate(names[1], start=2))
+        + f"    return {' + '.join(NAMES)}, 0.5 * v\n"
+    )
+    params = dict.fromkeys(names[0], 0.25)
+    cls = snnkernels.compile_neuron(step, {"v": 0.0}, params, name="SNN_HDNode")
+    compare(cls, randn(4, 2, 3, dtype=torch.float64))
+
+
+def test_no_text_of_the_authors_becomes_code():
+    step = named(
+        "def step(x, v):\n"
+        "    h = v + \\\n"
+        "        x  # a comment that ends in a backslash \\\n"
+        "    h = h * 2  # and in one that is spelled out ??/\n"
+        "    h = h + \\\n"
+        "        1  # \u2028 \u202e */ \\  \n"
+        "    return spike(h), h - 1\n"
+    )
+    step.__doc__ = step.__qualname__ = 'step\n#error "the name"\\'
+    cls = snnkernels.compile_neuron(step, {"v": 0.0}, name="a/b\n\\Node")
+    source = cls().source()
+    lines = [line.strip() for line in source.splitlines()]
+    assert not any(line.endswith(("\\", "??/")) or line.startswith("#error") for line in lines)
+    assert source.isprintable() or all(c.isprintable() or c == "\n" for c in source)
+    node = cls(backend="native")
+    node(torch.tensor([0.5, 1.0]))
+    assert node.v.tolist() == [1.0, 2.0]
+
+
+def fires(x, v):
+    return spike(v + x), v
+
+
+class Callable_:
+    def __call__(self, x, v):
+        return spike(v + x), v
+
+    method = __call__
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (functools.partial(fires), "partial"),
+        (Callable_(), "Callable_"),
+        (Callable_().method, "method"),
+        (torch.sigmoid, "builtin_function_or_method"),
+        (Callable_, "type"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("name", [None, "Named"])
+def test_what_is_no_python_function_is_refused_by_name(step, kind, name):
+    with pytest.raises(TypeError, match=f"(?s)step must be a function made by def.*{kind}.*calls"):
+        snnkernels.compile_neuron(step, {"v": 0.0}, name=name)
+
+
+# Gradients of what nobody uses.
+
+
+def test_an_output_that_nobody_uses_leaves_the_gradient_alone():
+    def step(x, v, w):
+        s = spike(v + x - 1)
+        return s, torch.sqrt(x.abs()), x / w, torch.log(x), 1 / x, x**-0.5, 0.0 * v, torch.sqrt(w)
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0, "w": 0.0})
+    x = torch.zeros(1, 2).requires_grad_()
+    for backend in ("native", "torch"):
+        node = cls(step_mode="m", backend=backend, surrogate_function=surrogate.ATan())
+        (grad,) = torch.autograd.grad(node(x)[0].sum(), x)
+        expected = 1 / (1 + torch.pi**2)  # ATan's at -1
+        torch.testing.assert_close(grad, torch.full((1, 2), expected))
+
+
+def test_a_gradient_that_is_nan_goes_through_all_the_same():
+    def step(x, v):
+        return torch.sqrt(x), x / v, v
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    for output in (0, 1):
+        x = torch.tensor([[0.0, 4.0]]).requires_grad_()
+        node = cls(step_mode="m", backend="native")
+        (grad,) = torch.autograd.grad(node(x)[output], x, torch.tensor([[NAN, NAN]]))
+        assert grad.isnan().all()
+
+
+def test_a_surrogate_that_is_infinite_leaves_the_gradient_of_others_alone():
+    def step(x, v):
+        return spike(x), 2 * x, v
+
+    cls = snnkernels.compile_neuron(step, {"v": 0.0})
+    pole = surrogate.custom(gradient=lambda x: 1 / x.abs())
+    x = torch.zeros(1, 2).requires_grad_()
+    node = cls(step_mode="m", backend="native", surrogate_function=pole)
+    spikes, doubled = node(x)
+    (grad,) = torch.autograd.grad(doubled.sum(), x, retain_graph=True)
+    assert grad.tolist() == [[2.0, 2.0]]
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    assert grad.tolist() == [[INF, INF]]

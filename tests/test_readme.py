@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -63,6 +64,28 @@ def test_each_command_exists_with_its_flags(module, flags):
     assert done.returncode == 0, done.stderr
     known = set(re.findall(r"--[\w-]+", done.stdout))
     assert flags <= known
+
+
+def test_the_tests_run_without_pytests_cache():
+    environment = {k: v for k, v in os.environ.items() if k != "SNNKERNELS_CACHE_DIR"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--collect-only",
+            "-q",
+            __file__,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_script_and_linked_file_is_there():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from snnkernels import functional, neuron, surrogate, zoo
 
@@ -270,6 +271,53 @@ def test_the_gradient_of_an_integer_is_whole_at_both_ends(backend):
     node = neuron.ILIFNode(D=2, step_mode="m", backend=backend)
     (grad,) = torch.autograd.grad(node(x).sum(), x)
     assert grad.flatten().tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_what_an_integer_leaves_behind_has_no_gradient_from_end_to_end(backend):
+    x = torch.tensor([[[-0.5, -0.0, 0.0, 1.0, 2.0, 2.5]]], requires_grad=True)
+    node = neuron.ILIFNode(D=2, step_mode="m", backend=backend)
+    node(x)
+    (grad,) = torch.autograd.grad(node.v.sum(), x)
+    assert grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_a_potential_of_nought_has_no_gradient_through_the_learnt_scale(backend):
+    x = torch.tensor([[[-1.0, -0.0, 0.0, 1.0]]], requires_grad=True)
+    node = neuron.KLIFNode(detach_reset=True, step_mode="m", backend=backend)
+    node(x)
+    grads = torch.autograd.grad(node.v.sum(), [x, node.k])
+    assert node.v.flatten().tolist() == [0.0, 0.0, 0.0, 0.5]
+    assert grads[0].flatten().tolist() == [0.0, 0.0, 0.0, 0.5]
+    assert grads[1].item() == 0.5
+
+
+class Called(TorchFunctionMode):
+    """Which of PyTorch's functions run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+KINKS = ("abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "max", "min", "relu")
+
+
+@pytest.mark.parametrize("cls", [getattr(neuron, n) for n in zoo.__all__], ids=zoo.__all__)
+def test_no_neuron_leaves_it_to_pytorch_what_the_gradient_at_a_kink_is(cls):
+    node = (
+        cls(4, step_mode="m", backend="torch") if cls is neuron.GLIFNode else cls(backend="torch")
+    )
+    node.step_mode = "m"
+    with Called() as called:
+        node(randn(4, 2, 3))
+    assert {"__add__", "add", "__sub__", "sub"} & called.names
+    assert called.names.isdisjoint(KINKS)
 
 
 @pytest.mark.parametrize("cls", [getattr(neuron, n) for n in zoo.__all__], ids=zoo.__all__)

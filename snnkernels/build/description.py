@@ -280,7 +280,8 @@ def printed_library(whole: Library, printed: Printed) -> Library:
         units = [Unit(Path("unit.cu"), (*flags, root))]
     else:
         conversions = next(u for u in whole.units if u.source.name == "kernels_convert.cpp")
-        units = [Unit(Path("unit.cpp"), (*conversions.flags, root)), conversions]
+        flags = (*conversions.flags, "-fno-tree-slp-vectorize", root)  # which crashes GCC 12
+        units = [Unit(Path("unit.cpp"), flags), conversions]
     return replace(
         whole, units=tuple(units), torch_libraries=(), owner=printed.title, symbol="snn_unit"
     )

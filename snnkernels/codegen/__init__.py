@@ -6,10 +6,12 @@ comes in; `cpp` prints it.
 
 from .cpp import identifier, print_neuron, print_surrogate
 from .errors import StepError
+from .outside import Outside
 from .trace import NeuronTrace, SurrogateTrace, trace_neuron, trace_surrogate
 
 __all__ = [
     "NeuronTrace",
+    "Outside",
     "StepError",
     "SurrogateTrace",
     "identifier",

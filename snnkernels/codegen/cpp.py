@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import re
 from collections.abc import Iterable, Sequence
+from math import copysign
 
 from .graph import Operand, Value, needed
 from .trace import NeuronTrace, SurrogateTrace
@@ -29,32 +30,15 @@ _INFIX = {
 }
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_FUNCTIONS = _words(
-    "abs exp log sqrt floor ceil trunc round sin cos erf tanh sigmoid atan log1p expm1 sign "
-    "minimum maximum pow select heaviside logical_not min max"
-)
-_RESERVED = _FUNCTIONS | _words(
-    "alignas alignof and asm auto bitand bitor bool break case catch char class compl const "
-    "constexpr continue decltype default delete do double else enum explicit export extern false "
-    "float for friend goto if inline int long mutable namespace new noexcept not nullptr operator "
-    "or private protected public register return short signed sizeof static struct switch template "
-    "this throw true try typedef typeid typename union unsigned using virtual void volatile while "
-    "xor T P Fire step adjoint state states p fire out before grad_out grad_state grad_p gradient "
-    "primitive kStates kParams kOutputs snn printed"
-)
 _WIDTH = 100
 
 
 def print_neuron(name: str, trace: NeuronTrace) -> str:
     """Print a struct `name` with the recorded step and its adjoint."""
-    states = ", ".join(v.name for v in trace.states)
-    params = ", ".join(v.name for v in trace.params)
+    states = ", ".join(identifier(v.name) for v in trace.states)
+    params = ", ".join(identifier(v.name) for v in trace.params)
     head = [
-        f"// {name}, printed from {trace.place}.",
+        _comment(f"{name}, printed from {trace.place}."),
         f"struct {name} {{",
         _sizes("kStates", len(trace.states), states),
         _sizes("kParams", len(trace.params), params),
@@ -83,13 +67,13 @@ def print_surrogate(name: str, trace: SurrogateTrace) -> str:
 
 def _function_of_x(function: str, trace: SurrogateTrace, result: Operand) -> list[str]:
     body = _Body([trace.x, *trace.params])
-    body.read(trace.params, "T(p[{}])", [result])
+    body.read(trace.params, "T(params[{}])", [result])
     body.compute([result])
     body.line(f"return {body.text(result)};")
-    p = " p" if body.reads else ""
+    params = " params" if body.reads else ""
     return [
         "  template <class T, class P>",
-        f"  static SNN_HD T {function}(T{body.argument(trace.x, [result])}, const P*{p}) {{",
+        f"  static SNN_HD T {function}(T{body.argument(trace.x, [result])}, const P*{params}) {{",
         *body.lines,
         "  }",
     ]
@@ -106,7 +90,7 @@ def _step(trace: NeuronTrace) -> list[str]:
     results = [*trace.outputs, *changed]
     body = _Body([trace.x, *trace.states, *trace.params])
     body.read(trace.states, "state[{}]", results)
-    body.read(trace.params, "p[{}]", results)
+    body.read(trace.params, "params[{}]", results)
     body.compute(results)
     body.write(trace.outputs, "out[{}] = {};")
     body.write(changed, "state[{}] = {};")
@@ -114,7 +98,7 @@ def _step(trace: NeuronTrace) -> list[str]:
     arguments = [
         f"T*{' state' if used else ''}",
         f"T{body.argument(trace.x, results)}",
-        f"const T*{' p' if 'p[' in body.reads else ''}",
+        f"const T*{' params' if 'params[' in body.reads else ''}",
         f"const Fire&{' fire' if body.fires else ''}",
         "T* out",
     ]
@@ -131,21 +115,21 @@ def _adjoint(trace: NeuronTrace) -> list[str]:
     inputs = [*trace.grad_outputs, *trace.grad_next_states]
     body = _Body([trace.x, *trace.states, *trace.params, *inputs])
     body.read(trace.states, "before[{}]", results)
-    body.read(trace.params, "p[{}]", results)
+    body.read(trace.params, "params[{}]", results)
     body.read(trace.grad_outputs, "grad_out[{}]", results)
     body.read(trace.grad_next_states, "grad_state[{}]", results)
     body.compute(results)
     body.write([0.0 if g is None else g for g in trace.grad_states], "grad_state[{}] = {};")
-    body.write(trace.grad_params, "grad_p[{}] += {};")
+    body.write(trace.grad_params, "grad_params[{}] += {};")
     body.line(f"return {body.text(0.0 if trace.grad_x is None else trace.grad_x)};")
     arguments = [
         f"const T*{' before' if 'before[' in body.reads else ''}",
         f"T{body.argument(trace.x, results)}",
-        f"const T*{' p' if 'p[' in body.reads else ''}",
+        f"const T*{' params' if 'params[' in body.reads else ''}",
         f"const Fire&{' fire' if body.fires else ''}",
         f"const T*{' grad_out' if 'grad_out[' in body.reads else ''}",
         "T* grad_state",
-        f"T*{' grad_p' if any(g is not None for g in trace.grad_params) else ''}",
+        f"T*{' grad_params' if any(g is not None for g in trace.grad_params) else ''}",
     ]
     return [
         "  template <class T, class Fire>",
@@ -201,7 +185,7 @@ class _Body:
                 continue
             if value.line != line:
                 line = value.line
-                self.line(f"// {linecache.getline(*line).strip()}" if line else "// backward")
+                self.line(_comment(linecache.getline(*line) if line else "backward"))
             kind = "auto" if value.mask else "T"
             self.line(f"const {kind} {self._name(value)} = {self._expression(value)};")
 
@@ -214,9 +198,8 @@ class _Body:
         if isinstance(operand, Value):
             return self._names[operand.index]
         number = float(operand)
-        return (
-            f"T({int(number)})" if number.is_integer() and abs(number) < 1e9 else f"T({number!r})"
-        )
+        is_short = number.is_integer() and abs(number) < 1e9 and (number or copysign(1, number) > 0)
+        return f"T({int(number)})" if is_short else f"T({number!r})"
 
     def _expression(self, value: Value) -> str:
         args = [self.text(a) for a in value.args]
@@ -226,6 +209,8 @@ class _Body:
             return f"-{args[0]}"
         if value.op == "not":
             return f"logical_not<T>({args[0]})"
+        if value.op == "fired":
+            return f"fire.scaled({', '.join(args)})"
         if value.op in ("spike", "gradient"):
             self.fires = True
             return f"fire.{value.op}({args[0]})"
@@ -234,8 +219,7 @@ class _Body:
     def _name(self, value: Value) -> str:
         wanted = identifier(value.name) if value.name else ""
         if not wanted or wanted in self._taken:
-            stem = f"{wanted}_" if wanted else "t"
-            number = 2 if wanted else 1
+            stem, number = (wanted, 2) if wanted else ("t", 1)
             while f"{stem}{number}" in self._taken:
                 number += 1
             wanted = f"{stem}{number}"
@@ -245,7 +229,20 @@ class _Body:
 
 
 def identifier(name: str) -> str:
-    """A Python name as a C++ one that means nothing else."""
+    """A Python name as a C++ one that nothing else has: no keyword, macro or name of ours.
+
+    None of those ends in an underscore or is one small letter, by itself or behind "grad_".
+    """
     name = re.sub(r"[^A-Za-z0-9_]", lambda m: f"u{ord(m[0]):x}", name)
-    name = re.sub(r"__+", "_", name).strip("_") or "value"
-    return f"{name}_" if name in _RESERVED else name
+    name = re.sub(r"__+", "_", name).strip("_")
+    if name.startswith("grad_"):
+        return f"grad_{identifier(name[5:])}"
+    if re.fullmatch("[a-z]", name):
+        return name
+    return f"{name}_" if name[:1].isalpha() else f"n{name}_"
+
+
+def _comment(text: str) -> str:
+    """A line of comment, which no text can end early or carry on into the next line."""
+    plain = "".join(c if c.isprintable() else " " for c in text).strip()
+    return f"// {plain}".replace("??/", "?? /").rstrip("\\ ")

@@ -68,7 +68,7 @@ _KINDS: list[tuple[str, str, str, str]] = [
         "reshape outside the neuron; several values of a neuron are several states",
     ),
     (
-        "long int short int32 int64 float32 half bfloat16 float",
+        "long int short int32 int64 float32 float64 double half bfloat16 float float_power",
         "a conversion to another dtype",
         "the arithmetic's own dtype, float32 or float64, whatever the input's is",
         "write value.to(x) to make a number of a comparison's outcome, and drop other conversions",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .graph import Graph, Operand
+from .graph import Graph, Operand, Value
 
 Operator = Callable[..., Operand]
 OPERATORS: dict[str, Operator] = {}
@@ -125,7 +125,7 @@ def _round(g: Graph, a: Operand, decimals: int = 0) -> Operand:
 
 @_operator("relu")
 def _relu(g: Graph, a: Operand) -> Operand:
-    return g.make("maximum", a, 0.0)
+    return _at_least(g, a, 0.0)
 
 
 @_operator("threshold_backward")
@@ -179,10 +179,23 @@ def _clamp(
 ) -> Operand:
     low, high = named.get("min", low), named.get("max", high)
     if low is not None:
-        a = g.make("maximum", a, g.number(low))
+        a = _at_least(g, a, low)
     if high is not None:
-        a = g.make("minimum", a, g.number(high))
+        a = _at_most(g, a, high)
     return a
+
+
+def _at_least(g: Graph, a: Operand, low: Operand) -> Operand:
+    """As PyTorch bounds by a number, which keeps the sign of a zero; a tensor is the maximum."""
+    if isinstance(low, Value):
+        return g.make("maximum", a, g.number(low))
+    return g.make("select", g.make("lt", a, low), low, a)
+
+
+def _at_most(g: Graph, a: Operand, high: Operand) -> Operand:
+    if isinstance(high, Value):
+        return g.make("minimum", a, g.number(high))
+    return g.make("select", g.make("gt", a, high), high, a)
 
 
 @_operator("clamp_min")
@@ -229,6 +242,29 @@ def _zeros(g: Graph, *_: Any, **__: Any) -> Operand:
 @_operator("ones_like", "ones", "new_ones")
 def _ones(g: Graph, *_: Any, **__: Any) -> Operand:
     return 1.0
+
+
+@_operator("empty_like")
+def _empty(g: Graph, _: Operand, **__: Any) -> Operand:
+    _only_in_the_backward(g)
+    return 0.0  # until it is filled
+
+
+@_operator("sum")
+def _sum(g: Graph, a: Operand, *_: Any, **__: Any) -> Operand:
+    """What autograd does to the gradient of an expanded number."""
+    _only_in_the_backward(g)
+    return a
+
+
+def _only_in_the_backward(g: Graph) -> None:
+    if not g.backward:
+        raise NotImplementedError
+
+
+@_operator("fill")
+def _fill(g: Graph, _: Operand, value: Operand) -> Operand:
+    return value
 
 
 @_operator("full_like", "full")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from typing_extensions import ParamSpec
 
 from .. import _firing
 from .errors import StepError, blamed_line, refusal, step_error
-from .graph import Graph, Operand, Value, is_finite, needed
+from .graph import Graph, Operand, Value, differing_lines, is_finite, needed
 from .operators import OPERATORS
 
 _NOT_THE_AUTHORS = (
@@ -35,6 +35,29 @@ _NOT_THE_AUTHORS = (
     str(Path(_firing.__file__)),
 )
 _SAME_NUMBER = {"detach", "alias", "view", "view_as", "expand", "reshape", "squeeze", "contiguous"}
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a function may find its arguments to be, and must not depend on.
+
+    Attributes:
+        dtype: that of all arguments.
+        shape: that of the input and the states.
+        table: that of the parameters.
+        device: what the arguments claim to be on; all are on the CPU.
+        learns: whether the arguments require a gradient.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    table: tuple[int, ...]
+    device: torch.device
+    learns: bool
+
+
+_NUMBERS = _Surroundings(torch.float64, (), (), torch.device("cpu"), True)
+_ARRAYS = _Surroundings(torch.float32, (2, 1, 3), (3,), torch.device("cuda", 0), False)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -83,6 +106,11 @@ class SurrogateTrace:
     gradient: Operand
     primitive: Operand | None
 
+    @property
+    def has_poles(self) -> bool:
+        """Whether the gradient may be infinite or NaN."""
+        return isinstance(self.gradient, Value) and not self.gradient.bounded
+
 
 def _in_a_thread_of_its_own(trace: Callable[_P, _R]) -> Callable[_P, _R]:
     """Keep out what the caller's thread is in: inference mode, hooks, modes, a default device.
@@ -110,25 +138,20 @@ def trace_neuron(
     Raises:
         StepError: naming the line that cannot be compiled.
     """
-    graph = Graph()
-    recorder = _Recorder(graph, step)
-    x_name = step.__code__.co_varnames[0]
-    x = recorder.input(x_name)
-    before = [recorder.input(name) for name in states]
-    given = {name: recorder.input(name, uniform=True) for name in params}
-    with recorder.recording():
-        results = step(x, *before, **given, **options)
-    results = _checked_results(results, len(states), recorder)
-    split = len(results) - len(states)
+    recorder, (x, *before), given, results = _run_step(step, states, params, options, _NUMBERS)
     operands = [recorder.operand(r) for r in results]
+    other, _, _, other_results = _run_step(step, states, params, options, _ARRAYS)
+    _check_same(operands, [other.operand(r) for r in other_results], step)
     if not any(r.requires_grad for r in results) and recorder.value(x) in needed(operands):
         raise _without_gradient(step)
+    split = len(results) - len(states)
     _name_results(operands, split, states)
 
+    graph, x_name = recorder.graph, recorder.value(x).name
     graph.backward, graph.line = True, None
     count = len(results)
     names = [_grad_name(o, k, split, states) for k, o in enumerate(operands)]
-    grads = [recorder.input(name, requires_grad=False) for name in names]
+    grads = [recorder.input(name, learns=False) for name in names]
     inputs = [x, *before, *given.values()]
     found = recorder.gradients(results, inputs, grads)
     for name, operand in zip((x_name, *states, *given), found, strict=True):
@@ -161,22 +184,48 @@ def trace_surrogate(
     Raises:
         StepError: naming the line that cannot be compiled.
     """
-    graph = Graph()
-    recorder = _Recorder(graph, gradient)
-    x = recorder.input("x", requires_grad=False)
-    given = [recorder.input(name, uniform=True, requires_grad=False) for name in params]
-    found: list[Operand | None] = [None, None]
-    for k, function in enumerate((gradient, primitive)):
-        if function is None:
-            continue
+    functions = [f for f in (gradient, primitive) if f is not None]
+    recorder, x, given, found = _run_surrogate(functions, params, _NUMBERS)
+    others = _run_surrogate(functions, params, _ARRAYS)[-1]
+    for function, operand, other in zip(functions, found, others, strict=True):
+        _check_same([operand], [other], function)
+    values = [recorder.value(g) for g in given]
+    return SurrogateTrace(
+        values, recorder.value(x), found[0], found[1] if primitive is not None else None
+    )
+
+
+def _run_step(
+    step: Callable[..., Any],
+    states: Sequence[str],
+    params: Sequence[str],
+    options: Mapping[str, Any],
+    surroundings: _Surroundings,
+) -> tuple[_Recorder, list[Tensor], dict[str, Tensor], list[Tensor]]:
+    """Record a step; returns its input and states, its parameters, and what it returned."""
+    recorder = _Recorder(step, surroundings)
+    inputs = [recorder.input(name) for name in (step.__code__.co_varnames[0], *states)]
+    given = {name: recorder.input(name, uniform=True) for name in params}
+    with recorder.recording():
+        results = step(*inputs, **given, **options)
+    return recorder, inputs, given, _checked_results(results, len(states), recorder)
+
+
+def _run_surrogate(
+    functions: Sequence[Callable[..., Tensor]], params: Sequence[str], surroundings: _Surroundings
+) -> tuple[_Recorder, Tensor, list[Tensor], list[Operand]]:
+    """Record functions of x and the parameters; returns these, and what each gave."""
+    recorder = _Recorder(functions[0], surroundings)
+    x = recorder.input("x", learns=False)
+    given = [recorder.input(name, uniform=True, learns=False) for name in params]
+    found = []
+    for function in functions:
         recorder.function = function
         with recorder.recording():
             result = function(x, *given)
         recorder.check_number(result, f"the result of {function.__name__}")
-        found[k] = recorder.operand(result)
-    assert found[0] is not None
-    values = [recorder.value(g) for g in given]
-    return SurrogateTrace(values, recorder.value(x), found[0], found[1])
+        found.append(recorder.operand(result))
+    return recorder, x, given, found
 
 
 class _Recorder(TorchDispatchMode):
@@ -185,17 +234,21 @@ class _Recorder(TorchDispatchMode):
     A tensor is known by its storage: a view or a detached tensor is the same number.
     """
 
-    def __init__(self, graph: Graph, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], surroundings: _Surroundings) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph = Graph()
         self.function = function
+        self.surroundings = surroundings
         self.last_call = ""
         self._operands: dict[int, Operand] = {}
         self._alive: list[Tensor] = []
         self._quiet = False
 
-    def input(self, name: str, *, uniform: bool = False, requires_grad: bool = True) -> Tensor:
-        tensor = torch.tensor(0.5, dtype=torch.float64, requires_grad=requires_grad)
+    def input(self, name: str, *, uniform: bool = False, learns: bool = True) -> Tensor:
+        around = self.surroundings
+        shape = around.table if uniform else around.shape
+        tensor = torch.full(shape, 0.5, dtype=around.dtype)
+        tensor.requires_grad_(learns and around.learns)
         self._bind(tensor, self.graph.input(name, uniform=uniform))
         return tensor
 
@@ -238,7 +291,8 @@ class _Recorder(TorchDispatchMode):
     def recording(self) -> Iterator[None]:
         """Record the author's code; whatever it raises becomes a refusal."""
         try:
-            with _firing.with_surrogate(self.spike), self, _Calls(self), torch.enable_grad():
+            learns = torch.set_grad_enabled(self.surroundings.learns)
+            with _firing.with_surrogate(self.spike), self, _Calls(self), learns:
                 yield
         except StepError:
             raise
@@ -297,7 +351,7 @@ class _Recorder(TorchDispatchMode):
     def fresh(self, op: str, u: Tensor) -> Tensor:
         self._quiet = True
         try:
-            tensor = torch.full((), 0.5, dtype=torch.float64)
+            tensor = torch.full_like(u, 0.5)
         finally:
             self._quiet = False
         self._bind(tensor, self.graph.make(op, self.graph.number(self.operand(u))))
@@ -307,7 +361,7 @@ class _Recorder(TorchDispatchMode):
         line = self.graph.line or (self.function.__code__.co_filename, _first_line(self.function))
         if isinstance(value, Tensor):
             self.check_inside(value, line)
-        if isinstance(value, Tensor) and value.dtype == torch.float64 and value.dim() == 0:
+        if isinstance(value, Tensor) and value.dtype == self.surroundings.dtype:
             return
         got = f"a {value.dtype} tensor" if isinstance(value, Tensor) else repr(value)
         raise step_error(
@@ -347,22 +401,20 @@ class _Recorder(TorchDispatchMode):
             operand = OPERATORS[plain](self.graph, *entered, **kwargs)
         except NotImplementedError as error:
             raise refusal(name, self.graph.line, str(error)) from None
-        if name == "_to_copy" and out.dtype == torch.bool:
-            operand = self.graph.mask(operand)
-        elif out.dtype == torch.float64:
-            operand = self.graph.number(operand)
-        self._bind(out, operand)
+        as_torch_has_it = self.graph.mask if out.dtype == torch.bool else self.graph.number
+        self._bind(out, as_torch_has_it(operand))
         return out
 
     def _entered(self, argument: Any) -> Any:
         return self.operand(argument) if isinstance(argument, Tensor) else argument
 
     def _check_outcome(self, name: str, out: Any) -> None:
-        if not isinstance(out, Tensor) or out.dim() != 0:
+        around = self.surroundings
+        if not isinstance(out, Tensor) or out.shape not in ((), around.table, around.shape):
             raise refusal(self.last_call or name, self.graph.line)
-        if out.dtype not in (torch.float64, torch.bool) and not self.graph.backward:
+        if out.dtype not in (around.dtype, torch.bool) and not self.graph.backward:
             kind = str(out.dtype).removeprefix("torch.")
-            raise refusal(kind, self.graph.line)
+            raise refusal(kind, self.graph.line, self.last_call)
 
     def _look_around(self) -> None:
         """Note the author's line, and by which names the author's variables go."""
@@ -386,20 +438,36 @@ class _Calls(TorchFunctionMode):
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
         self._recorder = recorder
+        device = recorder.surroundings.device
+        elsewhere = device.type != "cpu"
+        self._claims = (
+            {"device": device, "is_cuda": True, "is_cpu": False, "get_device": device.index}
+            if elsewhere
+            else {}
+        )
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name not in ("__get__", "_set_grad_enabled"):
-            self._recorder.last_call = name
+        attribute = func.__self__.__name__ if name == "__get__" else name
+        if attribute in self._claims and args and isinstance(args[0], Tensor):
+            return self._claims[attribute]
+        if attribute == "shape" or name not in ("__get__", "_set_grad_enabled"):
+            self._recorder.last_call = attribute
         if name in self._REFUSED and not self._recorder._quiet:
             raise refusal(name, _authors_line(sys._getframe(1)))
         if name not in ("__get__", "untyped_storage") and not self._recorder._quiet:
-            for given in (*args, *(kwargs or {}).values()):
+            for given in (*args, *kwargs.values()):
                 if isinstance(given, Tensor):
                     self._recorder.check_inside(given, _authors_line(sys._getframe(1)))
-        return func(*args, **(kwargs or {}))
+        return func(*map(self._here, args), **{k: self._here(v) for k, v in kwargs.items()})
+
+    def _here(self, given: Any) -> Any:
+        """The CPU for the device that the arguments claim to be on."""
+        claimed = isinstance(given, torch.device) and given == self._recorder.surroundings.device
+        return torch.device("cpu") if claimed else given
 
 
 class _OpaqueSpike(torch.autograd.Function):
@@ -426,7 +494,7 @@ def _authors_frames(frame: FrameType | None) -> Iterator[FrameType]:
     inside = False
     while frame is not None:
         file = frame.f_code.co_filename
-        if file == __file__ and frame.f_code.co_name in ("trace_neuron", "trace_surrogate"):
+        if file == __file__ and frame.f_code.co_name in ("_run_step", "_run_surrogate"):
             return
         if not file.startswith(_NOT_THE_AUTHORS):
             inside = True
@@ -466,6 +534,23 @@ def _checked_results(results: Any, states: int, recorder: _Recorder) -> list[Ten
         if not is_finite(operand):
             raise _not_finite(line)
     return list(results)
+
+
+def _check_same(
+    found: Collection[Operand], other: Collection[Operand], function: Callable[..., Any]
+) -> None:
+    """Refuse a function that does one thing to numbers and another to arrays."""
+    lines = list(differing_lines(found, other)) if len(found) == len(other) else [None]
+    if not lines:
+        return
+    first = function.__code__.co_filename, _first_line(function)
+    raise step_error(
+        "operations or numbers that depend on the dtype, shape or device of the arguments, on "
+        "whether they need gradients, or on something else that changes from call to call",
+        "the same for float32 and float64, for every shape and on every device",
+        "write the number itself, or make it a parameter",
+        min((line for line in lines if line is not None), default=first),
+    )
 
 
 def _without_gradient(step: Callable[..., Any]) -> StepError:

@@ -30,6 +30,27 @@ struct Smooth : Surrogate {
   }
 };
 
+// grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on,
+// whatever the factor is. A neuron's output that nobody uses has gradients of 0.
+template <class T>
+SNN_HD T scaled(T grad, T factor) {
+  return select(grad == T(0), T(0), grad * factor);
+}
+template <class T>
+SNN_HD T divided(T grad, T divisor) {
+  return select(grad == T(0), T(0), grad / divisor);
+}
+
+// A printed surrogate whose gradient may be infinite or NaN where its argument isn't.
+template <class Surrogate>
+struct WithPoles : Surrogate {};
+template <class Surrogate>
+inline constexpr bool kHasPoles = false;
+template <class Surrogate>
+inline constexpr bool kHasPoles<Spiking<WithPoles<Surrogate>>> = true;
+template <class Surrogate>
+inline constexpr bool kHasPoles<Smooth<WithPoles<Surrogate>>> = true;
+
 // What steps and adjoints are called with; no H is noted, so an adjoint computes it again.
 template <class Surrogate, class P>
 struct InlineFire {
@@ -54,6 +75,11 @@ struct InlineFire {
   }
   template <class T>
   SNN_HD void note(T) const {}
+  template <class T>
+  SNN_HD T scaled(T grad, T gradient) const {
+    if constexpr (kHasPoles<Surrogate>) return snn::scaled(grad, gradient);
+    return grad * gradient;
+  }
   template <class Compute>
   SNN_HD auto h(const Compute& compute) const {
     return compute();
