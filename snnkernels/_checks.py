@@ -147,7 +147,11 @@ def state(name: str, value: object, x: Tensor, shape: torch.Size, dtype: torch.d
             f"{tuple(shape)}. If the input's shape changed on purpose, call reset() on the neuron "
             "(or functional.reset_net(net)) before the new batch"
         )
-    if value.is_inference() and not torch.is_inference_mode_enabled():
+    if (
+        not torch.compiler.is_compiling()
+        and value.is_inference()
+        and not torch.is_inference_mode_enabled()
+    ):
         value = value.clone()
     return widen(name, value, dtype)
 

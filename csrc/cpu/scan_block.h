@@ -53,9 +53,7 @@ struct NotedSpike {
   SNN_INLINE Vec<T> h(Compute) const {
     return Vec<T>::load(noted);
   }
-  SNN_INLINE Vec<T> spiked(Vec<T> value, Vec<T> threshold) const {
-    return reaches(value, threshold);
-  }
+  SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
@@ -69,7 +67,7 @@ struct NotedPrimitive {
   SNN_INLINE Vec<T> h(Compute) const {
     return Vec<T>::load(noted);
   }
-  SNN_INLINE Vec<T> spiked(Vec<T>, Vec<T>) const { return Vec<T>::load(output); }
+  SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
@@ -315,7 +313,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   constexpr int kStates = Neuron::kStates;
   auto& chunk = scratch<ChunkMemory<Neuron, kRows, T>>();
   alignas(64) Row<T> grad_states[kStates], grad_params[at_least_one(kRows)] = {};
-  alignas(64) Row<T> zeros = {}, grad_buffer, slope;
+  alignas(64) Row<T> zeros = {}, slope = {}, grad_buffer;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const BlockParams<Neuron, T, kRows> params(call, lane);
   const Options last_options = options_at(call, call.steps - 1);
@@ -349,8 +347,10 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
                               : zeros;
       const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       const T *h = chunk.h[k], *output = chunk.output[k];
-      surrogate_gradient(call.surrogate, call.surrogate_params, h, params.threshold(), slope,
-                         count);
+      if (meets_surrogate(call)) {
+        surrogate_gradient(call.surrogate, call.surrogate_params, h, params.threshold(), slope,
+                           count);
+      }
       const auto adjoint = [&](auto fire_at) {
         // Read from memory: in registers they would take those that the loop needs.
         const Options& options = t + 1 == call.steps ? last_options : call.options;

@@ -142,27 +142,29 @@ SNN_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
 #endif
 }
 
-// The instruction set's estimate and one step of Newton's; x beyond 2^126 counts as 2^126, whose
-// reciprocal is the least normal number; of two operands min gives the second where one is NaN.
+// The instruction set's estimate and one step of Newton's, in which x is finite, so that infinity,
+// whose estimate is 0, does not make NaN of it. Reciprocals that are denormal may be 0. Of two
+// operands min gives the second where one is NaN.
 SNN_INLINE Vec<float> inverse(Vec<float> x) {
   using V = Vec<float>;
 #if defined(__SSE__)
-  const V most(0x1p126f);
+  const V most(std::numeric_limits<float>::max());
+  V finite, estimate;
 #if defined(__AVX512F__)
+  estimate.raw = __builtin_ia32_rcp14ps512_mask(x.raw, x.raw, -1);
 #if defined(__clang__)
-  x.raw = __builtin_ia32_minps512(most.raw, x.raw, 4);
+  finite.raw = __builtin_ia32_minps512(most.raw, x.raw, 4);
 #else
-  x.raw = __builtin_ia32_minps512_mask(most.raw, x.raw, x.raw, -1, 4);
+  finite.raw = __builtin_ia32_minps512_mask(most.raw, x.raw, x.raw, -1, 4);
 #endif
-  const V estimate(__builtin_ia32_rcp14ps512_mask(x.raw, x.raw, -1));
 #elif defined(__AVX2__)
-  x.raw = __builtin_ia32_minps256(most.raw, x.raw);
-  const V estimate(__builtin_ia32_rcpps256(x.raw));
+  estimate.raw = __builtin_ia32_rcpps256(x.raw);
+  finite.raw = __builtin_ia32_minps256(most.raw, x.raw);
 #else
-  x.raw = __builtin_ia32_minps(most.raw, x.raw);
-  const V estimate(__builtin_ia32_rcpps(x.raw));
+  estimate.raw = __builtin_ia32_rcpps(x.raw);
+  finite.raw = __builtin_ia32_minps(most.raw, x.raw);
 #endif
-  return estimate * multiply_add(-x, estimate, V(2.0f));
+  return estimate * multiply_add(-finite, estimate, V(2.0f));
 #else
   return V(1.0f) / x;
 #endif

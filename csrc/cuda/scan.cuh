@@ -69,10 +69,6 @@ struct NotedFire : Fire<T, V> {
   SNN_HD T h(const Compute&) const {
     return noted;
   }
-  SNN_HD T spiked(T h, T threshold) const {
-    if (V > 1 || this->call.spiking) return reaches(h, threshold);
-    return Fire<T, V>::spike(h - threshold);
-  }
   SNN_HD T gradient(T) const { return slope; }
 };
 
@@ -401,7 +397,7 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
   for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
     const int count = chunk_steps(start, call.steps);
     reader.next(start, chunk);
-    T state[kChunk + 1][V][S], h[kChunk][V] = {}, slopes[kChunk][V];
+    T state[kChunk + 1][V][S], h[kChunk][V] = {}, slopes[kChunk][V] = {};
     copy_states<S, V>(chunk.state, state[0]);
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
@@ -414,7 +410,7 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
         Neuron::template step<Reset>(state[k + 1][l], in, params.at(l), call.options, fire);
       }
     }
-    surrogate_gradients<Neuron, V>(call, params, h, slopes);
+    if (meets_surrogate(call)) surrogate_gradients<Neuron, V>(call, params, h, slopes);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {

@@ -166,12 +166,6 @@ SNN_HD T heaviside(T u) {
   return select(u >= T(0), T(1), T(0));
 }
 
-// heaviside(h - threshold), but for both infinite, where that is 0 and this is 1.
-template <class T>
-SNN_HD T reaches(T h, T threshold) {
-  return select(h >= threshold, T(1), T(0));
-}
-
 // a * b + c, which a vector type may round but once: for gradients, which promise no bits, or where
 // a * b is exact.
 template <class T>

@@ -8,8 +8,8 @@
 // fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative;
 // the drivers choose them. A step hands H to fire.note(h), and its adjoint asks fire.h(compute) for
 // it, which computes it again where nobody took note: u + v_threshold would lose digits, or be NaN
-// where the threshold is infinite. fire.spiked(h, v_threshold) is the step's output again.
-// Parameters come in p: the neuron's own, then v_threshold, then v_reset.
+// where the threshold is infinite. Parameters come in p: the neuron's own, then v_threshold, then
+// v_reset.
 //
 // In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order
 // of operations matters and no compiler flag may change it.
@@ -126,12 +126,13 @@ struct ChargeFireReset {
       for (int i = 0; i < kStates; ++i) state[i] = before[i];
       return Charge::charge(state, x, p, rest, options);
     });
-    const T spike = fire.spiked(h, p[kThreshold]);
+    const T u = h - p[kThreshold];
+    const T spike = fire.spike(u);
 
     const T grad_v = grad_state[0];
     const T by_spike = Reset::by_spike(h, p[kThreshold], p[kReset]);
     const T grad_spike = options.detach_reset ? grad_out : multiply_add(grad_v, by_spike, grad_out);
-    const T grad_u = grad_spike * fire.gradient(h - p[kThreshold]);
+    const T grad_u = grad_spike * fire.gradient(u);
     const T grad_h = multiply_add(grad_v, Reset::by_h(spike), grad_u);
 
     T grad_rest = T(0);

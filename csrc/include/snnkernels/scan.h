@@ -100,6 +100,12 @@ struct Backward : Scan<T> {
   T* grad_params[kMaxParams];  // null: not wanted; else one sum over T per lane
 };
 
+// Whether any gradient meets the surrogate's, from the spikes or through the reset.
+template <class T>
+SNN_HD bool meets_surrogate(const Backward<T>& call) {
+  return call.grad_spikes || !call.options.detach_reset;
+}
+
 // The options of a step's adjoint. Where no gradient comes from the state after it the reset has no
 // part in any; without this the zero in its place would make NaN of an infinite potential.
 template <class T>

@@ -66,10 +66,6 @@ struct InlineFire {
     return Surrogate::spike(u, params);
   }
   template <class T>
-  SNN_HD T spiked(T h, T threshold) const {
-    return spike(h - threshold);
-  }
-  template <class T>
   SNN_HD T gradient(T u) const {
     return Surrogate::gradient(u, params);
   }
