@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks, _firing, engine, spike_storage, surrogate, units
+from ._locks import lock_of_process
 from ._node import Node, brief
 from .engine import Parameter, State
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Step = Callable[..., tuple[Tensor, ...]]
 _numbers = itertools.count()
+_lock = lock_of_process()
 
 
 class CompiledNode(Node):
@@ -274,8 +276,11 @@ class CompiledNode(Node):
 def _key(cls: type[CompiledNode]) -> str:
     """What kernels know a neuron by: another one where the step now reads other values."""
     if cls.outside.has_changed:
-        cls._trace.__func__.cache_clear()  # type: ignore[attr-defined]
-        _know(cls)
+        with _lock:
+            if cls.outside.has_changed:
+                cls._trace.__func__.cache_clear()  # type: ignore[attr-defined]
+                units.forget_neuron(cls.key)
+                _know(cls)
     return cls.key
 
 
@@ -286,9 +291,9 @@ _key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def _know(cls: type[CompiledNode]) -> None:
     from .codegen import Outside
 
-    cls.outside = Outside(cls.step)
-    cls.key = f"{cls.__name__}#{next(_numbers)}"
-    units.register_neuron(cls.key, cls._describe)
+    outside, key = Outside(cls.step), f"{cls.__name__}#{next(_numbers)}"
+    units.register_neuron(key, cls._describe)
+    cls.key, cls.outside = key, outside  # in this order: another thread asks the one for the other
 
 
 _SHARED: dict[str, Any] = {

@@ -183,8 +183,8 @@ def _know(cls: type[SurrogateFunction], key: str) -> None:
 def _know_again(cls: type[SurrogateFunction]) -> None:
     """Give a class another key, and so other kernels, if its functions now read other values."""
     if cls._outside is not None and cls._outside.has_changed:
-        cls._outside = None
         _know(cls, f"{cls.__name__}#{next(_numbers)}")
+        cls._outside = None
 
 
 # As units.kernel_for: torch.compile evaluates it at trace time.

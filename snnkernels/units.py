@@ -45,6 +45,11 @@ def register_neuron(key: str, describe: Describe) -> None:
     _neurons[key] = describe
 
 
+def forget_neuron(key: str) -> None:
+    """Undo :func:`register_neuron`; what was compiled stays."""
+    _neurons.pop(key, None)
+
+
 def _describe_built_in(name: str) -> Describe:
     def describe(options: Options) -> tuple[str, str, str, int, bool]:
         reset = "HardReset" if dict(options)["hard_reset"] else "SoftReset"

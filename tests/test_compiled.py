@@ -21,7 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnkernels
-from snnkernels import FallbackWarning, StepError, build, functional, spike, surrogate, units
+from snnkernels import (
+    FallbackWarning,
+    StepError,
+    build,
+    codegen,
+    functional,
+    spike,
+    surrogate,
+    units,
+)
 from snnkernels.compiled import define_neuron
 from snnkernels.engine import gives_spikes
 
@@ -956,6 +965,73 @@ def test_a_number_outside_that_changes_is_the_new_one_in_the_kernel():
     outside["around"] = lambda: 0.25
     seen.append(state())
     assert not any(torch.equal(a, b) for a, b in itertools.pairwise(seen))
+
+
+CHANGES = {
+    "a function of torch": ("act = torch.sigmoid", "act(x)", "act = torch.tanh"),
+    "an array's item": ("gains = np.ones(2)", "x * gains[0]", "gains[0] = 2"),
+    "an array": ("gains = np.ones(2)", "x * gains.sum().item()", "gains[0] = 2"),
+    "an item's attribute": (
+        "class A: a = 1\nall = [A()]",
+        "x * all[0].a",
+        "all[0].a = 2",
+    ),
+    "what a partial's function reads": (
+        "g = 1\ndef inner(x, k): return x * g * k\nact = functools.partial(inner, k=1)",
+        "act(x)",
+        "g = 2",
+    ),
+    "a partial's argument": ("act = functools.partial(torch.mul, 2.0)", "act(x)", "act = -1"),
+    "what a wrapped function reads": (
+        "g = 1\n@functools.cache\ndef gain(): return g",
+        "x * gain()",
+        "g = 2",
+    ),
+    "one item of a long list": ("all = [1] * 5000", "x * all[7]", "all[7] = 2"),
+    "one item of a dict that holds itself": (
+        "all = {'g': 1}\nall['all'] = all",
+        "x * all['g']",
+        "all['g'] = 2",
+    ),
+    "a name that is gone": ("g = 1", "x * g", "del g"),
+    "a name that comes": ("", "x * g if v is None else x", "g = 2"),
+    "a property that raises": (
+        "class A:\n    g = property(lambda self: 1 / 0)\nall = A()",
+        "x * all.g if v is None else x",
+        "A.g = 2",
+    ),
+    "a method's object": ("all = [1, 2]", "x * all.index(2)", "all[0] = 2"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_step_reads_from_outside_is_seen_to_change(change):
+    before, expression, after = CHANGES[change]
+    step = named(
+        f"import functools\nimport numpy as np\n{before}\n"
+        f"def step(x, v):\n    return {expression}, v\n"
+    )
+    outside = codegen.Outside(step)
+    assert not outside.has_changed
+    exec(after, step.__globals__)
+    assert outside.has_changed
+
+
+def test_an_entry_that_a_step_does_not_read_may_change():
+    step = named("all = {'g': 1, 'count': 0}\ndef step(x, v):\n    return x * all['g'], v\n")
+    outside = codegen.Outside(step)
+    step.__globals__["all"]["count"] += 1
+    assert not outside.has_changed
+
+
+@pytest.mark.parametrize("table", ["[1] * 5000", "[[]]"], ids=["large", "in_itself"])
+def test_tables_that_cannot_be_compared_at_each_call_are_refused(table):
+    step = named(
+        f"all = {table}\nif not all[0]: all[0] = all\n"
+        "def step(x, v):\n    i = int(7)\n    return x * all[i], v\n"
+    )
+    with pytest.raises(StepError, match="more than 1000 values from outside"):
+        snnkernels.compile_neuron(step, {"v": 0.0})
 
 
 def test_a_number_outside_that_stays_compiles_once(monkeypatch):

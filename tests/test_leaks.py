@@ -6,7 +6,7 @@ import ctypes
 import gc
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -110,6 +110,15 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
         functional.linear, (torch.rand(64, 256) < 0.1).float(), learnt(128, 256)
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For calls this small, threads that wait for each other would take all the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from snnkernels import surrogate
-from snnkernels.build import description
+from snnkernels.build import description, toolchain
 
 from .cases import SURROGATES
 
@@ -122,7 +122,7 @@ def _compiled(unit: description.Unit, folder: Path) -> Path:
     source.write_text(SOURCE)
     csrc = description.csrc_dir()
     places = [f"-I{csrc}", f"-I{csrc / 'include'}", "-shared", "-O1"]
-    command = ["c++", *unit.flags, *places, str(source), "-o", str(library)]
+    command = [*toolchain.find_cxx().command, *unit.flags, *places, str(source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return library

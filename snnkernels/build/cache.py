@@ -200,6 +200,13 @@ def _why_not_writable(folder: Path) -> str | None:
         return error.strerror or str(error)
 
 
+_ANOTHERS, _WRITABLE = "it belongs to another user", "others can write it"
+_REMEDIES = {
+    _ANOTHERS: "run as the user whose cache it is, or ",
+    _WRITABLE: "chmod go-w what others can write, if all that is there is yours, or ",
+}
+
+
 def why_not_ours(path: Path) -> str | None:
     """What is loaded must be this user's, or root's, alone to write; None too if it isn't there.
 
@@ -209,14 +216,15 @@ def why_not_ours(path: Path) -> str | None:
         return None
     try:
         status = path.lstat()
-        above = [(folder, folder.stat()) for folder in path.resolve().parents]
+        parents = {*path.resolve().parents, *path.absolute().parents}  # of a link, and its target
+        above = [(folder, folder.stat()) for folder in sorted(parents)]
         own = path.stat()
     except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle
         return None
     if not {status.st_uid, own.st_uid} <= {os.getuid(), 0}:
-        return "it belongs to another user"
+        return _ANOTHERS
     if own.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others can write it"
+        return _WRITABLE
     for folder, found in above:
         if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             return f"others can replace it, since all can write {folder}, which is not sticky"
@@ -231,12 +239,12 @@ def _refuse_others(path: Path) -> None:
     """
     problem = why_not_ours(path)
     if problem is not None:
+        remedy = _REMEDIES.get(problem, "chmod o-w the folder that all can write, or ")
         raise build_error(
             "the kernels in the cache can't be trusted",
             found=f"{path}: {problem}",
             expected="a folder that this user alone can write",
-            remedy="chmod go-w what others can write, if all that is there is yours, or "
-            f"export {ENVIRONMENT_VARIABLE}=/another/folder",
+            remedy=f"{remedy}export {ENVIRONMENT_VARIABLE}=/another/folder",
         )
 
 

@@ -31,6 +31,7 @@ _TRIAL_SECONDS = 300.0
 _TRIAL = """
 import ctypes, sys
 path, symbol = sys.argv[1:]
+print("Python", flush=True)
 try:
     library = ctypes.CDLL(path)
 except OSError:
@@ -201,8 +202,10 @@ def _why_not_loadable(path: Path, library: Library, tools: Toolchain) -> str:
         return f"loading it did not end within {_TRIAL_SECONDS:g} s"
     if child.returncode < 0:
         return f"loading it ends the process by signal {-child.returncode}"
-    last = output.strip().splitlines()[-1:]
-    return "" if child.returncode == 0 else " ".join(last) or "loading it fails"
+    lines = output.strip().splitlines()
+    if child.returncode == 0 or "Python" not in lines:  # sys.executable may be some other program
+        return ""
+    return lines[-1] if lines[-1] != "Python" else "loading it fails"
 
 
 class _Runner:

@@ -203,11 +203,11 @@ def _write_program(path: Path, *lines: str) -> None:
     path.chmod(0o700)
 
 
-def _stop_ninja(pid: Path) -> None:
+def _stop_ninja(pid: Path) -> bool:
     """End a ninja whose caller was interrupted or waits no longer, and with it its compilers.
 
     It tells them to end when it is told to; those that do not obey are killed, where the system
-    says which they are.
+    says which they are. Returns whether there was a ninja to be told.
     """
     with contextlib.suppress(OSError, ValueError):
         ninja = int(pid.read_text())
@@ -219,6 +219,8 @@ def _stop_ninja(pid: Path) -> None:
         for send, process in ((os.kill, ninja), *((os.killpg, group) for group in compilers)):
             with contextlib.suppress(ProcessLookupError):
                 send(process, signal.SIGKILL)
+        return True
+    return False
 
 
 def _children(process: int) -> list[int]:
@@ -304,8 +306,8 @@ class _Watch:
                 if lines:
                     last = time.monotonic()
                 elif time.monotonic() - last > self.seconds and not self.gave_up:
-                    self.gave_up = True
-                    _stop_ninja(self._pid)
+                    self.gave_up = True  # before ninja ends, and with it the build
+                    self.gave_up = _stop_ninja(self._pid)
 
 
 def _title(command: str, library: Library) -> str:

@@ -149,9 +149,12 @@ def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compi
     flags = (program.source, program.kernel, *OPTIONS, *program.defines)
     key = hashlib.sha256("\0".join((str(nvrtc), target, sources, *flags)).encode()).hexdigest()
 
+    made: list[Compiled] = []
+
     def make(folder: Path, root: Path) -> cache.Manifest:
         start = time.perf_counter()
         compiled = compile_program(program, nvrtc, capability)
+        made.append(compiled)
         seconds = time.perf_counter() - start
         if verbose():
             say(f"{nvrtc} compiled {program.title} in {seconds:.2f} s")
@@ -178,6 +181,6 @@ def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compi
         entry, _ = cache.obtain("nvrtc", key, program.title, make)
         return Compiled(entry.library.read_bytes(), entry.manifest.symbol)
     except (BuildError, OSError) as problem:
-        compiled = compile_program(program, nvrtc, capability)
+        compiled = made[0] if made else compile_program(program, nvrtc, capability)
         cache.warn_once(f"kernels by NVRTC are compiled again in each process: {problem}")
         return compiled

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snnkernels import engine, functional, surrogate
+from snnkernels import engine, functional, ops, surrogate
 
 from ..cases import DTYPES, randn
 from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
@@ -33,7 +33,7 @@ def test_an_empty_table_is_none():
     params = [0.4, 1.1, -0.1]
     settings = engine.new_settings(kernel, (0.0, 0.25), params, node.surrogate_function, "cpu")
     x = randn(K + 3, 1000, dtype=torch.float16)
-    operators = torch.ops.snnkernels
+    operators = ops.namespace(kernel[0])
     out, _, _, checkpoints = operators.scan_forward(x, None, None, *settings, False, True)
     gradients = torch.ones_like(out), None, None
     expected = operators.scan_backward(x, None, None, checkpoints, *gradients, *settings, False)
