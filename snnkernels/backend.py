@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from . import _checks
-from ._locks import lock_of_process
+from .build.locks import lock_of_process
 
 if TYPE_CHECKING:
     from .build.description import DeviceType

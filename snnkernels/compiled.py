@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks, _firing, engine, spike_storage, surrogate, units
-from ._locks import lock_of_process
 from ._node import Node, brief
+from .build.locks import lock_of_process
 from .engine import Parameter, State
 
 if TYPE_CHECKING:

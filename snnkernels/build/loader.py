@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .._locks import lock_of_process
 from . import cache, toolchain
 from .archs import parse_archs
 from .compile import build_library, check_arithmetic, check_library
@@ -25,6 +24,7 @@ from .description import (
 )
 from .errors import BuildError, build_error
 from .jit import build_library_with_torch
+from .locks import lock_of_process
 from .plan import Plan, all_sources, plan_build
 from .progress import BuildProgress, verbose
 from .toolchain import cpu_identity, torch_info
