@@ -67,7 +67,8 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     functional.set_backend(net, settings.backend)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            weight = module.weight
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return net.to(settings.device)
 
 
