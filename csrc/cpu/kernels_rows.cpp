@@ -1,14 +1,24 @@
+#include <algorithm>
+
 #include "rows.h"
 
 namespace snn::cpu::SNN_CPU_ISA {
 
 namespace {
 
+// A copy of a surrogate's parameters: what no store to a row can change stays in registers.
+template <class T>
+struct Params {
+  T values[kMaxSurrogateParams];
+
+  explicit Params(const T* given) { std::copy_n(given, kMaxSurrogateParams, values); }
+};
+
 template <class T>
 void gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
-  with_surrogate(id, [&](auto surrogate) {
+  with_surrogate(id, [&, copy = Params<T>(params)](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::gradient(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), params)
+      decltype(surrogate)::gradient(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), copy.values)
           .store(out + l);
     }
   });
@@ -16,9 +26,9 @@ void gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T
 
 template <class T>
 void primitive(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
-  with_surrogate(id, [&](auto surrogate) {
+  with_surrogate(id, [&, copy = Params<T>(params)](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::primitive(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), params)
+      decltype(surrogate)::primitive(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), copy.values)
           .store(out + l);
     }
   });

@@ -375,8 +375,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   }
 }
 
-// Vectors of lanes in a tile: narrower instruction sets have half as many registers.
-constexpr int kTile = SNN_VECTOR_BYTES == 64 ? SNN_CPU_TILE : at_least_one(SNN_CPU_TILE / 2);
+// Vectors of lanes in a tile.
+constexpr int kTile = std::min(SNN_CPU_TILE_BYTES / SNN_VECTOR_BYTES, 16);
 
 // The forward scan of one tile of lanes where everything is computed in place, and stored past the
 // caches if so asked. step(l, state, x, out) takes the lanes from the tile's l-th one step on.
@@ -385,7 +385,7 @@ SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step
   using V = Vec<T>;
   const auto store = [streams](V value, T* to) { RowPlace<T>{to, streams}.store(0, value); };
   V state[kVectors][kStates];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < kVectors; ++i) {
     for (int n = 0; n < kStates; ++n) {
       const int64 place = n * call.lanes + lane + i * V::kSize;
@@ -393,7 +393,7 @@ SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step
     }
   }
   const auto store_states = [&](T* array) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kVectors; ++i) {
       for (int n = 0; n < kStates; ++n) {
         store(state[i][n], array + n * call.lanes + lane + i * V::kSize);
@@ -410,9 +410,9 @@ SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step
     const int64 stop = steps - start < kChunk ? steps : start + kChunk;
     for (int64 t = start; t < stop; ++t) {
       const T* ahead = t + kAhead < steps ? x + kAhead * x_stride : x;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kVectors; ++i) __builtin_prefetch(ahead + i * V::kSize);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kVectors; ++i) {
         const int l = i * V::kSize;
         V out[kOutputs];
@@ -431,7 +431,7 @@ SNN_INLINE void scan_tile(const Forward<T>& call, int64 lane, bool streams, Step
 // large for the caches and not aligned. step_from(lane, count) gives the step of a tile's lanes.
 template <int kStates, int kOutputs, class T, class StepFrom>
 int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end, StepFrom step_from) {
-  constexpr int kFit = at_least_one(kStates > 2 ? kTile / 2 : kTile);
+  constexpr int kFit = kStates > 2 ? kTile / 2 : kTile;
   constexpr int kVectors = std::min(kFit, kLanes / Vec<T>::kSize);
   constexpr int kWidth = kVectors * Vec<T>::kSize;
   if (call.v_seq || !in_place<T>(call.element, kWidth)) return begin;

@@ -180,15 +180,14 @@ struct ExpParts {
 SNN_INLINE ExpParts exp_parts(Vec<float> x) {
   using V = Vec<float>;
   const V magic(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  const V n = (x * V(1.44269504088896341f) + magic) - magic;
+  const V n = multiply_add(x, V(1.44269504088896341f), magic) - magic;
   const V r = multiply_add(n, V(2.12194440e-4f), multiply_add(n, V(-0.693359375f), x));
-  V p(1.9875691500e-4f);
-  p = multiply_add(p, r, V(1.3981999507e-3f));
-  p = multiply_add(p, r, V(8.3334519073e-3f));
-  p = multiply_add(p, r, V(4.1665795894e-2f));
-  p = multiply_add(p, r, V(1.6666665459e-1f));
-  p = multiply_add(p, r, V(5.0000001201e-1f));
-  p = multiply_add(p, r * r, r) + V(1.0f);
+  const V squared = r * r;
+  const V p5 = multiply_add(V(1.9875691500e-4f), r, V(1.3981999507e-3f));
+  const V p3 = multiply_add(V(8.3334519073e-3f), r, V(4.1665795894e-2f));
+  const V p1 = multiply_add(V(1.6666665459e-1f), r, V(5.0000001201e-1f));
+  V p = multiply_add(multiply_add(p5, squared, p3), squared, p1);
+  p = multiply_add(p, squared, r) + V(1.0f);
   return {p, __builtin_convertvector(n.raw, V::Mask)};
 }
 

@@ -8,10 +8,11 @@
 // Lanes that one pass of the CPU kernels keeps in the first-level cache.
 #define SNN_CPU_LANES 256
 
-// Vectors of lanes whose states the CPU's forward kernel keeps in registers over all steps: as many
-// as hide the latency of one step, and at most 8, with 32 registers; half of it with 16, and again
-// where a neuron has more than two states.
-#define SNN_CPU_TILE 8
+// Bytes of adjacent lanes that the CPU's forward kernel takes through all steps at once, at most 16
+// vectors, and half as many where a neuron has more than two states. With few registers some states
+// lie in the first-level cache, which costs less than a narrow tile: each step is a jump in memory,
+// and too few lines of one are on their way at a time.
+#define SNN_CPU_TILE_BYTES 512
 
 // Outputs of more bytes than this are stored past the CPU's caches: what would only be evicted
 // again then spares the caches, and the read of each line before it is written.
