@@ -16,11 +16,17 @@ _in_use = threading.local()
 def spike(u: Tensor) -> Tensor:
     """1 where ``u >= 0``, else 0, with the gradient of the surrogate in use.
 
-    Inside a neuron of :func:`snnkernels.compile_neuron` that is the node's ``surrogate_function``;
-    elsewhere it is ``surrogate.Sigmoid()``.
+    Inside a neuron's step that is the node's ``surrogate_function``; elsewhere, and inside of a
+    surrogate, it is ``surrogate.Sigmoid()``.
     """
     function = getattr(_in_use, "surrogate", None)
-    return surrogate.Sigmoid()(u) if function is None else function(u)
+    if function is None:
+        return surrogate.Sigmoid()(u)
+    _in_use.surrogate = None
+    try:
+        return function(u)
+    finally:
+        _in_use.surrogate = function
 
 
 @contextmanager

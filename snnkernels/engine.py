@@ -1,4 +1,4 @@
-"""One call of a neuron over a sequence: checks, lanes, backend.
+"""One call of a neuron over a sequence: checks, plan, and then its kernel or its step.
 
 Everything that :mod:`functional` and :mod:`neuron` offer passes through :func:`run`.
 """
@@ -12,80 +12,110 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, ops, reference, registry, spike_storage, surrogate, units
+from . import _checks, _firing, backend, ops, registry, spike_storage, surrogate, units
+from ._equations import Equations, Parameter, State, current_key
 from ._layout import Lanes
 
-Parameter = float | Tensor
-State = float | Tensor
+Moment = tuple[Tensor, ...]
+"""Outputs, or states, of one step, each [B, ...]."""
 
 
-def run(
-    neuron: str,
+class Outcome(NamedTuple):
+    """What a call gives.
+
+    Attributes:
+        outputs: the neuron's outputs, each [T, B, ...].
+        v_seq: the first state after each step [T, B, ...], if it was asked for.
+        states: the states after the last step, each [B, ...].
+    """
+
+    outputs: tuple[Tensor, ...]
+    v_seq: Tensor | None
+    states: tuple[Tensor, ...]
+
+
+class Call(NamedTuple):
+    """A neuron over x_seq [T, B, ...], a floating-point tensor.
+
+    Attributes:
+        equations: the neuron's.
+        x_seq: its input.
+        states: before the first step, numbers or tensors [B, ...].
+        options: its parameters that are options.
+        given: the others, still to be checked.
+        surrogate_function: what fires.
+        backend: "auto", "native", "cupy" or "torch".
+    """
+
+    equations: Equations
+    x_seq: Tensor
+    states: Sequence[State]
+    options: units.Options
+    given: Mapping[str, Any]
+    surrogate_function: nn.Module
+    backend: str
+
+
+def call_of(
+    equations: Equations,
     x_seq: Tensor,
-    states: Sequence[State],
-    params: dict[str, Parameter],
+    states: Sequence[State | None],
+    values: Mapping[str, Any],
     surrogate_function: nn.Module,
-    *,
-    v_reset: Parameter | None,
-    decay_input: bool = True,
-    detach_reset: bool = False,
-    backend_name: str = "auto",
-    store_v_seq: bool = False,
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-    """Run ``neuron`` (a name of ``reference.NEURONS``) over x_seq [T, B, ...].
+    backend_name: str,
+) -> Call:
+    """A call of a neuron.
 
     Args:
-        states: one value for each of the neuron's states: a number, or a tensor [B, ...].
-        params: the neuron's own parameters and ``v_threshold``.
-        v_reset: None for soft reset.
+        states: before the first step; None for one that is to start.
+        values: all the neuron's parameters.
 
-    Returns:
-        The output [T, B, ...], the membrane potential after each step (None unless
-        ``store_v_seq``), and the states after the last step, each [B, ...].
+    Raises:
+        TypeError, ValueError: naming the option or state that does not fit.
     """
-    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    _checks.boolean("detach_reset", detach_reset)
-    _checks.boolean("decay_input", decay_input)
-    if not _FLOAT.issuperset(map(type, states)):
-        states = checked_states(reference.NEURONS[neuron].states, states, x_seq)
-    if v_reset is not None:
-        params = {**params, "v_reset": v_reset}
-    options = Options(decay_input, detach_reset)
-    device_type = x_seq.device.type
-    plan = planned(
-        (neuron, device_type, backend_name, options, tuple(params)),
-        (*numbers_of(states), *params.values()),
-        surrogate_function,
-        lambda: _plan(neuron, x_seq, states, params, surrogate_function, backend_name, options),
-    )
+    options, given = equations.split(values)
+    before = _checked_states(equations, states, given, x_seq)
+    return Call(equations, x_seq, before, options, given, surrogate_function, backend_name)
+
+
+def run(call: Call, store_v_seq: bool) -> Outcome:
+    """Run a call by its kernel, or step by step.
+
+    Args:
+        store_v_seq: whether the first state is wanted after each step.
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
+    """
+    plan = _planned(call)
     if plan.settings is not None:
-        (spikes,), v_seq, after = scan(
-            plan.kernel, x_seq, states, plan.values, plan.settings, store_v_seq
+        outcome = scan(
+            plan.kernel, call.x_seq, call.states, plan.values, plan.settings, store_v_seq
         )
     else:
-        spikes, v_seq, after = _run_reference(
-            neuron, x_seq, states, plan.params, surrogate_function, options, store_v_seq
-        )
-    if spike_storage.is_marking() and gives_spikes(surrogate_function):
-        spike_storage.mark(spikes)
-    return spikes, v_seq, after
-
-
-class Options(NamedTuple):
-    """What a neuron of ``reference.NEURONS`` does one way or another."""
-
-    decay_input: bool = False
-    detach_reset: bool = False
+        outcome = _run_steps(call, plan.params, store_v_seq)
+    if (
+        spike_storage.is_marking()
+        and gives_spikes(call.surrogate_function)
+        and call.equations.fires_alone(call.options)
+    ):
+        for spikes in outcome.outputs:
+            spike_storage.mark(spikes)
+    return outcome
 
 
 class Plan(NamedTuple):
-    """How a call runs: its kernel, the checked parameters by name and in the kernels' order, and
-    what the kernels' operators take if there are any.
+    """How a call runs.
+
+    Attributes:
+        params: the checked parameters by name.
+        kernel: what runs it, with the parameters in its order and what its operators take; without
+            these the step itself does.
     """
 
-    kernel: units.Kernel
     params: dict[str, Parameter]
-    values: list[Parameter]
+    kernel: units.Kernel
+    values: Sequence[Parameter]
     settings: ops.Settings | None
 
 
@@ -94,64 +124,74 @@ _MOST_PLANS = 4096
 _plans: dict[tuple[object, ...], Plan] = {}
 
 
-def planned(
-    names: tuple[object, ...],
-    numbers: Sequence[object],
-    surrogate_function: nn.Module,
-    make: Callable[[], Plan],
-) -> Plan:
-    """The plan that ``make`` gives, remembered where it depends on names and numbers alone.
+def _planned(call: Call) -> Plan:
+    """The plan of a call, remembered where it depends on names and numbers alone.
 
     To check and arrange the arguments of a small layer takes longer than to run it.
-
-    Args:
-        names: what else than numbers the plan depends on.
-        numbers: those it depends on; it is made anew where any of them is something else.
-        surrogate_function: whose class and parameters it depends on as well.
-        make: makes the plan.
     """
-    if not _is_declared(surrogate_function) or torch.compiler.is_compiling():
-        return make()
-    numbers = (*numbers, *surrogate_function.values)
-    if not _FLOAT.issuperset(map(type, numbers)):
-        return make()
-    packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
-    key = (names, surrogate_function.key, surrogate_function.spiking, packed)
-    plan = _plans.get(key)
-    if plan is None:
-        plan = make()
+    neuron = current_key(call.equations.id)
+    function, key = call.surrogate_function, None
+    lasts = not call.equations.derived and not torch.compiler.is_compiling()
+    if lasts and _is_declared(function):
+        numbers = (*numbers_of(call.states), *call.given.values(), *function.values)
+        if _FLOAT.issuperset(map(type, numbers)):
+            packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
+            place = call.x_seq.device.type, call.backend
+            key = neuron, place, call.options, function.key, function.spiking, packed
+            plan = _plans.get(key)
+            if plan is not None:
+                return plan
+    plan = _plan(call, neuron)
+    if key is not None:
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
     return plan
 
 
-def _plan(
-    neuron: str,
-    x_seq: Tensor,
-    states: Sequence[State],
-    params: Mapping[str, Parameter],
-    surrogate_function: nn.Module,
-    backend_name: str,
-    options: Options,
-) -> Plan:
-    check_surrogate(surrogate_function)
-    params = checked_parameters(params, x_seq, reference.NEURONS[neuron].limits)
-    kernel = _kernel(neuron, params, surrogate_function, backend_name, x_seq.device.type)
-    values = [params.get(name, 0.0) for name in kernel_parameters(neuron)]
-    settings = None
-    if kernel[0] != "torch":
-        assert isinstance(surrogate_function, surrogate.SurrogateFunction)
-        settings = new_settings(
-            kernel,
-            states,
-            values,
-            surrogate_function,
-            x_seq.device.type,
-            hard_reset="v_reset" in params,
-            **options._asdict(),
-        )
-    return Plan(kernel, params, values, settings)
+def _plan(call: Call, neuron: str) -> Plan:
+    equations, x_seq, function = call.equations, call.x_seq, call.surrogate_function
+    check_surrogate(function)
+    params = _derived(equations, checked_parameters(call.given, x_seq, equations.limits), x_seq)
+    if not has_kernel(function, call.backend):
+        return Plan(params, units.NO_KERNEL, (), None)
+    values = list(params.values())
+    if equations.kernel is not None and "v_reset" not in params:
+        values.append(0.0)
+    kernel = units.kernel_for(
+        neuron,
+        call.options,
+        tuple([isinstance(value, Tensor) for value in values]),
+        function.key,
+        function.spiking,
+        call.backend,
+        x_seq.device.type,
+    )
+    if kernel == units.NO_KERNEL:
+        return Plan(params, kernel, values, None)
+    flags = {} if equations.kernel is None else dict(call.options)
+    settings = new_settings(
+        kernel,
+        call.states,
+        values,
+        function,
+        x_seq.device.type,
+        hard_reset=equations.kernel is not None and "v_reset" in params,
+        detach_reset=flags.get("detach_reset", False),
+        decay_input=flags.get("decay_input", False),
+    )
+    return Plan(params, kernel, values, settings)
+
+
+def _derived(equations: Equations, params: dict[str, Parameter], x: Tensor) -> dict[str, Parameter]:
+    """What step and kernels take of checked parameters, in their order."""
+    if not equations.derived:
+        return params
+    taken: dict[str, Parameter] = {}
+    for name, value in params.items():
+        to, function = equations.derived.get(name, (name, None))
+        taken[to] = value if function is None else function(on_device({name: value}, x)[name])
+    return taken
 
 
 def check_surrogate(surrogate_function: object) -> None:
@@ -207,34 +247,6 @@ def has_kernel(
     return False
 
 
-def _kernel(
-    neuron: str,
-    params: Mapping[str, Parameter],
-    surrogate_function: nn.Module,
-    backend_name: str,
-    device: str,
-) -> units.Kernel:
-    """The kernel that runs a call."""
-    if not has_kernel(surrogate_function, backend_name):
-        return units.NO_KERNEL
-    if type(surrogate_function) in surrogate.BUILT_IN:
-        return backend.name_for(backend_name, device), registry.NUMBERS[neuron], 1
-    return units.kernel_for(
-        neuron,
-        (("hard_reset", "v_reset" in params),),
-        tuple(isinstance(params.get(n), Tensor) for n in kernel_parameters(neuron)),
-        surrogate_function.key,
-        surrogate_function.spiking,
-        backend_name,
-        device,
-    )
-
-
-def kernel_parameters(neuron: str) -> tuple[str, ...]:
-    """The parameters of a neuron of ``reference.NEURONS`` in the kernels' order."""
-    return *reference.NEURONS[neuron].params, "v_threshold", "v_reset"
-
-
 def checked_parameters(
     params: Mapping[str, Parameter],
     x_seq: Tensor,
@@ -259,16 +271,36 @@ def _table(name: str, value: Tensor, x_seq: Tensor) -> Tensor:
     return _checks.widen(name, aligned, _checks.compute_dtype(x_seq.dtype))
 
 
-def checked_states(
-    names: Sequence[str], states: Sequence[State], x_seq: Tensor
-) -> tuple[State, ...]:
-    """Carried states that fit an input [T, B, ...]: numbers, or tensors [B, ...]."""
-    return tuple(
-        [
-            s if type(s) is float else _state(name, s, x_seq)
-            for name, s in zip(names, states, strict=True)
-        ]
-    )
+def _checked_states(
+    equations: Equations,
+    states: Sequence[State | None],
+    given: Mapping[str, Any],
+    x_seq: Tensor,
+) -> Sequence[State]:
+    if _FLOAT.issuperset(map(type, states)):
+        return states  # type: ignore[return-value]
+    return [
+        s
+        if type(s) is float
+        else _start(name, source, given, x_seq)
+        if s is None
+        else _state(name, s, x_seq)
+        for (name, source), s in zip(equations.states.items(), states, strict=True)
+    ]
+
+
+def _start(name: str, source: State | str, given: Mapping[str, Any], x_seq: Tensor) -> State:
+    """A state that nothing was carried to."""
+    value: Any = source
+    if isinstance(source, str):
+        name, value = source, given.get(source, 0.0)  # what is None is not there
+    if type(value) is float:
+        return value
+    if not isinstance(value, Tensor):
+        return _checks.number(name, value)
+    if value is source:
+        value = value.to(x_seq.device, _checks.compute_dtype(x_seq.dtype))
+    return _table(name, value, x_seq).expand(x_seq.shape[1:])
 
 
 def _state(name: str, value: State, x_seq: Tensor) -> State:
@@ -278,8 +310,8 @@ def _state(name: str, value: State, x_seq: Tensor) -> State:
     return _checks.state(name, value, x_seq, x_seq.shape[1:], wide)
 
 
-def on_device(params: dict[str, Parameter], x: Tensor) -> dict[str, Tensor]:
-    """Parameters as the reference wants them: tensors on x's device, in the arithmetic's dtype."""
+def on_device(params: Mapping[str, Parameter], x: Tensor) -> dict[str, Tensor]:
+    """Parameters as steps want them: tensors on x's device, in the arithmetic's dtype."""
     wide = _checks.compute_dtype(x.dtype)
     return {
         name: p if isinstance(p, Tensor) else torch.tensor(p, dtype=wide, device=x.device)
@@ -287,30 +319,126 @@ def on_device(params: dict[str, Parameter], x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _run_reference(
-    neuron: str,
-    x_seq: Tensor,
-    states: Sequence[State],
-    params: dict[str, Parameter],
-    surrogate_function: nn.Module,
-    options: Options,
-    store_v_seq: bool,
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-    wide = _checks.compute_dtype(x_seq.dtype)
-    shape = x_seq.shape[1:]
-    spikes, v_seq, after = reference.multi_step(
-        reference.NEURONS[neuron],
-        x_seq.to(wide),
-        [
-            s if isinstance(s, Tensor) else torch.full(shape, s, dtype=wide, device=x_seq.device)
-            for s in states
-        ],
-        on_device(params, x_seq),
-        surrogate_function,
-        store_v_seq=store_v_seq,
-        **options._asdict(),
+def _run_steps(call: Call, params: Mapping[str, Parameter], store_v_seq: bool) -> Outcome:
+    rows: list[Moment] = []
+    potentials: list[Tensor] = []
+
+    def keep(x: Tensor, before: Moment, outputs: Moment, after: Moment) -> None:
+        rows.append(outputs)
+        if store_v_seq:
+            potentials.append(after[0])
+
+    last = _take_steps(call, {**on_device(params, call.x_seq), **dict(call.options)}, keep)
+    count = len(rows[0]) if rows else call.equations.output_count(call.options)
+    outputs = tuple([_stack([row[k] for row in rows], call.x_seq) for k in range(count)])
+    return Outcome(outputs, _stack(potentials, call.x_seq) if store_v_seq else None, last)
+
+
+def replay(call: Call, visit: Callable[[Tensor | None, Moment, Moment], None]) -> None:
+    """Run a call step by step in PyTorch.
+
+    Args:
+        visit: called after each step with H (None where there is none), the outputs and the states.
+    """
+    equations, values = call.equations, step_values(call)
+
+    def show(x: Tensor, before: Moment, outputs: Moment, after: Moment) -> None:
+        h = None if equations.charge is None else equations.charged(x, before, values)[0]
+        visit(h, outputs, after)
+
+    _take_steps(call, values, show)
+
+
+def _take_steps(
+    call: Call,
+    values: Mapping[str, Any],
+    visit: Callable[[Tensor, Moment, Moment, Moment], None],
+) -> Moment:
+    """Run the step itself, once for each step, and return the states after the last.
+
+    Args:
+        values: what the step takes by name, as :func:`step_values` has it.
+        visit: called after each step with x, the states before, the outputs, the states after.
+    """
+    step = call.equations.step
+    assert step is not None
+    wide = call.x_seq.to(_checks.compute_dtype(call.x_seq.dtype))
+    now = tuple([_full(s, wide) for s in call.states])
+    with _firing.with_surrogate(call.surrogate_function):
+        for x in wide:
+            results = step(x, *now, **values)
+            if not all(r.shape == x.shape for r in results):
+                results = tuple([r.expand(x.shape) for r in results])
+            outputs, after = results[: -len(now)], results[-len(now) :]
+            visit(x, now, outputs, after)
+            now = after
+    return now
+
+
+def step_values(call: Call) -> dict[str, Any]:
+    """What a step takes by name, checked: parameters as tensors, and options."""
+    params = checked_parameters(call.given, call.x_seq, call.equations.limits)
+    taken = _derived(call.equations, params, call.x_seq)
+    return {**on_device(taken, call.x_seq), **dict(call.options)}
+
+
+def part_values(
+    equations: Equations, values: Mapping[str, Any], names: Sequence[str], x: Tensor
+) -> dict[str, Any]:
+    """What a part of a step of x [B, ...] takes by these names, tensors in their own dtype."""
+    options, given = equations.split(values)
+    params = {
+        name: _checks.broadcast(name, p, x.shape)
+        if isinstance(p, Tensor)
+        else _checks.number(name, p, **equations.limits.get(name, {}))
+        for name, p in given.items()
+        if name in names or name in equations.derived
+    }
+    taken = {**on_device(_derived(equations, params, x), x), **dict(options)}
+    return {name: taken[name] for name in names}
+
+
+def full_states(
+    equations: Equations, states: Sequence[State | None], values: Mapping[str, Any], x: Tensor
+) -> list[Tensor]:
+    """States as tensors before a step of x [B, ...]; those that are tensors as they are."""
+
+    def full(name: str, source: State | str, state: State | None) -> Tensor:
+        if state is None:
+            _, given = equations.split(values)
+            state = _start(name, source, given, x.unsqueeze(0))
+            state = state.to(x) if isinstance(state, Tensor) else state
+        return state if isinstance(state, Tensor) else torch.full_like(x, state)
+
+    sources = equations.states.items()
+    return [full(name, source, s) for (name, source), s in zip(sources, states, strict=True)]
+
+
+def source(call: Call) -> str:
+    """The C++ header that a neuron's kernels are compiled from.
+
+    Raises:
+        snnkernels.StepError: the step cannot be compiled; the message gives the line.
+    """
+    function = call.surrogate_function
+    key = function.key if has_kernel(function, "native") else ""
+    neuron = current_key(call.equations.id)
+    header = units.printed(units.Request(neuron, call.options, (), key, True)).header
+    if call.equations.kernel is None:
+        return header
+    return (
+        f"{header}\n// The library's own neuron: {call.equations.kernel} in snnkernels/neurons.h\n"
     )
-    return spikes.to(x_seq.dtype), None if v_seq is None else v_seq.to(x_seq.dtype), after
+
+
+def _full(state: State, x_seq: Tensor) -> Tensor:
+    if isinstance(state, Tensor):
+        return state
+    return torch.full(x_seq.shape[1:], state, dtype=x_seq.dtype, device=x_seq.device)
+
+
+def _stack(steps: Sequence[Tensor], x_seq: Tensor) -> Tensor:
+    return torch.stack(list(steps)).to(x_seq.dtype) if steps else x_seq.clone()
 
 
 def new_settings(
@@ -359,7 +487,7 @@ def scan(
     params: Sequence[Parameter],
     settings: ops.Settings,
     store_v_seq: bool,
-) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
+) -> Outcome:
     """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
 
     Args:
@@ -369,10 +497,6 @@ def scan(
         params: the parameters in the kernel's order.
         settings: those of :func:`new_settings` for these states and parameters.
         store_v_seq: whether the first state is wanted after each step.
-
-    Returns:
-        The neuron's outputs, each [T, B, ...], the first state after each step (None unless
-        ``store_v_seq``), and the states after the last step, each [B, ...].
     """
     lanes = Lanes(x_seq)
     if not lanes.dense:
@@ -392,9 +516,9 @@ def scan(
     )
     outputs = settings.outputs
     if outputs == 1:
-        return (spikes,), v_seq, after
+        return Outcome((spikes,), v_seq, after)
     stacked = spikes.unflatten(0, (outputs, -1))
-    return tuple(stacked[k] for k in range(outputs)), v_seq, after
+    return Outcome(tuple([stacked[k] for k in range(outputs)]), v_seq, after)
 
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:

@@ -5,32 +5,51 @@ dtype and memory layout; a state is [B, ...] in float32 (float64 for float64 inp
 a number, a scalar tensor, a tensor with one value per channel ([C] against [T, B, C, ...]) or one
 that broadcasts over [B, ...]; tensors may require gradients.
 
-Every neuron function raises TypeError or ValueError, naming the argument, before anything runs.
+Each neuron of :mod:`snnkernels.neuron` is a function here as well, named in small letters:
+
+    lif(x_seq, v=None, *, tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0,
+        detach_reset=False, surrogate_function=None, backend="auto", return_v_seq=False)
+
+It takes the states before the first step, numbers or [B, ...] (None for where the module starts),
+then by name the module's parameters, and returns the output, the states after the last step, and
+with ``return_v_seq`` the first state after each step. The time constant of ``parametric_lif`` is
+given as ``w``, where 1/tau = sigmoid(w). They raise TypeError or ValueError, naming the argument,
+before anything runs.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from . import _checks, engine, spike_linear, surrogate
+from . import _checks, engine, neuron, spike_linear, surrogate
+from ._equations import Parameter, State
 from .backend import check as _check_backend
 from .encoding import poisson_encode
-from .engine import Parameter, State
 from .spike_storage import SpikeStorage
 
 __all__ = [
+    "alif",
+    "clif",
     "cuba_lif",
     "detach_net",
+    "eif",
+    "glif",
     "if_",
+    "ilif",
+    "izhikevich",
+    "klif",
+    "li",
     "lif",
     "linear",
     "multi_step_forward",
     "parametric_lif",
     "poisson_encode",
+    "qif",
     "reset_net",
     "seq_to_ann_forward",
     "set_backend",
@@ -44,211 +63,135 @@ Layer: TypeAlias = Callable[..., Tensor]
 _SIGMOID = surrogate.Sigmoid()
 
 
-def _run(
-    neuron: str,
-    x_seq: Tensor,
-    states: tuple[State | None, ...],
-    params: dict[str, Parameter],
-    v_threshold: Parameter,
-    v_reset: Parameter | None,
-    surrogate_function: nn.Module | None,
-    backend: str,
-    return_v_seq: bool,
-    **options: bool,
-) -> tuple[Tensor, ...]:
-    v, *others = states
-    _checks.boolean("return_v_seq", return_v_seq)
-    spikes, v_seq, after = engine.run(
-        neuron,
-        x_seq,
-        (initial_v(v, v_reset, x_seq), *[0.0 if s is None else s for s in others]),
-        {**params, "v_threshold": v_threshold},
-        _SIGMOID if surrogate_function is None else surrogate_function,
-        v_reset=v_reset,
-        backend_name=backend,
-        store_v_seq=return_v_seq,
-        **options,
-    )
-    return (spikes, *after, v_seq) if v_seq is not None else (spikes, *after)
+_SHARED = {"surrogate_function": None, "backend": "auto", "return_v_seq": False}
 
 
-def initial_v(v: State | None, v_reset: Parameter | None, x_seq: Tensor) -> State:
-    """The membrane potential before the first step: ``v``, else ``v_reset``, else 0."""
-    if v is not None:
-        return v
-    if v_reset is None:
-        return 0.0
-    if not isinstance(v_reset, Tensor):
-        return _checks.number("v_reset", v_reset)
-    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    _checks.same_device("v_reset", v_reset, x_seq)
-    shape = x_seq.shape[1:]
-    dtype = _checks.compute_dtype(x_seq.dtype)
-    return _checks.widen("v_reset", _checks.broadcast("v_reset", v_reset, shape), dtype).expand(
-        shape
+_DOCUMENTATION = """{summary}
+
+This is :class:`snnkernels.neuron.{node}` as a function, which keeps nothing between calls.
+
+Args:
+    x_seq: the input [T, B, ...].
+    {states}: before the first step, a number or a tensor [B, ...]; None for where the module
+        starts.
+    surrogate_function: a module of :mod:`snnkernels.surrogate` or your own; None for Sigmoid().
+    backend: "auto", "native", "cupy" or "torch".
+    return_v_seq: also return the first state after each step, [T, B, ...].
+
+The others are the module's parameters{instead}.
+
+Returns:
+    The output [T, B, ...], then {states} after the last step, then v_seq if it was asked for.
+"""
+
+
+def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[Tensor, ...]]:
+    equations = node.equations
+    states = tuple(equations.states)
+    params = {**equations.params, **_SHARED}
+    defaults = {**dict.fromkeys(states), **params}
+    by_position, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.Signature(
+        [
+            inspect.Parameter("x_seq", by_position),
+            *[inspect.Parameter(n, by_position, default=None) for n in states],
+            *[inspect.Parameter(n, by_name, default=d) for n, d in params.items()],
+        ]
     )
 
+    def function(x_seq: Tensor, *given: State | None, **named: Any) -> tuple[Tensor, ...]:
+        values = {**defaults, **named}
+        if given or len(values) > len(defaults):
+            twice = [state for state in states[: len(given)] if state in named]
+            if twice or len(given) > len(states) or len(values) > len(defaults):
+                _checks.fits(name, signature, (x_seq, *given), named)
+            values.update(zip(states, given, strict=False))
+        _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+        function = values["surrogate_function"]
+        call = engine.call_of(
+            equations,
+            x_seq,
+            [values[state] for state in states],
+            values,
+            _SIGMOID if function is None else function,
+            values["backend"],
+        )
+        outcome = engine.run(call, _checks.boolean("return_v_seq", values["return_v_seq"]))
+        v_seq = () if outcome.v_seq is None else (outcome.v_seq,)
+        return *outcome.outputs, *outcome.states, *v_seq
 
-def if_(
-    x_seq: Tensor,
-    v: State | None = None,
-    *,
-    v_threshold: Parameter = 1.0,
-    v_reset: Parameter | None = 0.0,
-    surrogate_function: nn.Module | None = None,
-    detach_reset: bool = False,
-    backend: str = "auto",
-    return_v_seq: bool = False,
-) -> tuple[Tensor, ...]:
-    """Integrate-and-fire: H = V + X.
-
-    Args:
-        x_seq: input currents [T, B, ...].
-        v: membrane potential before the first step, a number or [B, ...]; None for ``v_reset``
-            (0 with soft reset).
-        v_threshold: the neuron fires where H >= v_threshold.
-        v_reset: potential after a spike; None for soft reset, which subtracts v_threshold.
-        surrogate_function: a module of :mod:`snnkernels.surrogate` or your own; None for Sigmoid().
-        detach_reset: keep the gradient from flowing through the spike in the reset.
-        backend: "auto", "native", "cupy" or "torch".
-        return_v_seq: also return the potential after each step.
-
-    Returns:
-        (s_seq, v), or (s_seq, v, v_seq) with ``return_v_seq``.
-    """
-    return _run(
-        "IF",
-        x_seq,
-        (v,),
-        {},
-        v_threshold,
-        v_reset,
-        surrogate_function,
-        backend,
-        return_v_seq,
-        detach_reset=detach_reset,
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = _DOCUMENTATION.format(
+        summary=str(inspect.getdoc(node)).split("\n\nArgs:")[0],
+        node=node.__name__,
+        states=", ".join(states),
+        instead="".join(
+            f", with ``{name}`` in place of ``{argument}``"
+            for name, (argument, *_) in node._given_by.items()
+        ),
     )
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    return function
 
 
-def lif(
-    x_seq: Tensor,
-    v: State | None = None,
-    *,
-    tau: Parameter = 2.0,
-    decay_input: bool = True,
-    v_threshold: Parameter = 1.0,
-    v_reset: Parameter | None = 0.0,
-    surrogate_function: nn.Module | None = None,
-    detach_reset: bool = False,
-    backend: str = "auto",
-    return_v_seq: bool = False,
-) -> tuple[Tensor, ...]:
-    """Leaky integrate-and-fire: H = V + (X - (V - Vr)) / tau.
-
-    Args:
-        tau: membrane time constant in steps, >= 1.
-        decay_input: False for H = V - (V - Vr) / tau + X.
-
-    The other arguments and the result are those of :func:`if_`.
-    """
-    return _run(
-        "LIF",
-        x_seq,
-        (v,),
-        {"tau": tau},
-        v_threshold,
-        v_reset,
-        surrogate_function,
-        backend,
-        return_v_seq,
-        decay_input=decay_input,
-        detach_reset=detach_reset,
-    )
+alif = _function_of("alif", neuron.ALIFNode)
+clif = _function_of("clif", neuron.CLIFNode)
+cuba_lif = _function_of("cuba_lif", neuron.CubaLIFNode)
+eif = _function_of("eif", neuron.EIFNode)
+if_ = _function_of("if_", neuron.IFNode)
+ilif = _function_of("ilif", neuron.ILIFNode)
+izhikevich = _function_of("izhikevich", neuron.IzhikevichNode)
+klif = _function_of("klif", neuron.KLIFNode)
+li = _function_of("li", neuron.LINode)
+lif = _function_of("lif", neuron.LIFNode)
+parametric_lif = _function_of("parametric_lif", neuron.ParametricLIFNode)
+qif = _function_of("qif", neuron.QIFNode)
+_gated_lif = _function_of("glif", neuron.GLIFNode)
 
 
-def parametric_lif(
+def glif(
     x_seq: Tensor,
     v: State | None = None,
+    s: State | None = None,
     *,
-    w: Parameter = 0.0,
-    decay_input: bool = True,
-    v_threshold: Parameter = 1.0,
-    v_reset: Parameter | None = 0.0,
-    surrogate_function: nn.Module | None = None,
-    detach_reset: bool = False,
-    backend: str = "auto",
-    return_v_seq: bool = False,
-) -> tuple[Tensor, ...]:
-    """LIF with 1/tau = sigmoid(w), w learnable (Fang et al., ICCV 2021).
-
-    Args:
-        w: logit of 1/tau; 0 is tau = 2.
-
-    The other arguments and the result are those of :func:`lif`.
-    """
-    return _run(
-        "ParametricLIF",
-        x_seq,
-        (v,),
-        {"r": reciprocal_tau(w, x_seq)},
-        v_threshold,
-        v_reset,
-        surrogate_function,
-        backend,
-        return_v_seq,
-        decay_input=decay_input,
-        detach_reset=detach_reset,
-    )
-
-
-def reciprocal_tau(w: Parameter, x_seq: Tensor) -> Tensor:
-    """sigmoid(w) in the arithmetic's dtype, in a shape that broadcasts over one step."""
-    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    dtype = _checks.compute_dtype(x_seq.dtype)
-    if isinstance(w, Tensor):
-        _checks.same_device("w", w, x_seq)
-        w = _checks.broadcast("w", w, x_seq.shape[1:])
-        return _checks.widen("w", w, dtype).sigmoid()
-    return torch.full((), _checks.number("w", w), dtype=dtype, device=x_seq.device).sigmoid()
-
-
-def cuba_lif(
-    x_seq: Tensor,
-    v: State | None = None,
-    i: State | None = None,
-    *,
-    alpha: Parameter = 0.5,
+    conduct: Parameter = 0.5,
     beta: Parameter = 0.5,
-    v_threshold: Parameter = 1.0,
-    v_reset: Parameter | None = 0.0,
-    surrogate_function: nn.Module | None = None,
-    detach_reset: bool = False,
-    backend: str = "auto",
-    return_v_seq: bool = False,
+    **named: Any,
 ) -> tuple[Tensor, ...]:
-    """LIF driven by a decaying synaptic current: I' = alpha I + X, H = beta V + I'.
+    """:class:`snnkernels.neuron.GLIFNode` of a whole sequence, given its gates themselves.
 
     Args:
-        i: synaptic current before the first step, a number or [B, ...]; None for 0.
-        alpha: decay of the current per step, in [0, 1].
-        beta: decay of the membrane potential per step, in [0, 1].
-
-    The other arguments are those of :func:`if_`.
+        x_seq: [T, B, ...].
+        v, s: the potential and the spikes of the step before.
+        conduct: g, a number or a tensor [T] or [T, C].
+        beta: how far it counts, in [0, 1].
+        named: ``alpha``, ``gamma``, ``tau``, ``v_threshold``, ``linear_decay`` and ``v_subreset``,
+            0.5 each, and what all neurons take.
 
     Returns:
-        (s_seq, v, i), or (s_seq, v, i, v_seq) with ``return_v_seq``.
+        The spikes [T, B, ...], then v and s after the last step, then v_seq if it was asked for.
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
     """
-    return _run(
-        "CubaLIF",
+    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+    gates = engine.on_device(
+        {
+            name: value if isinstance(value, Tensor) else _checks.number(name, value)
+            for name, value in (("beta", beta), ("conduct", conduct))
+        },
         x_seq,
-        (v, i),
-        {"alpha": alpha, "beta": beta},
-        v_threshold,
-        v_reset,
-        surrogate_function,
-        backend,
-        return_v_seq,
-        detach_reset=detach_reset,
+    )
+    if not isinstance(conduct, Tensor):
+        gates["conduct"] = gates["conduct"].expand(len(x_seq))
+    spikes, v, s, *v_seq = _gated_lif(neuron.conducted(x_seq, **gates), v, s, **named)
+    function = named.get("surrogate_function")
+    function = _SIGMOID if function is None else function
+    return (
+        neuron.narrowed(spikes, function, x_seq.dtype),
+        v,
+        s,
+        *[potentials.to(x_seq.dtype) for potentials in v_seq],
     )
 
 

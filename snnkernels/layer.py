@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _checks, functional
+from ._equations import Equations
 from ._modules import MemoryModule, StepModeModule
+from ._node import BaseNode
 from .backend import check as check_backend
-from .compiled import define_neuron
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -270,12 +271,7 @@ def _filter_synapse(x, out_i, *, decay):  # type: ignore[no-untyped-def]
     return out_i, out_i
 
 
-_Synapse: Any = define_neuron(
-    _filter_synapse, {"out_i": 0.0}, {"decay": 0.01}, (), "SynapseFilter", {}
-)
-
-
-class SynapseFilter(_Synapse):
+class SynapseFilter(BaseNode):
     """The current that spikes leave behind: I' = I - (1 - S) I / tau + S, one fused scan.
 
     Args:
@@ -288,7 +284,10 @@ class SynapseFilter(_Synapse):
     Neuroscience 2015, in the discrete form that SpikingJelly uses.
     """
 
-    __signature__ = None  # its own arguments, rather than the step's
+    equations = Equations({"out_i": 0.0}, {"decay": 0.01}, step=_filter_synapse)
+
+    w: nn.Parameter
+    decay: float
 
     def __init__(
         self,

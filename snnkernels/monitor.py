@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from . import _checks
-from ._node import Node
+from ._node import BaseNode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -190,12 +190,12 @@ class Monitor:
         Console().print(self.table())
 
     def _hook(self, name: str) -> Any:
-        def record(node: Node, _: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        def record(node: BaseNode, _: Any, output: Tensor | tuple[Tensor, ...]) -> None:
             self._record(self._records[name], node, output)
 
         return record
 
-    def _record(self, record: Record, node: Node, output: Tensor | tuple[Tensor, ...]) -> None:
+    def _record(self, record: Record, node: BaseNode, output: Tensor | tuple[Tensor, ...]) -> None:
         out = output if isinstance(output, Tensor) else output[0]
         s_seq = out if node.step_mode == "m" else out.unsqueeze(0)
         record.steps += len(s_seq)
@@ -207,17 +207,17 @@ class Monitor:
             record.count(s_seq)
 
 
-_asked: WeakKeyDictionary[Node, tuple[int, bool]] = WeakKeyDictionary()
+_asked: WeakKeyDictionary[BaseNode, tuple[int, bool]] = WeakKeyDictionary()
 """How many monitors want a node's v_seq, and whether it was stored before the first."""
 
 
-def _ask_for_v_seq(node: Node) -> None:
+def _ask_for_v_seq(node: BaseNode) -> None:
     count, before = _asked.get(node, (0, node.store_v_seq))
     _asked[node] = count + 1, before
     node.store_v_seq = True
 
 
-def _release_v_seq(node: Node) -> None:
+def _release_v_seq(node: BaseNode) -> None:
     count, before = _asked.pop(node)
     if count > 1:
         _asked[node] = count - 1, before
@@ -226,7 +226,7 @@ def _release_v_seq(node: Node) -> None:
         node.v_seq = None
 
 
-def _potentials(node: Node) -> Tensor:
+def _potentials(node: BaseNode) -> Tensor:
     """The first state after each step of the last call, [T, B, ...]."""
     if node.step_mode == "m":
         assert node.v_seq is not None
@@ -235,9 +235,9 @@ def _potentials(node: Node) -> Tensor:
     return v.unsqueeze(0)
 
 
-def _selected(net: nn.Module, modules: Selection) -> dict[str, Node]:
+def _selected(net: nn.Module, modules: Selection) -> dict[str, BaseNode]:
     wanted = [modules] if isinstance(modules, (str, type)) else modules
-    nodes = {name: module for name, module in net.named_modules() if isinstance(module, Node)}
+    nodes = {name: module for name, module in net.named_modules() if isinstance(module, BaseNode)}
     found = {
         name: node
         for name, node in nodes.items()
@@ -251,7 +251,7 @@ def _selected(net: nn.Module, modules: Selection) -> dict[str, Node]:
     return found
 
 
-def _matches(name: str, node: Node, wanted: str | type[nn.Module]) -> bool:
+def _matches(name: str, node: BaseNode, wanted: str | type[nn.Module]) -> bool:
     if isinstance(wanted, str):
         return fnmatchcase(name, wanted)
     if isinstance(wanted, type):

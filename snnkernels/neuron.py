@@ -4,35 +4,30 @@ In step mode "m" a neuron takes [T, B, ...] and runs all T steps in one kernel; 
 takes [B, ...] and advances one step. Either way its state carries over to the next call until
 ``reset()`` (``functional.reset_net(net)`` for a whole network).
 
-A neuron of your own is one step in PyTorch, with :func:`snnkernels.compile_neuron`, and gets its
-kernels from that. What is not a step on single numbers subclasses :class:`BaseNode` and overrides
-``neuronal_charge``, and if need be ``neuronal_fire`` and ``neuronal_reset``; it then runs step by
-step in plain PyTorch.
+Below, X is the input of a step, V the membrane potential before it, H the charged potential, S the
+spike, V' the potential after the step. Where ``v_reset`` is a number or tensor the reset is hard,
+V' = (1 - S) H + S v_reset, and V starts there; ``v_reset=None`` makes it soft,
+V' = H - S v_threshold, and V starts at 0. With ``detach_reset`` S is a constant in the reset. The
+arguments that all have are those of :class:`BaseNode`.
+
+To add a neuron, write its charge or its whole step here: the function is its reference, and its
+kernels follow. A neuron of your own is made alike, by :func:`snnkernels.compile_neuron`. What is
+not a step on single numbers subclasses :class:`BaseNode`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import _checks, backend, engine, functional, reference
-from ._node import Node, brief
-from .engine import Parameter
-from .zoo import (
-    ALIFNode,
-    CLIFNode,
-    EIFNode,
-    GLIFNode,
-    ILIFNode,
-    IzhikevichNode,
-    KLIFNode,
-    LINode,
-    QIFNode,
-)
+from . import _checks, engine, spike_storage
+from ._equations import Equations, Parameter, State, Step, reset
+from ._firing import spike
+from ._node import BaseNode
 
 __all__ = [
     "ALIFNode",
@@ -47,282 +42,117 @@ __all__ = [
     "KLIFNode",
     "LIFNode",
     "LINode",
+    "MultiStepALIFNode",
+    "MultiStepCLIFNode",
     "MultiStepCubaLIFNode",
+    "MultiStepEIFNode",
+    "MultiStepGLIFNode",
     "MultiStepIFNode",
+    "MultiStepILIFNode",
+    "MultiStepIzhikevichNode",
+    "MultiStepKLIFNode",
     "MultiStepLIFNode",
+    "MultiStepLINode",
     "MultiStepParametricLIFNode",
+    "MultiStepQIFNode",
     "ParametricLIFNode",
     "QIFNode",
 ]
 
-_EQUATIONS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
+_TAU = {"tau": {"minimum": 1.0}}
+_SHARE = {"minimum": 0.0, "maximum": 1.0}
+_FIRING = {"v_threshold": 1.0, "v_reset": 0.0, "detach_reset": False}
+
+_Limits = Mapping[str, Mapping[str, Any]]
 
 
-class BaseNode(Node):
-    """A spiking neuron: charge, fire, reset, and the state in between.
+def _charge(
+    states: Mapping[str, State | str] | None = None,
+    *,
+    kernel: str | None = None,
+    derived: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] | None = None,
+    learnable: tuple[str, ...] = (),
+    limits: _Limits | None = None,
+    **params: Any,
+) -> Callable[[Callable[..., Any]], Equations]:
+    """Make the equations of a neuron that charges, fires and resets from its charge.
 
     Args:
-        v_threshold: the neuron fires where H >= v_threshold. A number or a tensor (see
-            :mod:`snnkernels.functional` for the shapes); an ``nn.Parameter`` is learnt.
-        v_reset: potential after a spike, number or tensor; None for soft reset.
-        surrogate_function: a surrogate module; None for ``surrogate.Sigmoid()``.
-        detach_reset: keep the gradient from flowing through the spike in the reset.
-        step_mode: "s" for inputs [B, ...], one step a call; "m" for [T, B, ...].
-        backend: "auto", "native", "cupy" or "torch".
-        store_v_seq: in step mode "m", keep the potential after each step in ``v_seq`` [T, B, ...].
-        monitor_state: append, for each step, the potential after the reset, the charged potential
-            and the spikes to ``monitor["v"]``, ``monitor["h"]`` and ``monitor["s"]``, as numpy
-            arrays of shape [B, ...] (bfloat16 as float32).
-
-    ``v`` is the membrane potential: a number until the first call, then a tensor [B, ...].
+        states: those behind ``v``.
+        params: those of the charge, and of the others those that do not come behind it.
     """
+    params = {**params, **{name: d for name, d in _FIRING.items() if name not in params}}
 
-    kernel: ClassVar[str | None] = None
-    """The neuron's name in ``reference.NEURONS``; None if it has no kernel."""
-
-    _kernel_fits: ClassVar[bool] = False
-    _state_names: ClassVar[tuple[str, ...]] = ("v",)
-
-    monitored = ("v", "h", "s")
-
-    v: Tensor | Any
-    v_threshold: Parameter
-    v_reset: Parameter | None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A kernel fits a class that names one and overrides none of the equations."""
-        super().__init_subclass__(**kwargs)
-        cls._state_names = ("v",) if cls.kernel is None else reference.NEURONS[cls.kernel].states
-        cls._kernel_fits = cls.kernel is not None and all(
-            getattr(cls, name) is getattr(BaseNode, name) for name in _EQUATIONS
+    def equations(charge: Callable[..., Any]) -> Equations:
+        return Equations(
+            {"v": "v_reset", **(states or {})},
+            params,
+            charge=charge,
+            kernel=kernel,
+            derived=derived,
+            learnable=learnable,
+            limits=limits,
+            may_be_none=("v_reset",),
+            last=("detach_reset",),
         )
 
-    def __init__(
-        self,
-        v_threshold: Parameter = 1.0,
-        v_reset: Parameter | None = 0.0,
-        surrogate_function: nn.Module | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        backend: str = "auto",
-        store_v_seq: bool = False,
-        monitor_state: bool = False,
-    ) -> None:
-        super().__init__(surrogate_function, step_mode, backend, store_v_seq, monitor_state)
-        self._set_parameter("v_threshold", v_threshold)
-        if v_reset is None:
-            self.v_reset = None
-        else:
-            self._set_parameter("v_reset", v_reset)
-        self.detach_reset = _checks.boolean("detach_reset", detach_reset)
-        for name in self._state_names:
-            self.register_memory(name, 0.0)
-        self.reset()
+    return equations
 
-    def reset(self) -> None:
-        """Back to the initial state; clears ``v_seq`` and the monitor."""
-        super().reset()
-        self._put("v", self._rest())
 
-    def _rest(self) -> float | None:
-        """``v`` before the first call; None stands for a ``v_reset`` that is a tensor."""
-        if self.v_reset is None:
-            return 0.0
-        return None if isinstance(self.v_reset, Tensor) else self.v_reset
+def _step(
+    states: Mapping[str, State | str],
+    *,
+    limits: _Limits | None = None,
+    may_be_none: tuple[str, ...] = (),
+    **params: Any,
+) -> Callable[[Step], Equations]:
+    """Make the equations of a neuron from a whole step."""
 
-    def _states(self) -> list[Any]:
-        return [getattr(self, name) for name in self._state_names]
-
-    def _set_states(self, values: Sequence[Tensor]) -> None:
-        for name, value in zip(self._state_names, values, strict=True):
-            self._put(name, value)
-
-    def neuronal_charge(self, x: Tensor) -> None:
-        """Charge: bring ``self.v`` from V to H, given the input x [B, ...] of one step."""
-        if self.kernel is None:
-            raise NotImplementedError(f"{type(self).__name__} must define neuronal_charge(self, x)")
-        h, others = reference.NEURONS[self.kernel].charge(
-            self._states(), x, self._reference_parameters(x), getattr(self, "decay_input", True)
-        )
-        self._set_states((h, *others))
-
-    def neuronal_fire(self) -> Tensor:
-        """Fire: the spikes [B, ...] of the charged potential ``self.v``."""
-        p = self._reference_parameters(self.v)
-        return reference.fire(self.v, p["v_threshold"], self.surrogate_function)
-
-    def neuronal_reset(self, spike: Tensor) -> None:
-        """Reset: bring ``self.v`` from H to the potential after ``spike`` [B, ...]."""
-        p = self._reference_parameters(self.v)
-        self.v = reference.reset(
-            self.v, spike, p["v_threshold"], p.get("v_reset"), self.detach_reset
+    def equations(step: Step) -> Equations:
+        return Equations(
+            states,
+            params,
+            step=step,
+            limits=limits,
+            may_be_none=may_be_none,
+            last=("detach_reset",),
         )
 
-    def single_step_forward(self, x: Tensor) -> Tensor:
-        """One step in plain PyTorch: charge, fire, reset."""
-        self._set_states([_as_tensor(s, self.v_reset, x) for s in self._states()])
-        self.neuronal_charge(x)
-        if self.monitor_state:
-            self._record("h", self.v)
-        spike = self.neuronal_fire()
-        self.neuronal_reset(spike)
-        if self.monitor_state:
-            self._record("v", self.v)
-            self._record("s", spike)
-        return spike
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes in the shape, dtype and memory layout of ``x``: [B, ...], or [T, B, ...] in "m".
-
-        Raises:
-            TypeError: if ``x`` is not a floating-point tensor.
-            ValueError: if its rank, device or shape does not fit.
-        """
-        x_seq = self._sequence_of(x)
-        run = self._run_kernel if self._kernel_fits else self._run_equations
-        out = run(x_seq)
-        return out if self.step_mode == "m" else out.squeeze(0)
-
-    def _run_equations(self, x_seq: Tensor) -> Tensor:
-        if self.backend in backend.KERNEL_DEVICES:
-            raise ValueError(
-                f"backend={self.backend!r} has no kernel for {type(self).__name__}, which defines "
-                "its own equations; use backend='auto' or 'torch'"
-            )
-        if self.backend == "auto":
-            backend.warn_once(f"{type(self).__name__} defines its own equations, without a kernel")
-        spikes, potentials = [], []
-        for x in x_seq:
-            spikes.append(self.single_step_forward(x))
-            potentials.append(self.v)
-        if self.store_v_seq and self.step_mode == "m":
-            self.v_seq = torch.stack(potentials) if potentials else x_seq.clone()
-        return torch.stack(spikes) if spikes else x_seq.clone()
-
-    def _run_kernel(self, x_seq: Tensor) -> Tensor:
-        assert self.kernel is not None
-        v, *others = self._states()
-        before = (functional.initial_v(v, self.v_reset, x_seq), *others)
-        store = self.store_v_seq and self.step_mode == "m"
-        spikes, v_seq, after = engine.run(
-            self.kernel,
-            x_seq,
-            before,
-            self._kernel_parameters(x_seq),
-            self._surrogate,
-            v_reset=self.v_reset,
-            decay_input=getattr(self, "decay_input", True),
-            detach_reset=self.detach_reset,
-            backend_name=self.backend,
-            store_v_seq=store,
-        )
-        if store:
-            self.v_seq = v_seq
-        if self.monitor_state:
-            self._monitor_kernel(x_seq, before)
-        self._set_states(after)
-        return spikes
-
-    def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        """The parameters that the kernel takes besides v_reset, by the kernel's names."""
-        return {"v_threshold": self.v_threshold}
-
-    def _reference_parameters(self, x: Tensor) -> dict[str, Tensor]:
-        params = self._kernel_parameters(x.unsqueeze(0))
-        if self.v_reset is not None:
-            params["v_reset"] = self.v_reset
-        limits = {} if self.kernel is None else reference.NEURONS[self.kernel].limits
-        aligned = {
-            name: _checks.broadcast(name, p, x.shape)
-            if isinstance(p, Tensor)
-            else _checks.number(name, p, **limits.get(name, {}))
-            for name, p in params.items()
-        }
-        return engine.on_device(aligned, x)
-
-    @torch.no_grad()
-    def _monitor_kernel(self, x_seq: Tensor, states: Sequence[float | Tensor]) -> None:
-        """Replay the steps in the reference, whose bits the kernel has, and record them."""
-        wide = x_seq.to(_checks.compute_dtype(x_seq.dtype))
-        for x in wide:
-            spike, h, states = reference.single_step(
-                reference.NEURONS[self.kernel],  # type: ignore[index]
-                x,
-                [_as_tensor(s, self.v_reset, x) for s in states],
-                self._reference_parameters(x),
-                self.surrogate_function,
-                decay_input=getattr(self, "decay_input", True),
-            )
-            self._record("h", h)
-            self._record("v", states[0])
-            self._record("s", spike)
-
-    def extra_repr(self) -> str:
-        names = (*self._shown, "v_threshold", "v_reset", "detach_reset", "step_mode", "backend")
-        return ", ".join(f"{name}={brief(getattr(self, name))}" for name in names)
-
-    _shown: ClassVar[tuple[str, ...]] = ()
+    return equations
 
 
-def _as_tensor(state: float | Tensor | None, v_reset: Parameter | None, x: Tensor) -> Tensor:
-    if isinstance(state, Tensor):
-        return state
-    if state is not None:
-        return torch.full_like(x, state)
-    assert isinstance(v_reset, Tensor)
-    return _checks.broadcast("v_reset", v_reset, x.shape).to(x).expand(x.shape)
+def _leaky(x, v, tau, v_rest, decay_input):
+    """The LIF's charge: towards ``v_rest``, or 0 if that is None."""
+    leak = v if v_rest is None else v - v_rest
+    return v + (x - leak) / tau if decay_input else v - leak / tau + x
 
 
 class IFNode(BaseNode):
-    """Integrate-and-fire: H = V + X. Arguments are those of :class:`BaseNode`."""
+    """Integrate-and-fire: H = V + X."""
 
-    kernel = "IF"
+    @_charge(kernel="IF")
+    def equations(x, v):
+        return v + x
 
 
 class LIFNode(BaseNode):
     """Leaky integrate-and-fire: H = V + (X - (V - Vr)) / tau.
 
-    Args:
-        tau: membrane time constant in steps, a number >= 1 or a tensor.
-        decay_input: False for H = V - (V - Vr) / tau + X.
-
-    The other arguments are those of :class:`BaseNode`. Source: SpikingJelly's clock_driven
+    ``decay_input=False``: H = V - (V - Vr) / tau + X. Vr is ``v_reset``, or 0 with soft reset;
+    ``tau`` is the membrane time constant in steps, >= 1. Source: SpikingJelly's clock_driven
     tutorial.
     """
 
-    kernel = "LIF"
-    _shown = ("tau", "decay_input")
-
     tau: Parameter
+    decay_input: bool
 
-    def __init__(
-        self,
-        tau: Parameter = 2.0,
-        decay_input: bool = True,
-        v_threshold: Parameter = 1.0,
-        v_reset: Parameter | None = 0.0,
-        surrogate_function: nn.Module | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        backend: str = "auto",
-        store_v_seq: bool = False,
-        monitor_state: bool = False,
-    ) -> None:
-        super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            backend,
-            store_v_seq,
-            monitor_state,
-        )
-        self._set_parameter("tau", tau, **reference.NEURONS["LIF"].limits["tau"])
-        self.decay_input = _checks.boolean("decay_input", decay_input)
+    @_charge(kernel="LIF", limits=_TAU, tau=2.0, decay_input=True)
+    def equations(x, v, *, tau, decay_input, v_reset):
+        return _leaky(x, v, tau, v_reset, decay_input)
 
-    def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        return {"tau": self.tau, "v_threshold": self.v_threshold}
+
+def _weight_of_tau(init_tau: float) -> float:
+    return -math.log(_checks.number("init_tau", init_tau, above=1.0) - 1)
 
 
 class ParametricLIFNode(BaseNode):
@@ -335,115 +165,407 @@ class ParametricLIFNode(BaseNode):
     Membrane Time Constant to Enhance Learning of Spiking Neural Networks", ICCV 2021.
     """
 
-    kernel = "ParametricLIF"
-    _shown = ("tau", "decay_input")
+    w: nn.Parameter
+    decay_input: bool
+    _given_by = {"w": ("init_tau", 2.0, _weight_of_tau)}  # noqa: RUF012
 
-    def __init__(
-        self,
-        init_tau: float = 2.0,
-        decay_input: bool = True,
-        v_threshold: Parameter = 1.0,
-        v_reset: Parameter | None = 0.0,
-        surrogate_function: nn.Module | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        backend: str = "auto",
-        store_v_seq: bool = False,
-        monitor_state: bool = False,
-    ) -> None:
-        super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            backend,
-            store_v_seq,
-            monitor_state,
-        )
-        init_tau = _checks.number("init_tau", init_tau, above=1)
-        self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1)))
-        self.decay_input = _checks.boolean("decay_input", decay_input)
+    @_charge(
+        kernel="ParametricLIF",
+        derived={"w": ("r", torch.sigmoid)},
+        learnable=("w",),
+        w=0.0,
+        decay_input=True,
+    )
+    def equations(x, v, *, r, decay_input, v_reset):
+        leak = v if v_reset is None else v - v_reset
+        return v + (x - leak) * r if decay_input else v - leak * r + x
 
     @property
     def tau(self) -> Tensor:
         """The time constant that ``w`` stands for, a scalar tensor."""
         return 1 / self.w.detach().sigmoid()
 
-    def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        return {
-            "r": functional.reciprocal_tau(self.w, x_seq),
-            "v_threshold": self.v_threshold,
-        }
+    def extra_repr(self) -> str:
+        return f"tau={self.tau.item():g}, {super().extra_repr()}"
 
 
 class CubaLIFNode(BaseNode):
     """LIF driven by a decaying synaptic current: I' = alpha I + X, H = beta V + I'.
 
-    Args:
-        alpha: decay of the current per step, a number in [0, 1] or a tensor.
-        beta: decay of the membrane potential per step, a number in [0, 1] or a tensor.
-
-    The other arguments are those of :class:`BaseNode`. ``i`` is the current, a number until the
-    first call, then a tensor [B, ...]. Source: the current-based neuron of Davies et al., "Loihi",
-    IEEE Micro 2018, as in snnTorch's Synaptic.
+    ``alpha`` and ``beta`` are what remains of the current and of the potential after a step, in
+    [0, 1]. ``i`` is the current, a number until the first call, then a tensor [B, ...]. Source: the
+    current-based neuron of Davies et al., "Loihi", IEEE Micro 2018, as in snnTorch's Synaptic.
     """
-
-    kernel = "CubaLIF"
-    _shown = ("alpha", "beta")
 
     alpha: Parameter
     beta: Parameter
+    i: Any
+
+    @_charge(
+        {"i": 0.0}, kernel="CubaLIF", limits={"alpha": _SHARE, "beta": _SHARE}, alpha=0.5, beta=0.5
+    )
+    def equations(x, v, i, *, alpha, beta):
+        i = alpha * i + x
+        return beta * v + i, i
+
+
+class LINode(BaseNode):
+    """Leaky integrator, a readout: H = V + (X - (V - v_rest)) / tau. It neither fires nor resets.
+
+    The output is H, which is also the next V. ``decay_input=False``: H = V - (V - v_rest)/tau + X.
+    """
+
+    @_step(
+        {"v": "v_rest"},
+        limits=_TAU,
+        may_be_none=("v_rest",),
+        tau=2.0,
+        decay_input=True,
+        v_rest=0.0,
+    )
+    def equations(x, v, *, tau, decay_input, v_rest):
+        h = _leaky(x, v, tau, v_rest, decay_input)
+        return h, h
+
+
+class QIFNode(BaseNode):
+    """Quadratic integrate-and-fire: H = V + (X + a0 (V - v_rest) (V - v_c)) / tau.
+
+    Source: Gerstner et al., "Neuronal Dynamics", 2014, section 5.3.
+    """
+
+    @_charge(limits=_TAU, tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_rest=0.0, v_reset=-0.1)
+    def equations(x, v, *, tau, v_c, a0, v_rest):
+        return v + (x + a0 * (v - v_rest) * (v - v_c)) / tau
+
+
+class EIFNode(BaseNode):
+    """Exponential integrate-and-fire.
+
+    H = V + (X + v_rest - V + delta_T exp((V - theta_rh) / delta_T)) / tau.
+
+    Source: Fourcaud-Trocme et al., Journal of Neuroscience 2003.
+    """
+
+    @_charge(
+        limits={**_TAU, "delta_T": {"above": 0.0}},
+        tau=2.0,
+        delta_T=1.0,
+        theta_rh=0.8,
+        v_threshold=1.0,
+        v_rest=0.0,
+        v_reset=-0.1,
+    )
+    def equations(x, v, *, tau, delta_T, theta_rh, v_rest):
+        return v + (x + v_rest - v + delta_T * torch.exp((v - theta_rh) / delta_T)) / tau
+
+
+class KLIFNode(BaseNode):
+    """LIF with a learnt scale: F = relu(k H) fires where F >= v_threshold, and F is what is reset.
+
+    H is that of the LIF; ``k`` is a parameter. Source: Jiang and Zhang, 2023 (arXiv 2302.09238).
+    """
+
+    @_charge(learnable=("k",), limits=_TAU, tau=2.0, k=1.0, decay_input=True)
+    def equations(x, v, *, tau, k, decay_input, v_reset):
+        f = k * _leaky(x, v, tau, v_reset, decay_input)
+        return torch.where(f <= 0, 0.0, f)
+
+
+class IzhikevichNode(BaseNode):
+    """Izhikevich's neuron: quadratic, with a recovery variable W that starts at ``w_rest``.
+
+    H = V + (X + a0 (V - v_rest) (V - v_c) - W) / tau, W' = W + (a (H - v_rest) - W) / tau_w + b S.
+
+    Source: Izhikevich, IEEE Transactions on Neural Networks 2003.
+    """
+
+    @_step(
+        {"v": "v_reset", "w": "w_rest"},
+        limits={**_TAU, "tau_w": {"minimum": 1.0}},
+        may_be_none=("v_reset",),
+        tau=2.0,
+        v_c=0.8,
+        a0=1.0,
+        v_threshold=1.0,
+        v_reset=0.0,
+        v_rest=-0.1,
+        w_rest=0.0,
+        tau_w=2.0,
+        a=0.0,
+        b=0.0,
+        detach_reset=False,
+    )
+    def equations(
+        x, v, w, *, tau, v_c, a0, v_threshold, v_reset, v_rest, w_rest, tau_w, a, b, detach_reset
+    ):
+        h = v + (x + a0 * (v - v_rest) * (v - v_c) - w) / tau
+        s = spike(h - v_threshold)
+        w = w + (a * (h - v_rest) - w) / tau_w + b * s
+        return s, reset(h, s, v_threshold, v_reset, detach_reset), w
+
+
+class ALIFNode(BaseNode):
+    """LIF with an adaptive threshold: it fires where H >= v_threshold + kappa A; A' = rho A + S.
+
+    H is that of the LIF: V + (X - (V - v_reset)) / tau. Source: Bellec et al., NeurIPS 2018.
+    """
+
+    @_step(
+        {"v": "v_reset", "a": 0.0},
+        limits={**_TAU, "rho": _SHARE},
+        may_be_none=("v_reset",),
+        tau=2.0,
+        kappa=0.2,
+        rho=0.9,
+        decay_input=True,
+        **_FIRING,
+    )
+    def equations(x, v, a, *, tau, kappa, rho, decay_input, v_threshold, v_reset, detach_reset):
+        h = _leaky(x, v, tau, v_reset, decay_input)
+        s = spike(h - (v_threshold + kappa * a))
+        return s, reset(h, s, v_threshold, v_reset, detach_reset), rho * a + s
+
+
+class CLIFNode(BaseNode):
+    """Complementary LIF, with a complementary potential M and soft reset.
+
+    H = V - V / tau + X, M' = M sigmoid(H / tau) + S, V' = H - S (v_threshold + sigmoid(M')).
+
+    Source: Huang et al., ICML 2024.
+    """
+
+    @_step({"v": 0.0, "m": 0.0}, limits=_TAU, tau=2.0, v_threshold=1.0, detach_reset=False)
+    def equations(x, v, m, *, tau, v_threshold, detach_reset):
+        h = v - v / tau + x
+        s = spike(h - v_threshold)
+        m = m * torch.sigmoid(h / tau) + s
+        r = s.detach() if detach_reset else s
+        return s, h - r * (v_threshold + torch.sigmoid(m)), m
+
+
+class ILIFNode(BaseNode):
+    """Integer LIF: H = (1 - 1/tau) V + X, the output C = round(clip(H / v_threshold, 0, D)).
+
+    V' = H - C v_threshold. The gradient passes straight through the rounding, and so it is 1 /
+    v_threshold between 0 and D v_threshold; the surrogate has no part in it. ``D``, a whole number,
+    is the largest output. Source: Luo et al., ECCV 2024.
+    """
+
+    @_step(
+        {"v": 0.0},
+        limits={**_TAU, "v_threshold": {"above": 0.0}, "D": {"minimum": 1, "whole": True}},
+        tau=2.0,
+        v_threshold=1.0,
+        D=4,
+    )
+    def equations(x, v, *, tau, v_threshold, D):
+        h = (1 - 1 / tau) * v + x
+        c = h / v_threshold
+        c = torch.where(c < 0, 0.0, torch.where(c > D, D, c))  # at both ends the gradient is whole
+        c = c + (torch.round(c) - c).detach()
+        return c, h - c * v_threshold
+
+
+def _gated_lif(x, v, s, *, alpha, gamma, tau, v_threshold, linear_decay, v_subreset):
+    keep = (1 - alpha * (1 - tau)) * v
+    h = keep - keep * gamma * s - (1 - alpha) * linear_decay - (1 - gamma) * v_subreset * s + x
+    s = spike(h - v_threshold)
+    return s, h, s
+
+
+_GATES = ("alpha", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
+
+
+class GLIFNode(BaseNode):
+    """Gated LIF: learnt gates mix two kinds each of leak, of input and of reset.
+
+    H = (1 - alpha (1 - tau)) (1 - gamma S-) V - (1 - alpha) l - (1 - gamma) V_sub S-
+    + X (1 - beta (1 - g_t)), with S- the spike of the step before; H is the next V.
+
+    Args:
+        T: the number of steps between two resets; each has its own conductance g_t.
+        inplane: the number of channels, which then have their own values; None for one of each.
+        init_linear_decay: l; None for init_v_threshold / (2 T).
+        init_v_subreset: V_sub; None for init_v_threshold.
+        init_tau, init_v_threshold, init_conduct: tau, the threshold and g.
+
+    All initial values lie in (0, 1). Each is sigmoid(w) of a parameter w: ``alpha``, ``beta`` and
+    ``gamma`` (which start near 1/2), ``tau``, ``v_threshold``, ``linear_decay`` and ``v_subreset``
+    of shape [inplane] or [], and ``conduct`` of shape [T, inplane] or [T]. The other arguments are
+    those of :class:`snnkernels.neuron.BaseNode`. Source: Yao et al., NeurIPS 2022.
+    """
+
+    t: int
+
+    equations = Equations(
+        {"v": 0.0, "s": 0.0}, dict.fromkeys(_GATES, 0.5), step=_gated_lif, may_be_none=()
+    )
 
     def __init__(
         self,
-        alpha: Parameter = 0.5,
-        beta: Parameter = 0.5,
-        v_threshold: Parameter = 1.0,
-        v_reset: Parameter | None = 0.0,
-        surrogate_function: nn.Module | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        backend: str = "auto",
-        store_v_seq: bool = False,
-        monitor_state: bool = False,
+        T: int,
+        inplane: int | None = None,
+        init_linear_decay: float | None = None,
+        init_v_subreset: float | None = None,
+        init_tau: float = 0.25,
+        init_v_threshold: float = 0.5,
+        init_conduct: float = 0.5,
+        **shared: Any,
     ) -> None:
+        shape = () if inplane is None else (_whole("inplane", inplane),)
+        steps = _whole("T", T)
+        if init_linear_decay is None:
+            init_linear_decay = init_v_threshold / (2 * steps)
+        if init_v_subreset is None:
+            init_v_subreset = init_v_threshold
         super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            backend,
-            store_v_seq,
-            monitor_state,
+            alpha=_near_half(shape),
+            gamma=_near_half(shape),
+            tau=_logit("init_tau", init_tau, shape),
+            v_threshold=_logit("init_v_threshold", init_v_threshold, shape),
+            linear_decay=_logit("init_linear_decay", init_linear_decay, shape),
+            v_subreset=_logit("init_v_subreset", init_v_subreset, shape),
+            **shared,
         )
-        limits = reference.NEURONS["CubaLIF"].limits
-        self._set_parameter("alpha", alpha, **limits["alpha"])
-        self._set_parameter("beta", beta, **limits["beta"])
+        self.T = steps
+        self.beta = _near_half(shape)
+        self.conduct = _logit("init_conduct", init_conduct, (steps, *shape))
+        self.register_memory("t", 0)
 
-    def _kernel_parameters(self, x_seq: Tensor) -> dict[str, Parameter]:
-        return {"alpha": self.alpha, "beta": self.beta, "v_threshold": self.v_threshold}
+    def _values(self, x_seq: Tensor) -> dict[str, Any]:
+        return {name: torch.sigmoid(value) for name, value in super()._values(x_seq).items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes, for one step of ``x`` or for all of them.
+
+        Raises:
+            ValueError: if there are more than T steps since the last reset, or the channels of
+                ``x`` are not ``inplane``.
+        """
+        x_seq = self._sequence_of(x)
+        end = self.t + x_seq.shape[0]
+        if end > self.T:
+            raise ValueError(
+                f"T is {self.T}, but this call brings the steps since the last reset to {end}. "
+                "Call reset() on the neuron (or functional.reset_net(net)) before the new batch"
+            )
+        wide = _checks.compute_dtype(x.dtype)
+        beta = torch.sigmoid(_checks.widen("beta", self.beta, wide))
+        now = torch.sigmoid(_checks.widen("conduct", self.conduct[self.t : end], wide))
+        gated = conducted(x_seq, beta, now)
+        out = super().forward(gated if self.step_mode == "m" else gated.squeeze(0))
+        assert isinstance(out, Tensor)
+        self.t = end
+        if self.v_seq is not None:
+            self.v_seq = self.v_seq.to(x.dtype)
+        return narrowed(out, self.surrogate_function, x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, step_mode={self.step_mode!r}, backend={self.backend!r}"
 
 
-class _MultiStep(nn.Module):
-    """Mixin: the same neuron with ``step_mode="m"`` unless told otherwise."""
+def conducted(x_seq: Tensor, beta: Tensor, conduct: Tensor) -> Tensor:
+    """The input of a gated LIF, X (1 - beta (1 - g)), in the arithmetic's dtype.
 
-    def __init__(self, *args: Any, step_mode: str = "m", **kwargs: Any) -> None:
-        super().__init__(*args, step_mode=step_mode, **kwargs)
+    Args:
+        x_seq: X, [T, B, ...].
+        beta: as any parameter.
+        conduct: g, a parameter for each step: [T, ...].
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
+    """
+    beta = _against_a_step("beta", beta, x_seq)
+    if not conduct.dim() or len(conduct) != len(x_seq):
+        raise ValueError(
+            f"conduct must have one value or row for each of {len(x_seq)} steps, "
+            f"got {_checks.describe(conduct)}"
+        )
+    row = _against_a_step("conduct", conduct.new_empty(conduct.shape[1:]), x_seq)
+    gate = 1 - beta * (1 - conduct.reshape(len(conduct), *row.shape))
+    return x_seq.to(_checks.compute_dtype(x_seq.dtype)) * gate
 
 
-class MultiStepIFNode(_MultiStep, IFNode):
+def _against_a_step(name: str, value: Tensor, x_seq: Tensor) -> Tensor:
+    """A tensor as of one step's rank, in the arithmetic's dtype."""
+    fitting = engine.checked_parameters({name: value}, x_seq, {})[name]
+    assert isinstance(fitting, Tensor)
+    return fitting.reshape(*[1] * (x_seq.dim() - 1 - fitting.dim()), *fitting.shape)
+
+
+def narrowed(spikes: Tensor, surrogate_function: nn.Module, dtype: torch.dtype) -> Tensor:
+    """Spikes in another dtype, still known to be spikes."""
+    if spikes.dtype == dtype:
+        return spikes
+    spikes = spikes.to(dtype)
+    if engine.gives_spikes(surrogate_function):
+        spike_storage.mark(spikes)
+    return spikes
+
+
+def _whole(name: str, value: int) -> int:
+    return int(_checks.number(name, value, minimum=1, whole=True))
+
+
+def _logit(name: str, value: float, shape: tuple[int, ...]) -> nn.Parameter:
+    value = _checks.number(name, value, above=0.0)
+    if value >= 1:
+        raise ValueError(f"{name} must be less than 1, got {value!r}")
+    return nn.Parameter(torch.full(shape, -math.log(1 / value - 1)))
+
+
+def _near_half(shape: tuple[int, ...]) -> nn.Parameter:
+    return nn.Parameter(0.2 * (torch.rand(shape) - 0.5))
+
+
+class MultiStepIFNode(IFNode, step_mode="m"):
     """:class:`IFNode` on [T, B, ...]."""
 
 
-class MultiStepLIFNode(_MultiStep, LIFNode):
+class MultiStepLIFNode(LIFNode, step_mode="m"):
     """:class:`LIFNode` on [T, B, ...]."""
 
 
-class MultiStepParametricLIFNode(_MultiStep, ParametricLIFNode):
+class MultiStepParametricLIFNode(ParametricLIFNode, step_mode="m"):
     """:class:`ParametricLIFNode` on [T, B, ...]."""
 
 
-class MultiStepCubaLIFNode(_MultiStep, CubaLIFNode):
+class MultiStepCubaLIFNode(CubaLIFNode, step_mode="m"):
     """:class:`CubaLIFNode` on [T, B, ...]."""
+
+
+class MultiStepLINode(LINode, step_mode="m"):
+    """:class:`LINode` on [T, B, ...]."""
+
+
+class MultiStepQIFNode(QIFNode, step_mode="m"):
+    """:class:`QIFNode` on [T, B, ...]."""
+
+
+class MultiStepEIFNode(EIFNode, step_mode="m"):
+    """:class:`EIFNode` on [T, B, ...]."""
+
+
+class MultiStepIzhikevichNode(IzhikevichNode, step_mode="m"):
+    """:class:`IzhikevichNode` on [T, B, ...]."""
+
+
+class MultiStepALIFNode(ALIFNode, step_mode="m"):
+    """:class:`ALIFNode` on [T, B, ...]."""
+
+
+class MultiStepKLIFNode(KLIFNode, step_mode="m"):
+    """:class:`KLIFNode` on [T, B, ...]."""
+
+
+class MultiStepCLIFNode(CLIFNode, step_mode="m"):
+    """:class:`CLIFNode` on [T, B, ...]."""
+
+
+class MultiStepILIFNode(ILIFNode, step_mode="m"):
+    """:class:`ILIFNode` on [T, B, ...]."""
+
+
+class MultiStepGLIFNode(GLIFNode, step_mode="m"):
+    """:class:`GLIFNode` on [T, B, ...]."""

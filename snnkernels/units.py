@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import backend, registry, surrogate
 
@@ -22,8 +22,26 @@ if TYPE_CHECKING:
 Options = tuple[tuple[str, Any], ...]
 """A neuron's options by name: what is True, False, None or a string."""
 
-Describe = Callable[[Options], tuple[str, str, str, int, bool]]
-"""From options to title, printed struct (or ""), C++ type, outputs, and whether it spikes."""
+
+class Description(NamedTuple):
+    """A neuron with its options in C++.
+
+    Attributes:
+        title: its name.
+        struct: its definition, or "" where the library's headers have it.
+        type: the C++ type of that.
+        outputs: how many it has.
+        spikes: whether it asks the surrogate for anything.
+    """
+
+    title: str
+    struct: str
+    type: str
+    outputs: int
+    spikes: bool
+
+
+Describe = Callable[[Options], Description]
 
 Kernel = tuple[str, int, int]
 """The backend that runs it, the operators' number for it, and how many outputs it has."""
@@ -32,7 +50,7 @@ NO_KERNEL: Kernel = ("torch", 0, 0)
 
 _MOST_REMEMBERED = 1024  # surrogates may be made anew for every call
 
-_neurons: dict[str, Describe] = {}
+_neurons: dict[str, tuple[Describe, str | None]] = {}
 _loaded: set[tuple[str, str]] = set()
 
 _NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for all surrogates
@@ -40,9 +58,15 @@ _NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for
 _SURROGATES = "printed_surrogates"  # a namespace of their own: a step may be called as one of them
 
 
-def register_neuron(key: str, describe: Describe) -> None:
-    """Let `key` stand for a neuron in :func:`kernel_for`."""
-    _neurons[key] = describe
+def register_neuron(key: str, describe: Describe, kernel: str | None = None) -> None:
+    """Let `key` stand for a neuron in :func:`kernel_for`.
+
+    Args:
+        key: any string.
+        describe: what is compiled for it.
+        kernel: its name in ``registry.h``, if the library has it with the surrogates there.
+    """
+    _neurons[key] = describe, kernel
 
 
 def forget_neuron(key: str) -> None:
@@ -50,20 +74,12 @@ def forget_neuron(key: str) -> None:
     _neurons.pop(key, None)
 
 
-def _describe_built_in(name: str) -> Describe:
-    def describe(options: Options) -> tuple[str, str, str, int, bool]:
-        reset = "HardReset" if dict(options)["hard_reset"] else "SoftReset"
-        return name, "", f"WithReset<{name}, {reset}>", 1, True
-
-    return describe
-
-
 @dataclass(frozen=True)
 class Request:
     """What a call needs kernels for.
 
     Attributes:
-        neuron: a key of :func:`register_neuron`, or the name of a neuron in ``registry.h``.
+        neuron: a key of :func:`register_neuron`.
         options: the neuron's options.
         tables: for each of its parameters, whether it is a tensor.
         surrogate: the ``key`` of the surrogate's class.
@@ -85,20 +101,21 @@ def printed(request: Request) -> Printed:
     """
     from .build import Printed
 
-    describe = _neurons.get(request.neuron) or _describe_built_in(request.neuron)
-    title, struct, neuron, outputs, spikes = describe(request.options)
-    surrogate_key, spiking = (request.surrogate, request.spiking) if spikes else _NO_SURROGATE
+    describe, _ = _neurons[request.neuron]
+    neuron = describe(request.options)
+    wanted = request.surrogate, request.spiking
+    surrogate_key, spiking = wanted if neuron.spikes else _NO_SURROGATE
     surrogate_struct, surrogate_type = _surrogate_code(surrogate_key)
     lines = ["#pragma once", "", '#include "snnkernels/unit.h"', ""]
-    for namespace, code in ((_SURROGATES, surrogate_struct), ("printed", struct)):
+    for namespace, code in ((_SURROGATES, surrogate_struct), ("printed", neuron.struct)):
         if code:
             lines += [f"namespace snn::{namespace} {{", "", code, f"}}  // snn::{namespace}", ""]
     return Printed(
-        title,
+        neuron.title,
         "\n".join(lines),
-        neuron,
+        neuron.type,
         f"{'Spiking' if spiking else 'Smooth'}<{surrogate_type}>",
-        outputs,
+        neuron.outputs,
         sum(table << k for k, table in enumerate(request.tables)),
     )
 
@@ -160,6 +177,9 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | E
     chosen = backend.name_for(backend_name, device_type)
     if chosen == "torch":
         return NO_KERNEL
+    _, of_library = _neurons[request.neuron]
+    if of_library is not None and request.surrogate in surrogate.BUILT_IN.values():
+        return chosen, registry.NUMBERS[of_library], 1
     from .build import BuildError
     from .codegen import StepError
 

@@ -15,7 +15,7 @@ from torch import nn
 import snnkernels
 import snnkernels.nir
 from snnkernels import functional, neuron
-from snnkernels._node import Node
+from snnkernels.neuron import BaseNode
 
 T, B, N = 6, 3, 5
 
@@ -145,7 +145,7 @@ def left_alone(*modules):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         net = snnkernels.convert(nn.Sequential(*modules))
-    assert not any(isinstance(m, Node) for m in net.modules())
+    assert not any(isinstance(m, BaseNode) for m in net.modules())
     assert [w.category for w in caught] == [snnkernels.ConversionWarning]
     return str(caught[0].message)
 
@@ -304,7 +304,7 @@ def norse():
         nn.Linear(N, N), theirs.LIFCell(dt=0.01), nn.Linear(N, N), theirs.LIFBoxCell(dt=0.01)
     )
     ours, state, expected = snnkernels.convert(net), None, None
-    assert sum(isinstance(m, Node) for m in ours) == 2
+    assert sum(isinstance(m, BaseNode) for m in ours) == 2
     for x in 20 * x_seq:
         (a, state), (b, expected) = ours(x, state), net(x, expected)
         assert torch.equal(a, b)

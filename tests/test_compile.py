@@ -118,6 +118,38 @@ def test_a_compiled_network_has_no_graph_break_and_carries_its_state():
         torch.testing.assert_close(a.grad, e.grad, rtol=1e-4, atol=1e-5)
 
 
+LIBRARY = [getattr(neuron, n) for n in neuron.__all__ if n.startswith("MultiStep")]
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_every_neuron_compiles_one_behind_the_other(backend):
+    def net():
+        torch.manual_seed(0)
+        made = [c(5) if c is neuron.MultiStepGLIFNode else c() for c in LIBRARY]
+        functional.set_backend(nn.Sequential(*made), backend)
+        return nn.Sequential(*made)
+
+    x = 2 * randn(5, 2, 3)
+    eager, inner = net(), net()
+    compiled = torch.compile(inner, backend="aot_eager", fullgraph=True)
+    assert_same_bits(compiled(x), eager(x))
+    for a, b in zip(inner, eager, strict=True):
+        assert_same_bits(a.v, b.v)
+
+
+def test_the_functions_of_all_neurons_compile():
+    names = ("if_", "lif", "parametric_lif", "cuba_lif", "li", "qif", "eif")
+    names += ("izhikevich", "alif", "klif", "clif", "ilif", "glif")
+
+    def call(x):
+        return [getattr(functional, name)(x, 0.25, backend="native")[0] for name in names]
+
+    x = 2 * randn(5, 2, 3)
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    for a, b in zip(compiled(x), call(x), strict=True):
+        assert_same_bits(a, b)
+
+
 def test_steps_and_batch_may_be_dynamic_without_recompiling():
     counter = CompileCounterWithBackend("aot_eager")
 

@@ -31,8 +31,9 @@ from snnkernels import (
     surrogate,
     units,
 )
-from snnkernels.compiled import define_neuron
+from snnkernels._equations import Equations
 from snnkernels.engine import gives_spikes
+from snnkernels.neuron import BaseNode
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
 
@@ -122,7 +123,7 @@ def call(cls, x, backend, *, states=None, **arguments):
     leaves = {n: a.clone().requires_grad_() for n, a in arguments.items() if torch.is_tensor(a)}
     node = cls(**{**arguments, **leaves}, step_mode="m", backend=backend, store_v_seq=True)
     for name, leaf in leaves.items():
-        if name not in cls.learnable:
+        if name not in cls.equations.learnable:
             setattr(node, name, leaf)
     for name, value in (states or {}).items():
         leaves[name] = value.clone().requires_grad_()
@@ -130,12 +131,16 @@ def call(cls, x, backend, *, states=None, **arguments):
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     out = node(x)
     outputs = [*(out if isinstance(out, tuple) else (out,)), node.v_seq]
-    outputs += [getattr(node, name) for name in cls.states]
+    outputs += [getattr(node, name) for name in cls.equations.states]
     loss = sum(
         (o.double() * randn(*o.shape, dtype=torch.float64, seed=seed)).sum()
         for seed, o in enumerate(outputs, start=10)
     )
-    wanted = [x, *(t for n, t in leaves.items() if n not in cls.learnable), *node.parameters()]
+    wanted = [
+        x,
+        *(t for n, t in leaves.items() if n not in cls.equations.learnable),
+        *node.parameters(),
+    ]
     gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     pairs = zip(wanted, gradients, strict=True)
     return [o.detach() for o in outputs], [
@@ -223,7 +228,7 @@ def compare_without_v_seq(cls, x, **arguments):
             with torch.set_grad_enabled(wants_grad):
                 out = node(leaf)
             values += [*(out if isinstance(out, tuple) else (out,))]
-            values += [getattr(node, name) for name in cls.states]
+            values += [getattr(node, name) for name in cls.equations.states]
         gradients.append(torch.autograd.grad(values[-1], leaf, randn(*values[-1].shape)))
         found.append(values)
     for actual, expected in zip(*found, strict=True):
@@ -237,7 +242,7 @@ def test_a_parameter_that_is_also_the_initial_state_gets_both_gradients():
 
 @pytest.mark.parametrize("cls", NODES, ids=lambda cls: cls.__name__)
 def test_carried_states_enter_and_receive_gradients(cls):
-    states = {name: randn(3, 17, seed=k) for k, name in enumerate(cls.states)}
+    states = {name: randn(3, 17, seed=k) for k, name in enumerate(cls.equations.states)}
     compare(cls, randn(20, 3, 17), states=states)
 
 
@@ -458,7 +463,7 @@ def drift(x, v, *, k):
 
 def untraced():
     """A neuron whose step is traced at its first call."""
-    return define_neuron(drift, {"v": 0.0}, {"k": 0.75}, (), "Drift", {})
+    return type("Drift", (BaseNode,), {"equations": Equations({"v": 0.0}, {"k": 0.75}, step=drift)})
 
 
 def assert_it_learns_as_its_step(cls):
@@ -632,7 +637,10 @@ def test_what_cannot_be_compiled_is_refused_with_its_line_and_a_way_out(step, li
         ({"states": {"v": [0.0], "a": 0.0}}, "states: v must be a number, got \\[0.0\\]"),
         ({"states": {"v": None, "a": 0.0}}, "states: v must be a number, got None"),
         ({"states": ("v", "a")}, "states must be a mapping by name, got \\('v', 'a'\\)"),
-        ({"params": {**Adaptive.defaults, "rho": (1, 2)}}, "params: rho must be a number, got"),
+        (
+            {"params": {**Adaptive.equations.params, "rho": (1, 2)}},
+            "params: rho must be a number, got",
+        ),
         ({"limits": {"k": {"minimum": 1}}}, "limits names 'k', which is not among params"),
         ({"limits": {"tau": {"min": 1}}}, "tau is limited by must be one of 'minimum', .*'min'"),
         ({"limits": {"tau": 1}}, "limits: tau must be a mapping .*got 1"),
@@ -641,12 +649,12 @@ def test_what_cannot_be_compiled_is_refused_with_its_line_and_a_way_out(step, li
     ],
 )
 def test_a_wrong_definition_is_refused_by_name(arguments, words):
-    good = {"states": {"v": 0.0, "a": 0.0}, "params": dict(Adaptive.defaults)}
+    good = {"states": {"v": 0.0, "a": 0.0}, "params": dict(Adaptive.equations.params)}
     with pytest.raises((ValueError, TypeError), match=words):
         snnkernels.compile_neuron(adaptive, **{**good, **arguments})
 
 
-@pytest.mark.parametrize("name", ["key", "forward", "training", "backend", "monitor"])
+@pytest.mark.parametrize("name", ["equations", "forward", "training", "backend", "monitor"])
 def test_a_name_that_every_node_has_is_refused(name):
     namespace = {}
     exec(f"def step(x, {name}):\n    return x, {name}", namespace)
@@ -1046,9 +1054,9 @@ def test_a_number_outside_that_stays_compiles_once(monkeypatch):
     monkeypatch.setattr(build, "printed_path", None)
     units._kernels.clear()
     node.reset()
-    key = cls.key
+    key = cls.equations.key
     node(randn(4, 2, 3))
-    assert cls.key == key
+    assert cls.equations.key == key
 
 
 def test_a_surrogates_number_outside_that_changes_is_the_new_one_in_the_kernel():

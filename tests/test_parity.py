@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnkernels import functional, surrogate
+from snnkernels import _firing, functional, neuron, surrogate
 
 from .cases import (
     CASES,
@@ -276,35 +276,34 @@ def _error(actual: torch.Tensor, exact: torch.Tensor) -> float:
 
 def _run_in_dtype(case: Case, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The reference with state and arithmetic in x's own dtype."""
-    from snnkernels import reference
-
-    name = {"if": "IF", "lif": "LIF", "plif": "ParametricLIF", "cuba": "CubaLIF"}[
-        case.name.split("_")[0]
-    ]
-    neuron = reference.NEURONS[name]
-    values = {"v_threshold": 1.0, "v_reset": 0.0, **case.settings}
-    decay_input = values.pop("decay_input", True)
-    if "w" in values:
-        values["r"] = torch.tensor(values.pop("w")).sigmoid().item()
-    params = {key: torch.tensor(value, dtype=x.dtype) for key, value in values.items()}
+    equations = {
+        "if": neuron.IFNode.equations,
+        "lif": neuron.LIFNode.equations,
+        "plif": neuron.ParametricLIFNode.equations,
+        "cuba": neuron.CubaLIFNode.equations,
+    }[case.name.split("_")[0]]
+    values = {**equations.params, **case.settings}
+    for name, (to, function) in equations.derived.items():
+        values[to] = function(torch.tensor(values.pop(name))).item()
+    values = {
+        name: torch.tensor(value, dtype=x.dtype) if isinstance(value, float) else value
+        for name, value in values.items()
+    }
     x = x.clone().requires_grad_()
-    states = [torch.zeros_like(x[0]) for _ in neuron.states]
-    spikes, v_seq, after = reference.multi_step(
-        neuron,
-        x,
-        states,
-        params,
-        surrogate.Sigmoid(spiking=False),
-        decay_input=decay_input,
-        store_v_seq=True,
-    )
-    outputs = [spikes, *after, v_seq]
+    states = [torch.zeros_like(x[0]) for _ in equations.states]
+    spikes, potentials = [], []
+    with _firing.with_surrogate(surrogate.Sigmoid(spiking=False)):
+        for step in x:
+            s, *states = equations.step(step, *states, **values)
+            spikes.append(s)
+            potentials.append(states[0])
+    outputs = [torch.stack(spikes), *states, torch.stack(potentials)]
     loss = sum(
         (out.double() * randn(*out.shape, dtype=torch.float64, seed=seed)).sum()
         for seed, out in enumerate(outputs, start=10)
     )
     (grad,) = torch.autograd.grad(loss, [x])
-    return [spikes.detach(), after[0].detach()], grad
+    return [outputs[0].detach(), states[0].detach()], grad
 
 
 @pytest.mark.parametrize("flush", [False, True], ids=["subnormals", "flushed"])

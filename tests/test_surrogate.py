@@ -16,7 +16,6 @@ from snnkernels import (
     backend,
     functional,
     neuron,
-    reference,
     registry,
     surrogate,
     units,
@@ -50,12 +49,6 @@ def test_the_registry_names_the_modules_and_their_parameters():
         name: cls.parameter_names for cls, name in surrogate.BUILT_IN.items()
     }
     assert len(surrogate.BUILT_IN) == 18
-
-
-def test_the_registry_names_the_reference_neurons_their_states_and_parameters():
-    assert registry.neurons() == {
-        name: (entry.states, entry.params) for name, entry in reference.NEURONS.items()
-    }
 
 
 @pytest.mark.parametrize("instance", WITH_PRIMITIVE, ids=name_of)

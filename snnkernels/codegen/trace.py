@@ -7,6 +7,7 @@ a value) is refused, with the line that is to blame.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -515,7 +516,8 @@ def _first_line(function: Callable[..., Any]) -> int:
 
 
 def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__qualname__} in {Path(function.__code__.co_filename).name}"
+    code = inspect.unwrap(function).__code__
+    return f"{function.__qualname__} in {Path(code.co_filename).name}"
 
 
 def _checked_results(results: Any, states: int, recorder: _Recorder) -> list[Tensor]:

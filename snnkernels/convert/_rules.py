@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import surrogate
 from .._firing import spike
-from .._node import Node
+from .._node import BaseNode
 
-Rule = Callable[[Any], Node]
+Rule = Callable[[Any], BaseNode]
 
 
 class CannotConvert(Exception):
@@ -39,7 +39,7 @@ class Library:
         """Whether a module is a neuron of the library, or derives from one."""
         return any(self._owns(cls) and cls.__name__ in self.bases for cls in type(module).__mro__)
 
-    def replacement(self, module: nn.Module) -> Node:
+    def replacement(self, module: nn.Module) -> BaseNode:
         """A fused neuron that does the same.
 
         Raises:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .. import surrogate
-from .._node import Node
-from ..compiled import CompiledNode, define_neuron
+from .._equations import Equations
+from .._node import BaseNode
 from ._rules import CannotConvert, Library, along_last, fire_above
 
 PACKAGE = "norse"
@@ -78,7 +78,7 @@ def _lif(
     return z, (1 - z) * v + z * v_reset, i - dt * tau_syn_inv * i
 
 
-class _Neuron(CompiledNode):
+class _Neuron(BaseNode):
     """What both have: the state goes in and comes out, and the node keeps none."""
 
     state_type: type[Any]
@@ -92,10 +92,10 @@ class _Neuron(CompiledNode):
         self.reset()
         if state is not None:
             shape = x.shape[1:] if self.step_mode == "m" else x.shape
-            for name in self.states:
+            for name in self.equations.states:
                 setattr(self, name, torch.as_tensor(getattr(state, name)).expand(shape))
         spikes = super().forward(x)
-        after = self.state_type(**{name: getattr(self, name) for name in self.states})
+        after = self.state_type(**{name: getattr(self, name) for name in self.equations.states})
         self.reset()
         return spikes, after
 
@@ -103,23 +103,17 @@ class _Neuron(CompiledNode):
         return along_last(super()._values(x_seq), x_seq)
 
 
-_LIFBoxStep: Any = define_neuron(
-    _lif_box, {"v": "v_leak"}, {**_PARAMS, "subtract": False}, (), "LIFBoxCell", {}
-)
-_LIFStep: Any = define_neuron(
-    _lif, {"v": "v_leak", "i": 0.0}, {**_PARAMS, "tau_syn_inv": 200.0}, (), "LIF", {}
-)
-
-
-class LIFBoxCell(_Neuron, _LIFBoxStep):
+class LIFBoxCell(_Neuron):
     """Norse's LIFBoxCell: ``spikes, state = node(x, state)``; all steps at once in mode "m"."""
 
+    equations = Equations({"v": "v_leak"}, {**_PARAMS, "subtract": False}, step=_lif_box)
     state_type = LIFBoxState
 
 
-class LIF(_Neuron, _LIFStep):
+class LIF(_Neuron):
     """Norse's LIFCell in step mode "s", its LIF in "m": ``spikes, state = node(x, state)``."""
 
+    equations = Equations({"v": "v_leak", "i": 0.0}, {**_PARAMS, "tau_syn_inv": 200.0}, step=_lif)
     state_type = LIFState
 
 
@@ -152,8 +146,8 @@ _SURROGATES: dict[str, Callable[[float], surrogate.SurrogateFunction]] = {
 
 def _rule(
     cls: type[Any], own: tuple[str, ...], activation: str, step_mode: str
-) -> Callable[[Any], Node]:
-    def make(old: Any) -> Node:
+) -> Callable[[Any], BaseNode]:
+    def make(old: Any) -> BaseNode:
         p = old.p
         if getattr(old, "record_states", False):
             raise CannotConvert("record_states is set")
@@ -162,7 +156,7 @@ def _rule(
         if p.method not in _SURROGATES:
             raise CannotConvert(f"its method {p.method!r} is not one of {', '.join(_SURROGATES)}")
         values = {name: _value(getattr(p, name)) for name in own}
-        node: Node = cls(
+        node: BaseNode = cls(
             dt=float(old.dt),
             **values,
             **_reset_of(p),

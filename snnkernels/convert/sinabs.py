@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .. import surrogate
+from .._equations import Equations
 from .._firing import spike
-from .._node import Node
-from ..compiled import CompiledNode, define_neuron
+from .._node import BaseNode
 from ._rules import CannotConvert, Library, along_last, floating
 
 PACKAGE = "sinabs"
@@ -101,7 +101,7 @@ def _synaptic_lif(  # type: ignore[no-untyped-def]
     return s, v_mem, i_syn
 
 
-class _Neuron(CompiledNode):
+class _Neuron(BaseNode):
     """What all have: [B, T, ...], decays from time constants that are learnt, sinabs' names."""
 
     batch_size: int | None = None
@@ -138,28 +138,23 @@ class _Neuron(CompiledNode):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """A checkpoint of sinabs' layer fits; the states in it are left out."""
-        for name in self.states:
+        for name in self.equations.states:
             state_dict.pop(prefix + name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-_LIFStep: Any = define_neuron(_lif, {"v_mem": 0.0}, _PARAMS, (), "LIF", {})
-_SynapticLIFStep: Any = define_neuron(
-    _synaptic_lif,
-    {"v_mem": 0.0, "i_syn": 0.0},
-    {"alpha_syn": 0.9, **_PARAMS},
-    (),
-    "SynapticLIF",
-    {},
-)
-
-
-class LIF(_Neuron, _LIFStep):
+class LIF(_Neuron):
     """sinabs' LIF and IAF without a synaptic current, and their Squeeze variants."""
 
+    equations = Equations({"v_mem": 0.0}, _PARAMS, step=_lif)
 
-class SynapticLIF(_Neuron, _SynapticLIFStep):
+
+class SynapticLIF(_Neuron):
     """sinabs' LIF and IAF with ``tau_syn``."""
+
+    equations = Equations(
+        {"v_mem": 0.0, "i_syn": 0.0}, {"alpha_syn": 0.9, **_PARAMS}, step=_synaptic_lif
+    )
 
 
 def _exponential(x: Tensor, width: float, scale: float) -> Tensor:
@@ -220,7 +215,7 @@ def _decays(old: Any) -> dict[str, Any]:
     return {name: alpha for name, alpha in alphas.items() if alpha is not None}
 
 
-def _rule(old: Any) -> Node:
+def _rule(old: Any) -> BaseNode:
     if old.record_states:
         raise CannotConvert("record_states is set")
     threshold = old.spike_threshold
@@ -246,7 +241,7 @@ def _rule(old: Any) -> Node:
     for name, state in old.named_buffers():
         if state.numel():
             setattr(node, name, state)
-    made: Node = node
+    made: BaseNode = node
     return made
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .. import surrogate
-from .._node import Node
-from ..compiled import CompiledNode, define_neuron
+from .._equations import Equations
+from .._node import BaseNode
 from ._rules import CannotConvert, Library, along_last, fire_above, floating
 
 PACKAGE = "snntorch"
@@ -92,7 +92,7 @@ def _synaptic(
     return (out, syn, mem, mem, syn) if gives_state else (out, mem, syn)
 
 
-class _Neuron(CompiledNode):
+class _Neuron(BaseNode):
     """What both have: states as arguments, and states that begin anew where the shape changes."""
 
     def _call(self, x: Tensor, given: dict[str, Tensor | None]) -> Any:
@@ -103,7 +103,7 @@ class _Neuron(CompiledNode):
             state = getattr(self, name) if state is None else state
             fits = isinstance(state, Tensor) and state.shape == shape
             setattr(self, name, state if fits else 0.0)
-        return CompiledNode.forward(self, x)
+        return BaseNode.forward(self, x)
 
     def _values(self, x_seq: Tensor) -> dict[str, Any]:
         return along_last(super()._values(x_seq), x_seq)
@@ -114,17 +114,13 @@ class _Neuron(CompiledNode):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-_LeakyStep: Any = define_neuron(_leaky, {"mem": 0.0}, _PARAMS, (), "Leaky", {})
-_SynapticStep: Any = define_neuron(
-    _synaptic, {"mem": 0.0, "syn": 0.0}, {"alpha": 0.9, **_PARAMS}, (), "Synaptic", {}
-)
-
-
-class Leaky(_Neuron, _LeakyStep):
+class Leaky(_Neuron):
     """snnTorch's Leaky: ``spk, mem = node(x, mem)``, or spk alone where it hid its state.
 
     In step mode "m", x [T, B, ...] gives spk and mem of all steps.
     """
+
+    equations = Equations({"mem": 0.0}, _PARAMS, step=_leaky)
 
     def forward(self, x: Tensor, mem: Tensor | None = None) -> Any:
         return self._call(x, {"mem": mem})
@@ -137,8 +133,10 @@ class Leaky(_Neuron, _LeakyStep):
     init_leaky = reset_mem
 
 
-class Synaptic(_Neuron, _SynapticStep):
+class Synaptic(_Neuron):
     """snnTorch's Synaptic: ``spk, syn, mem = node(x, syn, mem)``; else as :class:`Leaky`."""
+
+    equations = Equations({"mem": 0.0, "syn": 0.0}, {"alpha": 0.9, **_PARAMS}, step=_synaptic)
 
     def forward(self, x: Tensor, syn: Tensor | None = None, mem: Tensor | None = None) -> Any:
         return self._call(x, {"syn": syn, "mem": mem})
@@ -187,13 +185,15 @@ def _surrogate(function: Any) -> surrogate.SurrogateFunction:
     return _SURROGATES[maker](**inspect.getclosurevars(function).nonlocals)
 
 
-def _rule(cls: type[Any], states: tuple[str, ...], own: tuple[str, ...]) -> Callable[[Any], Node]:
-    def make(old: Any) -> Node:
+def _rule(
+    cls: type[Any], states: tuple[str, ...], own: tuple[str, ...]
+) -> Callable[[Any], BaseNode]:
+    def make(old: Any) -> BaseNode:
         for name in ("inhibition", "state_quant", "surrogate_disable"):
             if getattr(old, name):
                 raise CannotConvert(f"{name} is set")
         tensors = {n: floating(getattr(old, n)) for n in (*own, "threshold")}
-        node: Node = cls(
+        node: BaseNode = cls(
             **tensors,
             graded_spikes_factor=floating(old.graded_spikes_factor),
             reset_mechanism=old.reset_mechanism,

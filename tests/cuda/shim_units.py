@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snnkernels import engine, functional, ops, surrogate
+from snnkernels import engine, functional, ops, surrogate, units
 
 from ..cases import DTYPES, randn
 from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
@@ -16,7 +16,7 @@ from .shim_cases import SIZES, K, width_for
 def test_every_size_agrees_with_the_step(cls, dtype):
     for steps, lanes in SIZES:
         compare(cls, randn(steps, 1, lanes, dtype=dtype) * 1.5)
-        assert last_grid()[0] == width_for(dtype, lanes, sums=bool(cls.learnable))
+        assert last_grid()[0] == width_for(dtype, lanes, sums=bool(cls.equations.learnable))
 
 
 def test_tables_and_states_reach_every_lane():
@@ -29,7 +29,11 @@ def test_tables_and_states_reach_every_lane():
 def test_an_empty_table_is_none():
     """Its kernels and the plan of their grid have to be of one mind."""
     node = TwoFires(step_mode="m", backend="native")
-    kernel = node._kernel((("detach_reset", False),), (False,) * 3, "cpu")
+    function = node.surrogate_function.key
+    options = (("detach_reset", False),)
+    kernel = units.kernel_for(
+        node.equations.key, options, (False,) * 3, function, True, "native", "cpu"
+    )
     params = [0.4, 1.1, -0.1]
     settings = engine.new_settings(kernel, (0.0, 0.25), params, node.surrogate_function, "cpu")
     x = randn(K + 3, 1000, dtype=torch.float16)

@@ -143,7 +143,7 @@ def printed_report(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFact
     tables = (False, False, True, False, False)
     options = (("decay_input", True), ("detach_reset", False))
     key = node.surrogate_function.key
-    unit = units.printed(units.Request(node.key, options, tables, key, True))
+    unit = units.printed(units.Request(node.equations.key, options, tables, key, True))
     for name, text in unit.files("cuda").items():
         (folder / name).write_text(text)
     whole = description.cuda_library(CSRC, archs=parse_archs(archs[1]), werror=True)

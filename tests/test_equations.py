@@ -1,9 +1,13 @@
-"""The published neurons against plain loops, written here from the equations alone."""
+"""Every neuron against a plain loop, written here from its equations alone."""
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -11,17 +15,48 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from snnkernels import functional, neuron, surrogate, zoo
+import snnkernels
+from snnkernels import functional, neuron, registry, surrogate
+from snnkernels._equations import Equations
 
 from .cases import assert_gradients_close, assert_same_bits, randn
 
 Loop = Callable[..., list[Tensor]]
 FIRE = surrogate.ATan()
+LOG_3 = torch.tensor(3.0).log().item()
 
 
 def after_spike(h, s, threshold, reset, detach):
     s = s.detach() if detach else s
     return h - s * threshold if reset is None else h * (1 - s) + reset * s
+
+
+def integrate_and_fire(x_seq, theta=1.0, v_reset=0.0, detach=False):
+    v, out = torch.full_like(x_seq[0], v_reset or 0.0), []
+    for x in x_seq:
+        out.append(FIRE(v + x - theta))
+        v = after_spike(v + x, out[-1], theta, v_reset, detach)
+    return [torch.stack(out), v]
+
+
+def lif(x_seq, tau=2.0, theta=1.0, v_reset=0.0, decay_input=True, detach=False):
+    rest = v_reset or 0.0
+    v, out = torch.full_like(x_seq[0], rest), []
+    for x in x_seq:
+        h = (1 - 1 / tau) * v + rest / tau + (x / tau if decay_input else x)
+        out.append(FIRE(h - theta))
+        v = after_spike(h, out[-1], theta, v_reset, detach)
+    return [torch.stack(out), v]
+
+
+def cuba(x_seq, alpha=0.5, beta=0.5, theta=1.0, v_reset=0.0, detach=False):
+    v, i, out = torch.full_like(x_seq[0], v_reset or 0.0), torch.zeros_like(x_seq[0]), []
+    for x in x_seq:
+        i = alpha * i + x
+        h = beta * v + i
+        out.append(FIRE(h - theta))
+        v = after_spike(h, out[-1], theta, v_reset, detach)
+    return [torch.stack(out), v, i]
 
 
 def li(x_seq, tau=2.0, v_rest=0.0, decay_input=True):
@@ -117,6 +152,17 @@ def ilif(x_seq, tau=2.0, theta=1.0, largest=4):
 
 
 CASES = [
+    (neuron.IFNode, integrate_and_fire, {}, {}),
+    (neuron.IFNode, integrate_and_fire, {"v_reset": None}, {"v_reset": None}),
+    (neuron.LIFNode, lif, {}, {}),
+    (neuron.LIFNode, lif, {"tau": 3.0, "v_reset": -0.2}, {"tau": 3.0, "v_reset": -0.2}),
+    (neuron.LIFNode, lif, {"decay_input": False}, {"decay_input": False}),
+    (neuron.LIFNode, lif, {"detach_reset": True}, {"detach": True}),
+    (neuron.ParametricLIFNode, lif, {}, {}),
+    (neuron.ParametricLIFNode, lif, {"init_tau": 4.0}, {"tau": 1 + math.exp(LOG_3)}),
+    (neuron.ParametricLIFNode, lif, {"decay_input": False}, {"decay_input": False}),
+    (neuron.CubaLIFNode, cuba, {}, {}),
+    (neuron.CubaLIFNode, cuba, {"alpha": 0.7, "beta": 0.9}, {"alpha": 0.7, "beta": 0.9}),
     (neuron.LINode, li, {}, {}),
     (neuron.LINode, li, {"tau": 3.0, "v_rest": -0.2}, {"tau": 3.0, "v_rest": -0.2}),
     (neuron.LINode, li, {"decay_input": False}, {"decay_input": False}),
@@ -159,7 +205,9 @@ def test_each_neuron_is_the_plain_loop_of_its_equations(case, backend):
     expected, wanted = with_gradients(loop(x, **plain), [x])
     node = cls(**arguments, step_mode="m", backend=backend, surrogate_function=FIRE)
     out = node(x)
-    results, gradients = with_gradients([out, *(getattr(node, n) for n in cls.states)], [x])
+    results, gradients = with_gradients(
+        [out, *(getattr(node, n) for n in cls.equations.states)], [x]
+    )
     assert 0 < out.abs().mean() < 4
     for actual, e in zip(results, expected, strict=True):
         torch.testing.assert_close(actual, e, rtol=1e-11, atol=1e-11)
@@ -305,10 +353,11 @@ class Called(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+LIBRARY = [getattr(neuron, n) for n in neuron.__all__ if not n.startswith(("Base", "MultiStep"))]
 KINKS = ("abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "max", "min", "relu")
 
 
-@pytest.mark.parametrize("cls", [getattr(neuron, n) for n in zoo.__all__], ids=zoo.__all__)
+@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
 def test_no_neuron_leaves_it_to_pytorch_what_the_gradient_at_a_kink_is(cls):
     node = (
         cls(4, step_mode="m", backend="torch") if cls is neuron.GLIFNode else cls(backend="torch")
@@ -320,16 +369,18 @@ def test_no_neuron_leaves_it_to_pytorch_what_the_gradient_at_a_kink_is(cls):
     assert called.names.isdisjoint(KINKS)
 
 
-@pytest.mark.parametrize("cls", [getattr(neuron, n) for n in zoo.__all__], ids=zoo.__all__)
+@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
 def test_each_neuron_learns_its_tensors_and_says_what_it_is(cls):
     node = cls(8, 6) if cls is neuron.GLIFNode else cls()
-    if "tau" in cls.defaults and cls is not neuron.GLIFNode:
+    if "tau" in inspect.signature(cls).parameters:
         node = cls(tau=torch.nn.Parameter(torch.full((6,), 2.5)))
     node.step_mode = "m"
-    node(randn(8, 3, 6) + 1).sum().backward()
+    x = (randn(8, 3, 6) + 1).requires_grad_()
+    node(x).sum().backward()
+    assert x.grad.abs().sum() > 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in node.parameters())
     assert "step_mode='m'" in repr(node)
-    assert "Source: " in cls.__doc__ or cls is neuron.LINode
+    assert "Source: " in cls.__doc__ or cls in (neuron.IFNode, neuron.LINode)
 
 
 def test_wrong_values_are_refused_by_name():
@@ -343,15 +394,238 @@ def test_wrong_values_are_refused_by_name():
     ]:
         with pytest.raises(ValueError, match=words):
             cls(**arguments)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'taw'"):
+    with pytest.raises(TypeError, match=r"QIFNode\(\) got an unexpected keyword argument 'taw'"):
         neuron.QIFNode(taw=2.0)
 
 
 def test_importing_the_neurons_traces_and_compiles_nothing():
     code = (
         "import sys, snnkernels\n"
-        "assert all(not c._trace.__func__.cache_info().currsize for c in "
-        "[snnkernels.neuron.QIFNode])\n"
+        "nodes = snnkernels.neuron.LIFNode, snnkernels.neuron.QIFNode\n"
+        "assert not any(node.equations._traces for node in nodes)\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_library_has_the_kernels_that_neurons_name_with_their_states_and_parameters():
+    named = {}
+    for cls in LIBRARY:
+        equations = cls.equations
+        if equations.kernel:
+            takes = {name: to for name, (to, _) in equations.derived.items()}
+            own = equations.numbers[: equations.numbers.index("v_threshold")]
+            named[equations.kernel] = tuple(equations.states), tuple(takes.get(n, n) for n in own)
+            assert equations.numbers[-2:] == ("v_threshold", "v_reset")
+    assert named == registry.neurons()
+
+
+def test_all_thirteen_are_nodes_with_the_same_arguments_and_a_multi_step_name():
+    shared = list(inspect.signature(neuron.BaseNode).parameters)
+    assert len(LIBRARY) == 13
+    for cls in LIBRARY:
+        multi = getattr(neuron, f"MultiStep{cls.__name__}")
+        arguments = [4] if cls is neuron.GLIFNode else []
+        node, other = cls(*arguments), multi(*arguments)
+        assert isinstance(node, neuron.BaseNode) and isinstance(other, cls)
+        assert (node.step_mode, other.step_mode) == ("s", "m")
+        if cls is not neuron.GLIFNode:
+            given = list(inspect.signature(cls).parameters)
+            assert given[-5:] == [n for n in shared if n in given][-5:]
+            assert [n for n in given if n in shared] == [n for n in shared if n in given]
+
+
+def of_module(cls):
+    """The function of a neuron, and what it takes for the module's defaults."""
+    name = cls.__name__.removesuffix("Node")
+    special = {"IF": "if_", "ParametricLIF": "parametric_lif", "CubaLIF": "cuba_lif"}
+    return getattr(functional, special.get(name, name.lower()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+def test_the_function_of_a_neuron_gives_what_the_module_gives(cls, dtype):
+    x = randn(12, 3, 7, dtype=dtype) + 0.5
+    given = {}
+    if cls is neuron.GLIFNode:
+        node = cls(12, step_mode="m", store_v_seq=True, surrogate_function=FIRE)
+        names = ("alpha", "beta", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
+        given = {n: getattr(node, n).detach().sigmoid() for n in (*names, "conduct")}
+    else:
+        node = cls(step_mode="m", store_v_seq=True, surrogate_function=FIRE)
+    out, *states, v_seq = of_module(cls)(x, return_v_seq=True, surrogate_function=FIRE, **given)
+    assert_same_bits(out, node(x).detach())
+    assert_same_bits(v_seq, node.v_seq.detach())
+    assert out.dtype == v_seq.dtype == dtype
+    for name, value in zip(node.equations.states, states, strict=True):
+        assert_same_bits(value, getattr(node, name).detach())
+
+
+@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+def test_a_function_carries_states_from_call_to_call(cls):
+    function, x = of_module(cls), randn(12, 3, 7) + 0.5
+    whole = function(x, surrogate_function=FIRE)
+    _, *states = function(x[:5], surrogate_function=FIRE)
+    _, *after = function(x[5:], *states, surrogate_function=FIRE)
+    named = dict(zip(cls.equations.states, states, strict=True))
+    _, *by_name = function(x[5:], surrogate_function=FIRE, **named)
+    for end, a, b in zip(whole[1:], after, by_name, strict=True):
+        assert_same_bits(a, end)
+        assert_same_bits(b, end)
+
+
+def test_a_function_refuses_arguments_that_it_does_not_take():
+    x = randn(2, 3, 4)
+    with pytest.raises(TypeError, match=r"lif\(\) got an unexpected keyword argument 'taw'"):
+        functional.lif(x, taw=2.0)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        functional.lif(x, 0.0, 2.0)
+    with pytest.raises(TypeError, match="multiple values for argument 'v'"):
+        functional.lif(x, 0.0, v=0.0)
+    with pytest.raises(ValueError, match="conduct must have one value or row for each of 2 steps"):
+        functional.glif(x, conduct=torch.ones(3))
+
+
+@pytest.mark.parametrize("part", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
+@pytest.mark.parametrize("cls", [c for c in LIBRARY if not c.equations.charge])
+def test_a_part_of_a_neuron_that_has_no_parts_is_refused(cls, part):
+    with pytest.raises(TypeError, match=f"Own defines {part}, but its equations are one whole"):
+        type("Own", (cls,), {part: lambda self, *given: None})
+
+
+def test_a_whole_step_may_be_another():
+    class Doubled(neuron.ALIFNode):
+        def single_step_forward(self, x):
+            return 2 * x
+
+    x = randn(3, 4)
+    assert torch.equal(Doubled(backend="torch")(x), 2 * x)
+
+
+@pytest.mark.parametrize("cls", [c for c in LIBRARY if c.equations.charge])
+def test_one_part_of_a_neuron_may_be_another_and_the_rest_is_its_own(cls):
+    class Never(cls):
+        def neuronal_fire(self):
+            return torch.zeros_like(self.v)
+
+    node, twin = Never(step_mode="m", backend="torch"), cls(step_mode="m", v_threshold=1e30)
+    x = randn(6, 3, 4) / 4
+    assert node(x).sum() == 0
+    twin(x)
+    for name in cls.equations.states:
+        torch.testing.assert_close(getattr(node, name), getattr(twin, name))
+
+
+def test_options_are_told_from_numbers():
+    x = randn(2, 3, 4)
+    for call, words in [
+        (lambda: neuron.KLIFNode(decay_input=1), "decay_input must be True or False, got 1"),
+        (lambda: neuron.QIFNode(a0=None), "a0 must be a number, got None"),
+        (lambda: neuron.EIFNode(v_threshold="1"), "v_threshold must be a number, got '1'"),
+        (lambda: functional.alif(x, kappa=True), "kappa must be a number, got True"),
+        (lambda: functional.lif(x, v_reset=True), "v_reset must be a number, got True"),
+        (lambda: functional.clif(x, detach_reset=0), "detach_reset must be True or False, got 0"),
+        (lambda: functional.glif(x, alpha=None), "alpha must be a number, got None"),
+        (lambda: neuron.EIFNode(v_rest=None), "v_rest must be a number, got None"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            call()
+
+
+@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+def test_the_source_shows_the_step_or_says_where_it_is(cls):
+    node = cls(4) if cls is neuron.GLIFNode else cls()
+    shown = node.source()
+    if cls.equations.kernel:
+        assert f"{cls.equations.kernel} in snnkernels/neurons.h" in shown
+    else:
+        assert "static SNN_HD void step(" in shown and "adjoint(" in shown
+
+
+def half_twin(cls, x, **arguments):
+    """A node with parts of its own, all tensors in half precision, and its plain twin."""
+
+    class Own(cls):
+        def neuronal_fire(self):
+            return super().neuronal_fire()
+
+    tensors = {n: torch.full((5,), value).to(x.dtype) for n, value in arguments.items()}
+    return Own(**tensors, backend="torch", step_mode="m", monitor_state=True, store_v_seq=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_parts_of_ones_own_keep_the_dtype_of_half_precision(dtype):
+    x = randn(4, 3, 5, dtype=dtype)
+    node = half_twin(neuron.LIFNode, x, tau=2.0, v_threshold=0.5)
+    assert node(x).dtype == node.v.dtype == node.v_seq.dtype == dtype
+
+
+def test_parts_of_a_learnt_time_constant_take_it_as_the_whole_step_does():
+    x = randn(6, 3, 5)
+
+    class Own(neuron.ParametricLIFNode):
+        def neuronal_fire(self):
+            return super().neuronal_fire()
+
+    node, whole = (c(3.0, backend="torch", step_mode="m") for c in (Own, neuron.ParametricLIFNode))
+    assert_same_bits(node(x), whole(x))
+    assert_same_bits(node.v, whole.v)
+    grads = [torch.autograd.grad(n.v.sum(), n.w)[0] for n in (node, whole)]
+    torch.testing.assert_close(*grads)
+
+
+def test_what_has_parts_of_its_own_has_no_source_of_kernels():
+    class Own(neuron.LIFNode):
+        def neuronal_reset(self, spike):
+            pass
+
+    with pytest.raises(ValueError, match="Own defines its own equations"):
+        Own().source()
+
+
+def test_equations_that_are_copied_are_known_anew():
+    """As where they come from another process, whose numbers stand for other neurons there."""
+    given = neuron.QIFNode.equations
+    x = randn(5, 2, 4)
+    twin = type("QIFTwin", (neuron.QIFNode,), {"equations": copy.copy(given)})
+    assert twin.equations.id != given.id and twin.equations.key != given.key
+    assert_same_bits(twin(step_mode="m")(x), neuron.QIFNode(step_mode="m")(x))
+    state = given.__getstate__()
+    assert {"id", "key", "outside", "_traces"}.isdisjoint(state)
+
+
+def test_the_torch_backend_keeps_no_potentials_that_nobody_asked_for():
+    seen, alive = [], []
+
+    def step(x, v, *, tau):
+        seen.append(weakref.ref(v))
+        alive.append(sum(ref() is not None for ref in seen))
+        return x, v + x / tau
+
+    class Watching(neuron.BaseNode):
+        equations = Equations({"v": 0.0}, {"tau": 2.0}, step=step)
+
+    for keep, most in ((True, 7), (False, 1)):
+        seen.clear(), alive.clear()
+        Watching(step_mode="m", backend="torch", store_v_seq=keep)(randn(8, 2, 3))
+        assert max(alive) == most, keep
+
+
+def test_a_surrogate_may_fire_itself():
+    node = neuron.LIFNode(
+        step_mode="m", backend="torch", surrogate_function=lambda u: snnkernels.spike(u)
+    )
+    x = randn(5, 2, 3)
+    assert_same_bits(node(x), neuron.LIFNode(step_mode="m")(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_gates_of_half_precision_work_in_the_arithmetics_dtype(dtype):
+    node = neuron.GLIFNode(12, 4, init_conduct=0.3, step_mode="m").to(dtype)
+    for name in node.equations.params:  # exactly one half
+        torch.nn.init.zeros_(getattr(node, name))
+    wide = neuron.GLIFNode(12, 4, step_mode="m")
+    wide.load_state_dict(node.state_dict())
+    x = randn(12, 3, 4, dtype=dtype)
+    assert_same_bits(node(x).float(), wide(x.float()))
+    assert_same_bits(node.v, wide.v)
