@@ -124,11 +124,11 @@ class Equations:
 
     def _look_again(self) -> None:
         assert self.step is not None
-        units.forget_neuron(self.key)
+        before, outside = self.key, _outside(self.step)
         self._traces.clear()
-        outside = _outside(self.step)
         self._register()
         self.outside = outside  # behind the key: other threads ask this one for that
+        units.forget_neuron(before)
 
     def split(self, values: Mapping[str, Any]) -> tuple[units.Options, dict[str, Any]]:
         """Values of all parameters as options, and as those that are numbers or tensors.
@@ -159,6 +159,14 @@ class Equations:
             else:
                 _checks.number(name, None)
         return tuple(options), given
+
+    def annotation(self, name: str) -> Any:
+        """The type of a parameter, for signatures."""
+        default = self.params[name]
+        if isinstance(default, (bool, str)):
+            return type(default)
+        lenient = self._may_be_none is None or name in self._may_be_none
+        return Parameter | None if lenient else Parameter
 
     def charged(
         self, x: Tensor, states: Sequence[Tensor], values: Mapping[str, Any]

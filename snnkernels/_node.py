@@ -32,7 +32,7 @@ class _Signature:
     def __get__(self, node: BaseNode | None, cls: type[BaseNode]) -> inspect.Signature:
         if node is not None or cls.__init__ is not BaseNode.__init__:
             raise AttributeError("__signature__")
-        return _signature(cls._arguments)
+        return cls._signature()
 
 
 class BaseNode(StepModeModule, MemoryModule):
@@ -113,13 +113,28 @@ class BaseNode(StepModeModule, MemoryModule):
         last = {name: first.pop(name) for name in equations.last if name in first}
         cls._arguments = {**first, "surrogate_function": None, **last, **_SHARED}
 
+    @classmethod
+    def _signature(cls) -> inspect.Signature:
+        equations, kind = cls.equations, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        types = {
+            **{argument: type(default) for argument, default in cls._arguments.items()},
+            **{name: equations.annotation(name) for name in equations.params},
+            "surrogate_function": nn.Module | None,
+        }
+        return inspect.Signature(
+            [
+                inspect.Parameter(n, kind, default=d, annotation=types[n])
+                for n, d in cls._arguments.items()
+            ]
+        )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = self._arguments
         values = {**defaults, **kwargs}
         if args or len(values) > len(defaults):
             twice = [name for name, _ in zip(defaults, args, strict=False) if name in kwargs]
             if twice or len(args) > len(defaults) or len(values) > len(defaults):
-                _checks.fits(type(self).__name__, _signature(defaults), args, kwargs)
+                _checks.fits(type(self).__name__, self._signature(), args, kwargs)
             values.update(zip(defaults, args, strict=False))
         for name, (argument, _, convert) in self._given_by.items():
             values[name] = convert(values.pop(argument))
@@ -327,11 +342,6 @@ class BaseNode(StepModeModule, MemoryModule):
     def extra_repr(self) -> str:
         names = (*self.equations.params, "step_mode", "backend")
         return ", ".join(f"{name}={_brief(getattr(self, name))}" for name in names)
-
-
-def _signature(defaults: dict[str, Any]) -> inspect.Signature:
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Signature([inspect.Parameter(n, kind, default=d) for n, d in defaults.items()])
 
 
 BaseNode._take_in_equations()

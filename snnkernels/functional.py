@@ -90,12 +90,24 @@ def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[
     states = tuple(equations.states)
     params = {**equations.params, **_SHARED}
     defaults = {**dict.fromkeys(states), **params}
+    types = {
+        **{name: equations.annotation(name) for name in equations.params},
+        "surrogate_function": nn.Module | None,
+        "backend": str,
+        "return_v_seq": bool,
+    }
     by_position, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     signature = inspect.Signature(
         [
-            inspect.Parameter("x_seq", by_position),
-            *[inspect.Parameter(n, by_position, default=None) for n in states],
-            *[inspect.Parameter(n, by_name, default=d) for n, d in params.items()],
+            inspect.Parameter("x_seq", by_position, annotation=Tensor),
+            *[
+                inspect.Parameter(n, by_position, default=None, annotation=State | None)
+                for n in states
+            ],
+            *[
+                inspect.Parameter(n, by_name, default=d, annotation=types[n])
+                for n, d in params.items()
+            ],
         ]
     )
 

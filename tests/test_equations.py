@@ -435,6 +435,22 @@ def test_all_thirteen_are_nodes_with_the_same_arguments_and_a_multi_step_name():
             assert [n for n in given if n in shared] == [n for n in shared if n in given]
 
 
+def test_signatures_tell_names_defaults_and_types():
+    given = inspect.signature(neuron.MultiStepLIFNode).parameters
+    assert given["tau"].default == 2.0 and given["tau"].annotation == float | Tensor
+    assert given["v_reset"].annotation == float | Tensor | None
+    assert given["decay_input"].annotation is given["detach_reset"].annotation is bool
+    assert given["step_mode"].default == "m" and given["step_mode"].annotation is str
+    assert next(iter(inspect.signature(neuron.ParametricLIFNode).parameters)) == "init_tau"
+    assert inspect.signature(functional.klif).parameters["k"].annotation == float | Tensor
+
+    class Own(neuron.LIFNode):
+        def __init__(self, decay):
+            super().__init__(decay)
+
+    assert list(inspect.signature(Own).parameters) == ["decay"]
+
+
 def of_module(cls):
     """The function of a neuron, and what it takes for the module's defaults."""
     name = cls.__name__.removesuffix("Node")
