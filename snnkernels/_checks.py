@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,18 +85,36 @@ def boolean(name: str, value: object) -> bool:
     return value
 
 
-def fits(
-    name: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
-) -> None:
-    """Refuse arguments that a function called ``name`` does not take.
+def arguments(
+    name: str,
+    defaults: Mapping[str, Any],
+    positional: Sequence[str],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    signature: Callable[[], inspect.Signature],
+) -> dict[str, Any]:
+    """The arguments of a call by name: ``signature.bind`` in a tenth of its time.
+
+    Args:
+        name: that of the function.
+        defaults: of all that it takes.
+        positional: those that may be given by position.
+        args, kwargs: what was given.
+        signature: asked for what is wrong with them.
 
     Raises:
         TypeError: naming what does not fit.
     """
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}() {error}") from None
+    values = {**defaults, **kwargs}
+    if args or len(values) > len(defaults):
+        twice = [given for given in positional[: len(args)] if given in kwargs]
+        if twice or len(args) > len(positional) or len(values) > len(defaults):
+            try:
+                signature().bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}() {error}") from None
+        values.update(zip(positional, args, strict=False))
+    return values
 
 
 def sequence(name: str, x: object, *, leading: str, minimum_rank: int) -> Tensor:

@@ -199,7 +199,7 @@ class Equations:
 
     def fires_alone(self, options: units.Options) -> bool:
         """Whether all that it gives are spikes."""
-        if self.kernel is not None:
+        if self.charge is not None:
             return True
         from .codegen import StepError
 

@@ -130,12 +130,9 @@ class BaseNode(StepModeModule, MemoryModule):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = self._arguments
-        values = {**defaults, **kwargs}
-        if args or len(values) > len(defaults):
-            twice = [name for name, _ in zip(defaults, args, strict=False) if name in kwargs]
-            if twice or len(args) > len(defaults) or len(values) > len(defaults):
-                _checks.fits(type(self).__name__, self._signature(), args, kwargs)
-            values.update(zip(defaults, args, strict=False))
+        values = _checks.arguments(
+            type(self).__name__, defaults, tuple(defaults), args, kwargs, self._signature
+        )
         for name, (argument, _, convert) in self._given_by.items():
             values[name] = convert(values.pop(argument))
         super().__init__()

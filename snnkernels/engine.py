@@ -152,7 +152,7 @@ def _planned(call: Call) -> Plan:
 def _plan(call: Call, neuron: str) -> Plan:
     equations, x_seq, function = call.equations, call.x_seq, call.surrogate_function
     check_surrogate(function)
-    params = _derived(equations, checked_parameters(call.given, x_seq, equations.limits), x_seq)
+    params = _params(call)
     if not has_kernel(function, call.backend):
         return Plan(params, units.NO_KERNEL, (), None)
     values = list(params.values())
@@ -181,6 +181,12 @@ def _plan(call: Call, neuron: str) -> Plan:
         decay_input=flags.get("decay_input", False),
     )
     return Plan(params, kernel, values, settings)
+
+
+def _params(call: Call) -> dict[str, Parameter]:
+    """The parameters that step and kernels take by name, checked."""
+    params = checked_parameters(call.given, call.x_seq, call.equations.limits)
+    return _derived(call.equations, params, call.x_seq)
 
 
 def _derived(equations: Equations, params: dict[str, Parameter], x: Tensor) -> dict[str, Parameter]:
@@ -328,7 +334,7 @@ def _run_steps(call: Call, params: Mapping[str, Parameter], store_v_seq: bool) -
         if store_v_seq:
             potentials.append(after[0])
 
-    last = _take_steps(call, {**on_device(params, call.x_seq), **dict(call.options)}, keep)
+    last = _take_steps(call, _step_values(call, params), keep)
     count = len(rows[0]) if rows else call.equations.output_count(call.options)
     outputs = tuple([_stack([row[k] for row in rows], call.x_seq) for k in range(count)])
     return Outcome(outputs, _stack(potentials, call.x_seq) if store_v_seq else None, last)
@@ -340,7 +346,7 @@ def replay(call: Call, visit: Callable[[Tensor | None, Moment, Moment], None]) -
     Args:
         visit: called after each step with H (None where there is none), the outputs and the states.
     """
-    equations, values = call.equations, step_values(call)
+    equations, values = call.equations, _step_values(call, _params(call))
 
     def show(x: Tensor, before: Moment, outputs: Moment, after: Moment) -> None:
         h = None if equations.charge is None else equations.charged(x, before, values)[0]
@@ -357,7 +363,7 @@ def _take_steps(
     """Run the step itself, once for each step, and return the states after the last.
 
     Args:
-        values: what the step takes by name, as :func:`step_values` has it.
+        values: what the step takes by name, as :func:`_step_values` has it.
         visit: called after each step with x, the states before, the outputs, the states after.
     """
     step = call.equations.step
@@ -375,11 +381,9 @@ def _take_steps(
     return now
 
 
-def step_values(call: Call) -> dict[str, Any]:
-    """What a step takes by name, checked: parameters as tensors, and options."""
-    params = checked_parameters(call.given, call.x_seq, call.equations.limits)
-    taken = _derived(call.equations, params, call.x_seq)
-    return {**on_device(taken, call.x_seq), **dict(call.options)}
+def _step_values(call: Call, params: Mapping[str, Parameter]) -> dict[str, Any]:
+    """What a step takes by name: parameters as tensors, and options."""
+    return {**on_device(params, call.x_seq), **dict(call.options)}
 
 
 def part_values(

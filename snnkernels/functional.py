@@ -97,27 +97,15 @@ def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[
         "return_v_seq": bool,
     }
     by_position, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("x_seq", by_position, annotation=Tensor),
-            *[
-                inspect.Parameter(n, by_position, default=None, annotation=State | None)
-                for n in states
-            ],
-            *[
-                inspect.Parameter(n, by_name, default=d, annotation=types[n])
-                for n, d in params.items()
-            ],
-        ]
-    )
+    own = [
+        *[inspect.Parameter(n, by_position, default=None, annotation=State | None) for n in states],
+        *[inspect.Parameter(n, by_name, default=d, annotation=types[n]) for n, d in params.items()],
+    ]
 
     def function(x_seq: Tensor, *given: State | None, **named: Any) -> tuple[Tensor, ...]:
-        values = {**defaults, **named}
-        if given or len(values) > len(defaults):
-            twice = [state for state in states[: len(given)] if state in named]
-            if twice or len(given) > len(states) or len(values) > len(defaults):
-                _checks.fits(name, signature, (x_seq, *given), named)
-            values.update(zip(states, given, strict=False))
+        values = _checks.arguments(
+            name, defaults, states, given, named, lambda: inspect.Signature(own)
+        )
         _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
         function = values["surrogate_function"]
         call = engine.call_of(
@@ -142,7 +130,8 @@ def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[
             for name, (argument, *_) in node._given_by.items()
         ),
     )
-    function.__signature__ = signature  # type: ignore[attr-defined]
+    x_seq = inspect.Parameter("x_seq", by_position, annotation=Tensor)
+    function.__signature__ = inspect.Signature([x_seq, *own])  # type: ignore[attr-defined]
     return function
 
 

@@ -558,22 +558,16 @@ def test_the_source_shows_the_step_or_says_where_it_is(cls):
         assert "static SNN_HD void step(" in shown and "adjoint(" in shown
 
 
-def half_twin(cls, x, **arguments):
-    """A node with parts of its own, all tensors in half precision, and its plain twin."""
-
-    class Own(cls):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_parts_of_ones_own_keep_the_dtype_of_half_precision(dtype):
+    class Own(neuron.LIFNode):
         def neuronal_fire(self):
             return super().neuronal_fire()
 
-    tensors = {n: torch.full((5,), value).to(x.dtype) for n, value in arguments.items()}
-    return Own(**tensors, backend="torch", step_mode="m", monitor_state=True, store_v_seq=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_parts_of_ones_own_keep_the_dtype_of_half_precision(dtype):
-    x = randn(4, 3, 5, dtype=dtype)
-    node = half_twin(neuron.LIFNode, x, tau=2.0, v_threshold=0.5)
-    assert node(x).dtype == node.v.dtype == node.v_seq.dtype == dtype
+    tau, threshold = (torch.full((5,), value, dtype=dtype) for value in (2.0, 0.5))
+    node = Own(tau, v_threshold=threshold, backend="torch", step_mode="m", store_v_seq=True)
+    out = node(randn(4, 3, 5, dtype=dtype))
+    assert out.dtype == node.v.dtype == node.v_seq.dtype == dtype
 
 
 def test_parts_of_a_learnt_time_constant_take_it_as_the_whole_step_does():
