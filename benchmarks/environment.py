@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,11 +37,20 @@ def describe(devices: Sequence[str]) -> dict[str, object]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "snnkernels": snnkernels.__version__,
-        "compiler": _output(["g++", "--version"]).partition("\n")[0] or None,
+        "compiler": compiler(),
         "commit": _output(["git", "rev-parse", "HEAD"]) or None,
         "dirty": dirty(),
         "command": [_without_folder(argument) for argument in sys.argv[1:]],
     }
+
+
+def compiler() -> str | None:
+    """The first line of what the compiler says of itself, and ``CXX`` where that names it."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    version = _output([*(named or ["g++"]), "--version"]).partition("\n")[0]
+    if not version or not named:
+        return version or None
+    return f"{version} (CXX={' '.join(map(_without_folder, named))})"
 
 
 @functools.cache

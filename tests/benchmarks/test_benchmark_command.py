@@ -253,3 +253,13 @@ def test_torch_compile_runs_as_a_contender_with_its_compile_time(capsys):
     said = capsys.readouterr().out
     assert "compile s" in said
     assert "T=2 is over --compile-max-steps 1" in said
+
+
+def test_a_record_tells_the_compiler_that_was_named(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    plain = environment.compiler()
+    assert plain and "CXX" not in plain
+    monkeypatch.setenv("CXX", "g++ -mno-avx512f")
+    assert environment.compiler() == f"{plain} (CXX=g++ -mno-avx512f)"
+    monkeypatch.setenv("CXX", "/nowhere/at/all/g++-99")
+    assert environment.compiler() is None
