@@ -61,10 +61,15 @@ class Units {
   static inline std::atomic<const NeuronLine*> first_{nullptr};
 };
 
+template <class Neuron>
+constexpr Unit sizes_of() {
+  return {Neuron::kStates, Neuron::kParams, Neuron::kOutputs, 0};
+}
+
 inline const NeuronLine& find_neuron(int64_t number) {
   static constexpr NeuronLine kLines[] = {
 #define SNN_LINE(Name, states, params) \
-  {number_of(#Name), #Name, NeuronId::Name, {Name::kStates, Name::kParams, 1, 0}, nullptr, nullptr},
+  {number_of(#Name), #Name, NeuronId::Name, sizes_of<Name<HardReset>>(), nullptr, nullptr},
       SNN_FOR_EACH_NEURON(SNN_LINE)
 #undef SNN_LINE
   };
@@ -305,8 +310,6 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   for (int i = 0; i < sizes.params; ++i) {
     const int64_t size = s.size_of_table(i);
     call.params[i] = Parameter<T>{static_cast<T>(s.value(i)), nullptr, 1, 1};
-    STD_TORCH_CHECK(!line.unit || (size > 0) == ((sizes.tables >> i & 1u) != 0), "layout: '",
-                    line.name, "' was compiled for another choice of tables");
     if (size == 0) continue;
     STD_TORCH_CHECK(s.tables, "tables: expected a tensor where layout has a size");
     const int64_t inner = s.inner_of_table(i);
@@ -314,10 +317,12 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
                     " values of ", inner, " lanes each do not divide ", lanes, " lanes");
     const T* table = static_cast<const T*>(s.tables->const_data_ptr()) + offset;
     call.params[i] = Parameter<T>{T(0), table, size, inner};
+    call.tables |= 1u << i;
     offset += size;
   }
   if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
-  call.tables = offset > 0;
+  STD_TORCH_CHECK(!line.unit || call.tables == sizes.tables, "layout: '", line.name,
+                  "' was compiled for another choice of tables");
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
 
@@ -373,7 +378,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
   for (int64_t i = 0; i < rows; ++i) {
-    if (s.size_of_table(i) > 0 || !call.unit) call.grad_params[i] = sums + i * lanes;
+    if (s.size_of_table(i) > 0) call.grad_params[i] = sums + i * lanes;
   }
   if (lanes > 0) Driver::launch(call, x);
   return {grad_x, grad_initial, grad_params};

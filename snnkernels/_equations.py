@@ -212,7 +212,7 @@ class Equations:
     def _describe(self, options: units.Options) -> units.Description:
         if self.kernel is not None:
             reset = "SoftReset" if ("v_reset", None) in options else "HardReset"
-            return units.Description(self.kernel, "", f"WithReset<{self.kernel}, {reset}>", 1, True)
+            return units.Description(self.kernel, "", f"{self.kernel}<{reset}>", 1, True)
         from . import codegen
 
         trace = self.trace(options)

@@ -106,7 +106,7 @@ def printed(request: Request) -> Printed:
     wanted = request.surrogate, request.spiking
     surrogate_key, spiking = wanted if neuron.spikes else _NO_SURROGATE
     surrogate_struct, surrogate_type = _surrogate_code(surrogate_key)
-    lines = ["#pragma once", "", '#include "snnkernels/unit.h"', ""]
+    lines = ["#pragma once", "", '#include "snnkernels/fire.h"', ""]
     for namespace, code in ((_SURROGATES, surrogate_struct), ("printed", neuron.struct)):
         if code:
             lines += [f"namespace snn::{namespace} {{", "", code, f"}}  // snn::{namespace}", ""]

@@ -74,7 +74,7 @@ struct Driver {
       const int64 first = begin * width;
       const int64 last = end * width < call.lanes ? end * width : call.lanes;
       if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, first, last);
-      with_kernels([&](auto kernels) { kernels.scan(call, first, last, width); });
+      with_kernels([&](auto kernels) { kernels.scan(call, first, last); });
     });
   }
 

@@ -3,27 +3,27 @@
 
 #include "bfloat16.cuh"
 #include "float16.cuh"
-#include "scan_unit.cuh"
+#include "scan.cuh"
 #include "unit.h"
 
 namespace snn::cuda {
 
-template <class U, class E, class T>
+template <class S, class E, class T>
 auto unit_kernel(const Forward<T>&, int width) {
   constexpr int V = full_width(sizeof(E), false);
-  return width == V ? unit_forward_kernel<U, E, V, T> : unit_forward_kernel<U, E, 1, T>;
+  return width == V ? forward_kernel<S, E, V, T> : forward_kernel<S, E, 1, T>;
 }
-template <class U, class E, class T>
+template <class S, class E, class T>
 auto unit_kernel(const Backward<T>&, int width) {
-  constexpr int V = full_width(sizeof(E), U::kTables != 0);
-  return width == V ? unit_backward_kernel<U, E, V, T> : unit_backward_kernel<U, E, 1, T>;
+  constexpr int V = full_width(sizeof(E), S::kTables != 0);
+  return width == V ? backward_kernel<S, E, V, T> : backward_kernel<S, E, 1, T>;
 }
 
 // Launcher::launch(kernel, call, grid, stream) runs a kernel.
-template <class U, class Launcher>
+template <class S, class Launcher>
 class CompiledUnit final : public Unit {
  public:
-  CompiledUnit() : Unit({U::kStates, U::kParams, U::kOutputs, U::kTables}) {}
+  CompiledUnit() : Unit({S::kStates, S::kParams, S::kOutputs, S::kTables}) {}
 
   int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const override {
     return by_element(call, grid, stream);
@@ -53,7 +53,7 @@ class CompiledUnit final : public Unit {
 
   template <class E, template <class> class Call, class T>
   static int by_width(const Call<T>& call, const Grid& grid, void* stream) {
-    return Launcher::launch(unit_kernel<U, E>(call, grid.width), call, grid, stream);
+    return Launcher::launch(unit_kernel<S, E>(call, grid.width), call, grid, stream);
   }
 };
 
@@ -62,7 +62,7 @@ class CompiledUnit final : public Unit {
 // Defines what the loaded library asks a shared object for.
 #define SNN_UNIT_LAUNCHED_BY(Launcher, Neuron, Surrogate, tables)                 \
   extern "C" __attribute__((visibility("default"))) const snn::Unit* snn_unit() { \
-    using Traits = snn::UnitTraits<Neuron, Surrogate, tables>;                    \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;       \
     static const snn::cuda::CompiledUnit<Traits, Launcher> unit;                  \
     return &unit;                                                                 \
   }

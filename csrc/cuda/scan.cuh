@@ -4,6 +4,7 @@
 #pragma once
 
 #include "elements.cuh"
+#include "snnkernels/fire.h"
 #include "snnkernels/scan.h"
 
 namespace snn::cuda {
@@ -40,6 +41,40 @@ __host__ __device__ __noinline__ T primitive(SurrogateId id, T u, T p0, T p1) {
   return with_surrogate(id, [&](auto surrogate) { return decltype(surrogate)::primitive(u, p); });
 }
 
+// Parameter::at, with a 32-bit division where it will do. Not inlined, for divisions are long.
+template <class T>
+__host__ __device__ __noinline__ T table_at(const T* table, int64 size, int64 inner, int64 lane) {
+  if (size == 1) return table[0];
+  if ((size | inner | lane) >> 32) return table[lane / inner % size];
+  const auto run = static_cast<unsigned>(lane) / static_cast<unsigned>(inner);
+  return table[run % static_cast<unsigned>(size)];
+}
+
+template <class T>
+SNN_HD T parameter_at(const Parameter<T>& p, int64 lane) {
+  return p.table ? table_at(p.table, p.size, p.inner, lane) : p.value;
+}
+
+// The parameters of a thread's lanes: of what may be a table each lane its own, else a number. S is
+// ScanTraits.
+template <class S, int V, class T>
+struct Params {
+  T values[V][S::kArrayOfParams];
+
+  SNN_HD Params(const Scan<T>& call, int64 lane) {
+    SNN_UNROLL
+    for (int l = 0; l < V; ++l) {
+      SNN_UNROLL
+      for (int i = 0; i < S::kParams; ++i) {
+        const Parameter<T>& p = call.params[i];
+        values[l][i] = S::is_table(i) ? parameter_at(p, lane + l) : p.value;
+      }
+    }
+  }
+
+  SNN_HD const T* at(int l) const { return values[l]; }
+};
+
 // The kernels of one lane a thread can emit the primitive instead of spikes, the others only
 // spikes.
 template <class T, int V>
@@ -72,57 +107,61 @@ struct NotedFire : Fire<T, V> {
   SNN_HD T gradient(T) const { return slope; }
 };
 
-// The surrogate's gradient at the u = H - v_threshold of every step of a chunk.
-template <class Neuron, int V, class T, class Params>
-SNN_HD void surrogate_gradients(const Scan<T>& call, const Params& params, const T (*h)[V],
-                                T (*slopes)[V]) {
-  constexpr int N = batch_size(kChunk * V);
-  SNN_UNROLL
-  for (int first = 0; first < kChunk * V; first += N) {
-    Batch<T, N> batch;
-    SNN_UNROLL
-    for (int i = 0; i < N; ++i) {
-      const int k = (first + i) / V, l = (first + i) % V;
-      batch.values[i] = h[k][l] - params.at(l)[Neuron::kThreshold];
-    }
-    batch = surrogate_gradients(call.surrogate, batch, call.surrogate_params[0],
-                                call.surrogate_params[1]);
-    SNN_UNROLL
-    for (int i = 0; i < N; ++i) slopes[(first + i) / V][(first + i) % V] = batch.values[i];
+// How the steps of a chunk and their adjoints fire, by S::Fire.
+template <class S, int V, class T, class Fire = typename S::Fire>
+class ChunkFire;
+
+template <class S, int V, class T, class Surrogate>
+class ChunkFire<S, V, T, Inline<Surrogate>> {
+ public:
+  static constexpr bool kStepsNote = false;
+
+  SNN_HD explicit ChunkFire(const Scan<T>& call) : fire_(call.surrogate_params) {}
+
+  SNN_HD const auto& of_step() const { return fire_; }
+  SNN_HD const auto& of_step_again(int, int) const { return fire_; }
+  SNN_HD void find_slopes(const Backward<T>&, const Params<S, V, T>&) const {}
+  SNN_HD const auto& of_adjoint(int, int) const { return fire_; }
+
+ private:
+  const InlineFire<Surrogate, T> fire_;
+};
+
+template <class S, int V, class T>
+class ChunkFire<S, V, T, Switched> {
+ public:
+  static constexpr bool kStepsNote = true;
+
+  SNN_HD explicit ChunkFire(const Scan<T>& call) : call_(call) {}
+
+  SNN_HD Fire<T, V> of_step() const { return {call_}; }
+  SNN_HD NotingFire<T, V> of_step_again(int k, int l) { return {{call_}, h_[k][l]}; }
+  SNN_HD NotedFire<T, V> of_adjoint(int k, int l) const {
+    return {{call_}, h_[k][l], slopes_[k][l]};
   }
-}
 
-// Parameter::at, with a 32-bit division where it will do. Not inlined, for divisions are long.
-template <class T>
-__host__ __device__ __noinline__ T table_at(const T* table, int64 size, int64 inner, int64 lane) {
-  if (size == 1) return table[0];
-  if ((size | inner | lane) >> 32) return table[lane / inner % size];
-  const auto run = static_cast<unsigned>(lane) / static_cast<unsigned>(inner);
-  return table[run % static_cast<unsigned>(size)];
-}
-
-template <class T>
-SNN_HD T parameter_at(const Parameter<T>& p, int64 lane) {
-  return p.table ? table_at(p.table, p.size, p.inner, lane) : p.value;
-}
-
-// The parameters of a thread's lanes: each lane its own, or numbers for all.
-template <class Neuron, class T, int V, bool kTables>
-struct Params {
-  static constexpr int kRows = kTables ? V : 1;
-  T values[kRows][Neuron::kParams];
-
-  SNN_HD Params(const Scan<T>& call, int64 lane) {
+  // The surrogate's gradient at the u = H - v_threshold of every step of the chunk.
+  SNN_HD void find_slopes(const Backward<T>& call, const Params<S, V, T>& params) {
+    if (!meets_surrogate(call)) return;
+    constexpr int N = batch_size(kChunk * V);
     SNN_UNROLL
-    for (int l = 0; l < kRows; ++l) {
+    for (int first = 0; first < kChunk * V; first += N) {
+      Batch<T, N> batch;
       SNN_UNROLL
-      for (int i = 0; i < Neuron::kParams; ++i) {
-        values[l][i] = kTables ? parameter_at(call.params[i], lane + l) : call.params[i].value;
+      for (int i = 0; i < N; ++i) {
+        const int k = (first + i) / V, l = (first + i) % V;
+        batch.values[i] = h_[k][l] - params.at(l)[S::kThreshold];
       }
+      batch = surrogate_gradients(call.surrogate, batch, call.surrogate_params[0],
+                                  call.surrogate_params[1]);
+      SNN_UNROLL
+      for (int i = 0; i < N; ++i) slopes_[(first + i) / V][(first + i) % V] = batch.values[i];
     }
   }
 
-  SNN_HD const T* at(int l) const { return values[kTables ? l : 0]; }
+ private:
+  const Scan<T>& call_;
+  T h_[kChunk][V] = {}, slopes_[kChunk][V] = {};
 };
 
 // The states of a thread's lanes from and to [S, L], where these begin.
@@ -256,16 +295,16 @@ class ForwardWriter {
   T* checkpoints_;
 };
 
-template <class Neuron, class Reset, class E, int V, class T>
+template <class S, class E, int V, class T>
 SNN_HD void forward_lanes(const Forward<T>& call, int64 lane) {
-  constexpr int S = Neuron::kStates;
-  const Params<Neuron, T, V, true> params(call, lane);
-  const Fire<T, V> fire{call};
+  constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
+  const Params<S, V, T> params(call, lane);
+  const ChunkFire<S, V, T> fire(call);
   ForwardReader<E, V, T> reader(call, lane);
-  ForwardWriter<E, V, S, 1, T> writer(call, lane);
+  ForwardWriter<E, V, kStates, kOutputs, T> writer(call, lane);
   ForwardChunk<E, V> chunk;
-  T state[V][S];
-  initial_states<S, V>(call, lane, state);
+  T state[V][kStates];
+  initial_states<kStates, V>(call, lane, state);
 
   for (int64 start = 0; start < call.steps; start += kChunk) {
     const int count = chunk_steps(start, call.steps);
@@ -274,17 +313,19 @@ SNN_HD void forward_lanes(const Forward<T>& call, int64 lane) {
     SNN_UNROLL
     for (int k = 0; k < kChunk; ++k) {
       if (k >= count) break;
-      Pack<E, V> out[1];
+      Pack<E, V> out[kOutputs];
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        out[0].lanes[l] = Convert<E>::narrow(
-            Neuron::template step<Reset>(state[l], in, params.at(l), call.options, fire));
+        T outputs[kOutputs];
+        S::step(state[l], in, params.at(l), call.options, fire.of_step(), outputs);
+        SNN_UNROLL
+        for (int i = 0; i < kOutputs; ++i) out[i].lanes[l] = Convert<E>::narrow(outputs[i]);
       }
       writer.write(out, state);
     }
   }
-  store_states<S, V>(state, call.final_states + lane, call.lanes);
+  store_states<kStates, V>(state, call.final_states + lane, call.lanes);
 }
 
 // What a backward kernel reads of a chunk; the states are those before it.
@@ -384,33 +425,35 @@ SNN_HD void copy_states(const T (*from)[S], T (*to)[S]) {
   }
 }
 
-template <class Neuron, class Reset, class E, int V, bool kTables, class T>
+template <class S, class E, int V, class T>
 SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
-  constexpr int S = Neuron::kStates, P = Neuron::kParams;
-  const Params<Neuron, T, V, kTables> params(call, lane);
-  BackwardReader<E, V, S, 1, T> reader(call, lane);
-  StepGradients<E, V, S, T> gradients(call, lane);
-  BackwardChunk<E, V, S, 1, T> chunk;
-  T grad_state[V][S] = {}, grad_params[V][P] = {};
-  if (call.grad_states) load_states<S, V>(call.grad_states + lane, call.lanes, grad_state);
+  constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
+  const Params<S, V, T> params(call, lane);
+  BackwardReader<E, V, kStates, kOutputs, T> reader(call, lane);
+  StepGradients<E, V, kStates, T> gradients(call, lane);
+  BackwardChunk<E, V, kStates, kOutputs, T> chunk;
+  T grad_state[V][kStates] = {}, grad_params[V][S::kArrayOfParams] = {};
+  if (call.grad_states) load_states<kStates, V>(call.grad_states + lane, call.lanes, grad_state);
 
   for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
     const int count = chunk_steps(start, call.steps);
     reader.next(start, chunk);
-    T state[kChunk + 1][V][S], h[kChunk][V] = {}, slopes[kChunk][V] = {};
-    copy_states<S, V>(chunk.state, state[0]);
+    ChunkFire<S, V, T> fire(call);
+    T state[kChunk + 1][V][kStates];
+    copy_states<kStates, V>(chunk.state, state[0]);
+    constexpr int kNotAgain = fire.kStepsNote ? 0 : 1;  // nobody asks for the last states
     SNN_UNROLL
-    for (int k = 0; k < kChunk; ++k) {
-      if (k >= count) break;
-      copy_states<S, V>(state[k], state[k + 1]);
+    for (int k = 0; k < kChunk - kNotAgain; ++k) {
+      if (k + kNotAgain >= count) break;
+      copy_states<kStates, V>(state[k], state[k + 1]);
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        const NotingFire<T, V> fire{{call}, h[k][l]};
-        Neuron::template step<Reset>(state[k + 1][l], in, params.at(l), call.options, fire);
+        T outputs[kOutputs];
+        S::step(state[k + 1][l], in, params.at(l), call.options, fire.of_step_again(k, l), outputs);
       }
     }
-    if (meets_surrogate(call)) surrogate_gradients<Neuron, V>(call, params, h, slopes);
+    fire.find_slopes(call, params);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {
@@ -421,33 +464,39 @@ SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
         const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        const T grad_out = Convert<E>::widen(chunk.grad_spikes[0][k].lanes[l]);
-        const NotedFire<T, V> fire{{call}, h[k][l], slopes[k][l]};
-        grad_x.lanes[l] = Convert<E>::narrow(Neuron::template adjoint<Reset>(
-            state[k][l], in, params.at(l), options, fire, grad_out, grad_state[l], grad_params[l]));
+        T grad_out[kOutputs];
+        SNN_UNROLL
+        for (int i = 0; i < kOutputs; ++i) {
+          grad_out[i] = Convert<E>::widen(chunk.grad_spikes[i][k].lanes[l]);
+        }
+        grad_x.lanes[l] = Convert<E>::narrow(S::adjoint(state[k][l], in, params.at(l), options,
+                                                        fire.of_adjoint(k, l), grad_out,
+                                                        grad_state[l], grad_params[l]));
       }
       gradients.write(grad_x);
     }
   }
 
-  if (call.grad_initial) store_states<S, V>(grad_state, call.grad_initial + lane, call.lanes);
-  if constexpr (kTables) {
+  if (call.grad_initial) store_states<kStates, V>(grad_state, call.grad_initial + lane, call.lanes);
+  SNN_UNROLL
+  for (int i = 0; i < S::kParams; ++i) {
+    if (!S::is_table(i) || !call.grad_params[i]) continue;
+    Pack<T, V> sums;
     SNN_UNROLL
-    for (int i = 0; i < P; ++i) {
-      if (!call.grad_params[i]) continue;
-      Pack<T, V> sums;
-      SNN_UNROLL
-      for (int l = 0; l < V; ++l) sums.lanes[l] = grad_params[l][i];
-      store<V>(call.grad_params[i] + lane, sums);
-    }
+    for (int l = 0; l < V; ++l) sums.lanes[l] = grad_params[l][i];
+    store<V>(call.grad_params[i] + lane, sums);
   }
 }
 
-// Blocks that fit a multiprocessor at least, which bounds a thread's registers: left to itself the
-// compiler aims at more blocks, and spills.
+// Blocks that fit a multiprocessor at least, which bounds a thread's registers: with a surrogate
+// that is called the compiler, left to itself, aims at more blocks, and spills.
 template <class T>
 constexpr int least_blocks(bool tables) {
   return (tables ? SNN_CUDA_TABLE_BLOCKS : SNN_CUDA_BLOCKS) * sizeof(float) / sizeof(T);
+}
+template <class S, class T>
+constexpr int least_blocks() {
+  return ChunkFire<S, 1, T>::kStepsNote ? least_blocks<T>(S::kTables != 0) : 0;
 }
 
 template <int V>
@@ -455,42 +504,32 @@ __device__ __forceinline__ int64 first_lane() {
   return (static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
 }
 
-template <class Neuron, class Reset, class E, int V, class T>
+template <class S, class E, int V, class T>
 __global__ void __launch_bounds__(SNN_CUDA_THREADS)
     forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<V>();
-  if (lane < call.lanes) forward_lanes<Neuron, Reset, E, V>(call, lane);
+  if (lane < call.lanes) forward_lanes<S, E, V>(call, lane);
 }
 
-template <class Neuron, class Reset, class E, int V, bool kTables, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(kTables))
+template <class S, class E, int V, class T>
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<S, T>())
     backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<V>();
-  if (lane < call.lanes) backward_lanes<Neuron, Reset, E, V, kTables>(call, lane);
+  if (lane < call.lanes) backward_lanes<S, E, V>(call, lane);
 }
 
 // One lane of any neuron, for what the kernels above do not take.
 template <class E, class T>
 SNN_HD void forward_lane(const Forward<T>& call, int64 lane) {
-  with_neuron(call.neuron, [&](auto neuron) {
-    using Neuron = decltype(neuron);
-    if (call.hard_reset) {
-      forward_lanes<Neuron, HardReset, E, 1>(call, lane);
-    } else {
-      forward_lanes<Neuron, SoftReset, E, 1>(call, lane);
-    }
+  with_neuron(call, [&](auto neuron) {
+    forward_lanes<ScanTraits<decltype(neuron), Switched, kAllTables>, E, 1>(call, lane);
   });
 }
 
 template <class E, class T>
 SNN_HD void backward_lane(const Backward<T>& call, int64 lane) {
-  with_neuron(call.neuron, [&](auto neuron) {
-    using Neuron = decltype(neuron);
-    if (call.hard_reset) {
-      backward_lanes<Neuron, HardReset, E, 1, true>(call, lane);
-    } else {
-      backward_lanes<Neuron, SoftReset, E, 1, true>(call, lane);
-    }
+  with_neuron(call, [&](auto neuron) {
+    backward_lanes<ScanTraits<decltype(neuron), Switched, kAllTables>, E, 1>(call, lane);
   });
 }
 

@@ -6,18 +6,6 @@
 
 namespace snn::cuda {
 
-// Calls f with the neuron and the reset, as values whose types tell.
-template <class T, class F>
-void with_axes(const Scan<T>& call, F f) {
-  with_neuron(call.neuron, [&](auto neuron) {
-    if (call.hard_reset) {
-      f(neuron, HardReset{});
-    } else {
-      f(neuron, SoftReset{});
-    }
-  });
-}
-
 // A forward kernel has registers to spare, so it gives every lane its own parameters.
 template <class E, class T>
 auto select_kernel(const Forward<T>& call, int width) {
@@ -25,22 +13,22 @@ auto select_kernel(const Forward<T>& call, int width) {
   void (*kernel)(Forward<T>) = general_forward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
-      with_axes(call, [&](auto neuron, auto reset) {
-        kernel = forward_kernel<decltype(neuron), decltype(reset), E, V, T>;
+      with_neuron(call, [&](auto neuron) {
+        kernel = forward_kernel<ScanTraits<decltype(neuron), Switched, kAllTables>, E, V, T>;
       });
     }
   }
   return kernel;
 }
 
-template <class E, bool kTables, class T>
+template <class E, unsigned kTables, class T>
 auto select_backward(const Backward<T>& call, int width) {
-  constexpr int V = full_width(sizeof(E), kTables);
+  constexpr int V = full_width(sizeof(E), kTables != 0);
   void (*kernel)(Backward<T>) = general_backward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
-      with_axes(call, [&](auto neuron, auto reset) {
-        kernel = backward_kernel<decltype(neuron), decltype(reset), E, V, kTables, T>;
+      with_neuron(call, [&](auto neuron) {
+        kernel = backward_kernel<ScanTraits<decltype(neuron), Switched, kTables>, E, V, T>;
       });
     }
   }
@@ -49,8 +37,8 @@ auto select_backward(const Backward<T>& call, int width) {
 
 template <class E, class T>
 auto select_kernel(const Backward<T>& call, int width) {
-  return call.tables ? select_backward<E, true>(call, width)
-                     : select_backward<E, false>(call, width);
+  return call.tables ? select_backward<E, kAllTables>(call, width)
+                     : select_backward<E, 0u>(call, width);
 }
 
 }  // namespace snn::cuda

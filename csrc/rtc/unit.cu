@@ -3,12 +3,12 @@
 // takes it for.
 #include "cuda/bfloat16.cuh"
 #include "cuda/float16.cuh"
-#include "cuda/scan_unit.cuh"
+#include "cuda/scan.cuh"
 #include "neuron.h"
 
 namespace snn {
 
-using Traits = UnitTraits<SNN_NEURON, SNN_SURROGATE, SNN_TABLES>;
+using Traits = ScanTraits<SNN_NEURON, Inline<SNN_SURROGATE>, SNN_TABLES>;
 
 static_assert(Traits::kStates == SNN_STATES, "state_count: not one number for each state");
 static_assert(Traits::kParams == SNN_PARAMS, "param_count: not one number for each parameter");

@@ -253,7 +253,7 @@ class Printed:
     def files(self, device_type: DeviceType) -> dict[str, str]:
         """Return the sources to write: names and contents."""
         suffix = {"cpu": "cpp", "cuda": "cu"}[device_type]
-        driver = {"cpu": "cpu/scan_unit.h", "cuda": "cuda/unit.cuh"}[device_type]
+        driver = {"cpu": "cpu/compiled_unit.h", "cuda": "cuda/unit.cuh"}[device_type]
         lines = (
             '#include "neuron.h"',
             f'#include "{driver}"',

@@ -24,7 +24,7 @@ MAX_SURROGATE_PARAMS = _LIMITS["kMaxSurrogateParams"]
 _ENCODE_STEPS = registry.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
 WORD_BITS = 32
 
-POINTER, INT64, INT32, BOOL = np.uintp, np.int64, np.int32, np.bool_
+POINTER, INT64, INT32, UINT16, BOOL = np.uintp, np.int64, np.int32, np.uint16, np.bool_
 Field = tuple[str, Any] | tuple[str, Any, tuple[int, ...]]
 
 
@@ -61,9 +61,9 @@ def _scan(real: npt.DTypeLike) -> list[Field]:
         ("unit", POINTER),
         ("element", INT32),
         ("hard_reset", BOOL),
-        ("spiking", BOOL),
-        ("tables", BOOL),
         ("options", OPTIONS),
+        ("tables", UINT16),
+        ("spiking", BOOL),
         ("surrogate", INT32),
         ("surrogate_params", real, (_LIMITS["kMaxSurrogateParams"],)),
         ("steps", INT64),

@@ -181,7 +181,7 @@ def scan_backward(
     call["grad_x"] = grad_x.data_ptr()
     call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
     for i in range(grad_params.shape[0]):
-        if any(s.layout[i : i + 1]) or _neurons[s.neuron].printed is None:
+        if any(s.layout[i : i + 1]):
             call["grad_params"][i] = grad_params[i].data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
     _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
@@ -247,7 +247,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
     call["surrogate_params"][: len(numbers) - own] = numbers[own:]
     call["initial"][: s.state_count] = numbers[: s.state_count]
-    call["tables"] = any(sizes)
+    call["tables"] = sum(bool(size) << i for i, size in enumerate(sizes))
     params = call["params"]
     params["value"][: s.param_count] = numbers[s.state_count : own]
     params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
@@ -330,13 +330,13 @@ def scan_program(
     element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
     neuron = _neurons[registry.number(name)]
     if neuron.printed is not None:
-        kernel = f"snn::cuda::unit_{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
+        kernel = f"snn::cuda::{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
         return Program("unit.cu", kernel, neuron.printed, *sizes)
     reset = "HardReset" if hard_reset else "SoftReset"
-    axes = f"snn::{name}, snn::{reset}, {element}, {width}"
-    if direction == "backward":
-        axes += ", true" if tables else ", false"
-    return Program("scan.cu", f"snn::cuda::{direction}_kernel<{axes}, {real}>")
+    mask = "snn::kAllTables" if tables or direction == "forward" else "0u"
+    traits = f"snn::ScanTraits<snn::{name}<snn::{reset}>, snn::Switched, {mask}>"
+    kernel = f"snn::cuda::{direction}_kernel<{traits}, {element}, {width}, {real}>"
+    return Program("scan.cu", kernel)
 
 
 def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:

@@ -78,7 +78,7 @@ TOY = Printed("Toy", "", "int", "int", outputs=1, tables=0)
 def toy(csrc: Path) -> Printed:
     """A printed neuron that builds in a blink."""
     (csrc / "cpu" / "kernels_convert.cpp").write_text("int convert() { return 1; }\n")
-    (csrc / "cpu" / "scan_unit.h").write_text(
+    (csrc / "cpu" / "compiled_unit.h").write_text(
         '#define SNN_UNIT(...) extern "C" __attribute__((visibility("default"))) '
         "void* snn_unit() { return nullptr; }\n"
     )

@@ -168,7 +168,7 @@ class TestWhatTheCompilerMade:
         self.check_nothing_is_kept("ends the process by signal ", lambda: loader.load("cpu"))
 
     def test_a_unit_without_its_symbol_is_refused(self, toy, csrc, monkeypatch):
-        (csrc / "cpu" / "scan_unit.h").write_text("#define SNN_UNIT(...)\n")
+        (csrc / "cpu" / "compiled_unit.h").write_text("#define SNN_UNIT(...)\n")
         with pytest.raises(BuildError, match="it has no snn_unit"):
             loader.printed_path("cpu", TOY)
 

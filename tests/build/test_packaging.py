@@ -166,13 +166,13 @@ def test_code_for_one_instruction_set_stays_in_its_own_namespace(tmp_path):
         step = compile.compile_step(unit, plan.library, plan.tools, tmp_path, ["-O1"])
         subprocess.run(step.command, check=True)
         listing = subprocess.run(
-            ["nm", "-C", "--defined-only", tmp_path / unit.object_name],
+            ["nm", "--defined-only", tmp_path / unit.object_name],
             check=True,
             capture_output=True,
             text=True,
         ).stdout
         weak = [line for line in listing.splitlines() if line.split(" ")[1] in "WVu"]
-        shared = [line for line in weak if "avx2::" not in line]
+        shared = [line for line in weak if "4avx2" not in line]
         assert [line for line in shared if "DW.ref.__gxx_personality_v0" not in line] == []
     assert units or "avx2" not in description._X86_LEVELS
 

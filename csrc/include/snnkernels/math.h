@@ -204,4 +204,15 @@ SNN_HD T sigmoid_slope(T x) {
   return e * inverse((T(1) + e) * (T(1) + e));
 }
 
+// grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on,
+// whatever the factor is. A neuron's output that nobody uses has gradients of 0.
+template <class T>
+SNN_HD T scaled(T grad, T factor) {
+  return select(grad == T(0), T(0), grad * factor);
+}
+template <class T>
+SNN_HD T divided(T grad, T divisor) {
+  return select(grad == T(0), T(0), grad / divisor);
+}
+
 }  // namespace snn

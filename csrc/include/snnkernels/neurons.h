@@ -1,15 +1,15 @@
 // The neurons: for each a forward step and its adjoint, pure functions on a handful of scalars.
 //
-//   step(state, x, p, options, fire) -> output       advances state[kStates] in place
+//   step(state, x, p, options, fire, out)            advances state[kStates], writes out[kOutputs]
 //   adjoint(before, x, p, options, fire, grad_out, grad_state, grad_p) -> grad_x
 //                                                    grad_state: after the step in, before it out;
 //                                                    grad_p: added to
 //
 // fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative;
-// the drivers choose them. A step hands H to fire.note(h), and its adjoint asks fire.h(compute) for
-// it, which computes it again where nobody took note: u + v_threshold would lose digits, or be NaN
-// where the threshold is infinite. Parameters come in p: the neuron's own, then v_threshold, then
-// v_reset.
+// fire.h says where they come from. A step hands H to fire.note(h), and its adjoint asks
+// fire.h(compute) for it, which computes it again where nobody took note: u + v_threshold would
+// lose digits, or be NaN where the threshold is infinite. Parameters come in p: the neuron's own,
+// then v_threshold, then v_reset.
 //
 // In float32 and float64 the forward steps give the bits of snnkernels/reference.py, so the order
 // of operations matters and no compiler flag may change it.
@@ -89,36 +89,41 @@ struct SoftReset {
 
 // Charge, fire, reset: what every neuron here does around its own charge.
 //
-// Charge has kStates, kParams (its own), kLearnt (how many of them, the first, are learnt as a rule
-// and so come as tables), kLinear (whether grad_x and grad_state are the same for all states and
+// Charge has kStates, kParams (its own), kLearnt (a bit for each of them that is learnt as a rule
+// and so comes as a table), kLinear (whether grad_x and grad_state are the same for all states and
 // x), kDivides (whether by the first parameter), and on states whose first is the membrane
 // potential V
 //   charge(state, x, p, rest, options) -> H          updates the states behind the first
 //   charge_adjoint(before, x, p, rest, options, grad_h, grad_state, grad_p, grad_rest) -> grad_x
 //                                                    writes grad_state[0], turns the others from
 //                                                    after the step to before it
-template <class Charge>
+template <class Charge, class Reset>
 struct ChargeFireReset {
+  template <class Other>
+  using WithReset = ChargeFireReset<Charge, Other>;
+
   static constexpr int kStates = Charge::kStates;
   static constexpr int kParams = Charge::kParams + 2;
-  static constexpr int kLearnt = Charge::kLearnt;
+  static constexpr int kOutputs = 1;
+  static constexpr unsigned kLearnt = Charge::kLearnt;
   static constexpr bool kLinear = Charge::kLinear;
   static constexpr bool kDivides = Charge::kDivides;
   static constexpr int kThreshold = Charge::kParams;
   static constexpr int kReset = Charge::kParams + 1;
 
-  template <class Reset, class T, class Fire>
-  static SNN_HD T step(T* state, T x, const T* p, const Options& options, const Fire& fire) {
+  template <class T, class Fire>
+  static SNN_HD void step(T* state, T x, const T* p, const Options& options, const Fire& fire,
+                          T* out) {
     const T h = Charge::charge(state, x, p, Reset::rest(p[kReset]), options);
     fire.note(h);
     const T spike = fire.spike(h - p[kThreshold]);
     state[0] = Reset::apply(h, spike, p[kThreshold], p[kReset]);
-    return spike;
+    out[0] = spike;
   }
 
-  template <class Reset, class T, class Fire>
+  template <class T, class Fire>
   static SNN_HD T adjoint(const T* before, T x, const T* p, const Options& options,
-                          const Fire& fire, T grad_out, T* grad_state, T* grad_p) {
+                          const Fire& fire, const T* grad_out, T* grad_state, T* grad_p) {
     const T rest = Reset::rest(p[kReset]);
     const T h = fire.h([&] {
       T state[kStates];
@@ -131,7 +136,8 @@ struct ChargeFireReset {
 
     const T grad_v = grad_state[0];
     const T by_spike = Reset::by_spike(h, p[kThreshold], p[kReset]);
-    const T grad_spike = options.detach_reset ? grad_out : multiply_add(grad_v, by_spike, grad_out);
+    const T grad_spike =
+        options.detach_reset ? grad_out[0] : multiply_add(grad_v, by_spike, grad_out[0]);
     const T grad_u = grad_spike * fire.gradient(u);
     const T grad_h = multiply_add(grad_v, Reset::by_h(spike), grad_u);
 
@@ -151,7 +157,7 @@ struct ChargeFireReset {
 struct IFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 0;
-  static constexpr int kLearnt = 0;
+  static constexpr unsigned kLearnt = 0;
   static constexpr bool kLinear = true;
   static constexpr bool kDivides = false;
 
@@ -172,7 +178,7 @@ struct IFCharge {
 struct LIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
-  static constexpr int kLearnt = 0;
+  static constexpr unsigned kLearnt = 0;
   static constexpr bool kLinear = true;
   static constexpr bool kDivides = true;
 
@@ -203,7 +209,7 @@ struct LIFCharge {
 struct ParametricLIFCharge {
   static constexpr int kStates = 1;
   static constexpr int kParams = 1;
-  static constexpr int kLearnt = 1;
+  static constexpr unsigned kLearnt = 1;
   static constexpr bool kLinear = true;
   static constexpr bool kDivides = false;
 
@@ -230,7 +236,7 @@ struct ParametricLIFCharge {
 struct CubaLIFCharge {
   static constexpr int kStates = 2;
   static constexpr int kParams = 2;
-  static constexpr int kLearnt = 0;
+  static constexpr unsigned kLearnt = 0;
   static constexpr bool kLinear = true;
   static constexpr bool kDivides = false;
 
@@ -252,9 +258,13 @@ struct CubaLIFCharge {
   }
 };
 
-using IF = ChargeFireReset<IFCharge>;
-using LIF = ChargeFireReset<LIFCharge>;
-using ParametricLIF = ChargeFireReset<ParametricLIFCharge>;
-using CubaLIF = ChargeFireReset<CubaLIFCharge>;
+template <class Reset>
+using IF = ChargeFireReset<IFCharge, Reset>;
+template <class Reset>
+using LIF = ChargeFireReset<LIFCharge, Reset>;
+template <class Reset>
+using ParametricLIF = ChargeFireReset<ParametricLIFCharge, Reset>;
+template <class Reset>
+using CubaLIF = ChargeFireReset<CubaLIFCharge, Reset>;
 
 }  // namespace snn

@@ -20,12 +20,12 @@ enum class NeuronId : int {
 
 // Calls f with a value of the neuron's struct.
 SNN_PASSES_ON
-template <class F>
+template <class Reset, class F>
 SNN_HD void with_neuron(NeuronId id, F&& f) {
   switch (id) {
 #define SNN_LINE(Name, states, params) \
   case NeuronId::Name:                 \
-    return f(Name{});
+    return f(Name<Reset>{});
     SNN_FOR_EACH_NEURON(SNN_LINE)
 #undef SNN_LINE
   }
@@ -65,9 +65,9 @@ struct Scan {
   const Unit* unit;  // null: the neuron is one of the library's own
   Element element;
   bool hard_reset;
-  bool spiking;
-  bool tables;  // whether any parameter is one
   Options options;
+  unsigned short tables;  // a bit for each parameter: whether it is one
+  bool spiking;
   SurrogateId surrogate;
   T surrogate_params[kMaxSurrogateParams];
   int64 steps;
@@ -97,8 +97,16 @@ struct Backward : Scan<T> {
   const T* grad_states;  // null: zero
   void* grad_x;
   T* grad_initial;             // null: not wanted
-  T* grad_params[kMaxParams];  // null: not wanted; else one sum over T per lane
+  T* grad_params[kMaxParams];  // null: not wanted, or no table; else one sum over T per lane
 };
+
+// Calls f with a value of the struct of a call's neuron, with the reset as asked.
+SNN_PASSES_ON
+template <class T, class F>
+SNN_HD void with_neuron(const Scan<T>& call, F&& f) {
+  if (call.hard_reset) return with_neuron<HardReset>(call.neuron, f);
+  with_neuron<SoftReset>(call.neuron, f);
+}
 
 // Whether any gradient meets the surrogate's, from the spikes or through the reset.
 template <class T>

@@ -1,0 +1,36 @@
+// A neuron that is compiled by itself, its scan behind the interface that the driver calls.
+#pragma once
+
+#include "scan.h"
+#include "unit.h"
+
+namespace snn::cpu::SNN_CPU_ISA {
+
+template <class S>
+class CompiledUnit final : public Unit {
+ public:
+  CompiledUnit() : Unit({S::kStates, S::kParams, S::kOutputs, S::kTables}) {}
+
+  void scan(const Forward<float>& call, int64 begin, int64 end) const override {
+    scan_lanes<S>(call, begin, end);
+  }
+  void scan(const Forward<double>& call, int64 begin, int64 end) const override {
+    scan_lanes<S>(call, begin, end);
+  }
+  void scan(const Backward<float>& call, int64 begin, int64 end) const override {
+    scan_lanes<S>(call, begin, end);
+  }
+  void scan(const Backward<double>& call, int64 begin, int64 end) const override {
+    scan_lanes<S>(call, begin, end);
+  }
+};
+
+}  // namespace snn::cpu::SNN_CPU_ISA
+
+// Makes a shared object of the one neuron, for the loaded library to take in.
+#define SNN_UNIT(Neuron, Surrogate, tables)                                       \
+  extern "C" __attribute__((visibility("default"))) const snn::Unit* snn_unit() { \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;       \
+    static const snn::cpu::SNN_CPU_ISA::CompiledUnit<Traits> unit;                \
+    return &unit;                                                                 \
+  }
