@@ -87,6 +87,12 @@ class Settings(NamedTuple):
     chunk: int
     outputs: int
 
+    @property
+    def tables(self) -> list[tuple[int, int, int]]:
+        """Of each table the parameter's place, its size, and the lanes that share a value."""
+        sizes, inners = self.layout[: self.param_count], self.layout[self.param_count :]
+        return [(i, n, k) for i, (n, k) in enumerate(zip(sizes, inners, strict=True)) if n]
+
 
 def scan(
     backend_name: str,
@@ -186,7 +192,7 @@ def _fake_backward(
     return (
         x.new_empty(x.shape),
         x.new_empty(0 if states is None else states_shape(s.state_count, step), dtype=wide),
-        x.new_empty(s.param_count if table_grads else 0, prod(step), dtype=wide),
+        x.new_empty(len(s.tables) if table_grads else 0, prod(step), dtype=wide),
     )
 
 
@@ -340,7 +346,7 @@ class _Scan(torch.autograd.Function):
             None,
             lanes.restore(grad_x),
             None if states is None else grad_initial,
-            _reduce(sums, settings.layout) if table_grads else None,
+            _reduce(sums, settings) if table_grads else None,
             None,
             None,
             None,
@@ -361,14 +367,12 @@ class _NotTwice(torch.autograd.Function):
         )
 
 
-def _reduce(sums: Tensor, layout: Sequence[int]) -> Tensor:
-    """Each parameter's sums [L] over the lanes that share a value, in the tables' layout."""
-    sizes, inners = layout[: len(sums)], layout[len(sums) :]
+def _reduce(sums: Tensor, settings: Settings) -> Tensor:
+    """Each table's sums [L] over the lanes that share a value, in the tables' layout."""
     return torch.cat(
         [
             _folded(_folded(row.view(-1, n, k), 0), 2).sum((0, 2))
-            for row, n, k in zip(sums, sizes, inners, strict=True)
-            if n
+            for row, (_, n, k) in zip(sums, settings.tables, strict=True)
         ]
     )
 

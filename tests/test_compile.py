@@ -58,23 +58,28 @@ def test_opcheck_passes_for_the_forward_operator(states_of, tables, states):
     torch.library.opcheck(torch.ops.snnkernels.scan_forward.default, given)
 
 
+def backward_arguments(states_of, tables):
+    given = arguments(tables, states=True, states_of=states_of)
+    forward = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
+    spikes, v_seq, states, checkpoints = torch.ops.snnkernels.scan_forward(*forward)
+    gradients = torch.randn_like(spikes), torch.randn_like(v_seq), torch.randn_like(states)
+    return (*forward[:3], checkpoints, *gradients, *forward[3:-2], tables)
+
+
 @pytest.mark.parametrize("tables", [False, True], ids=["numbers", "tables"])
 @pytest.mark.parametrize("states_of", [1, 2])
 def test_opcheck_passes_for_the_backward_operator(states_of, tables):
     functional.lif(randn(2, 2, 2), backend="native")
-    given = arguments(tables, states=True, states_of=states_of)
-    forward = [a.detach() if isinstance(a, torch.Tensor) else a for a in given]
-    spikes, v_seq, states, checkpoints = torch.ops.snnkernels.scan_forward(*forward)
-    backward = (
-        *forward[:3],
-        checkpoints,
-        torch.randn_like(spikes),
-        torch.randn_like(v_seq),
-        torch.randn_like(states),
-        *forward[3:-2],
-        tables,
-    )
-    torch.library.opcheck(torch.ops.snnkernels.scan_backward.default, backward)
+    given = backward_arguments(states_of, tables)
+    torch.library.opcheck(torch.ops.snnkernels.scan_backward.default, given)
+
+
+@pytest.mark.parametrize("states_of", [1, 2])
+def test_only_parameters_that_are_tables_take_memory_for_their_gradients(states_of):
+    functional.lif(randn(2, 2, 2), backend="native")
+    given = backward_arguments(states_of, tables=True)
+    *_, sums = torch.ops.snnkernels.scan_backward(*given)
+    assert sums.shape == (2, 12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

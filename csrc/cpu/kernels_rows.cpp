@@ -4,53 +4,30 @@
 
 namespace snn::cpu::SNN_CPU_ISA {
 
-namespace {
-
-// A copy of a surrogate's parameters: what no store to a row can change stays in registers.
 template <class T>
-struct Params {
-  T values[kMaxSurrogateParams];
-
-  explicit Params(const T* given) { std::copy_n(given, kMaxSurrogateParams, values); }
-};
-
-template <class T>
-void gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
-  with_surrogate(id, [&, copy = Params<T>(params)](auto surrogate) {
+void surrogate_gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out,
+                        int count) {
+  T copy[kMaxSurrogateParams];  // what no store to a row can change stays in registers
+  std::copy_n(params, kMaxSurrogateParams, copy);
+  with_surrogate(id, [&, copy](auto surrogate) {
     for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::gradient(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), copy.values)
+      decltype(surrogate)::gradient(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), copy)
           .store(out + l);
     }
   });
 }
 
 template <class T>
-void primitive(SurrogateId id, const T* params, const T* h, const T* threshold, T* out, int count) {
-  with_surrogate(id, [&, copy = Params<T>(params)](auto surrogate) {
-    for (int l = 0; l < count; l += Vec<T>::kSize) {
-      decltype(surrogate)::primitive(Vec<T>::load(h + l) - Vec<T>::load(threshold + l), copy.values)
-          .store(out + l);
-    }
-  });
+Vec<T> surrogate_primitive(SurrogateId id, const T* params, Vec<T> u) {
+  return with_surrogate(id,
+                        [&](auto surrogate) { return decltype(surrogate)::primitive(u, params); });
 }
 
-}  // namespace
-
-void surrogate_gradient(SurrogateId id, const float* params, const float* h, const float* threshold,
-                        float* out, int count) {
-  gradient(id, params, h, threshold, out, count);
-}
-void surrogate_gradient(SurrogateId id, const double* params, const double* h,
-                        const double* threshold, double* out, int count) {
-  gradient(id, params, h, threshold, out, count);
-}
-void surrogate_primitive(SurrogateId id, const float* params, const float* h,
-                         const float* threshold, float* out, int count) {
-  primitive(id, params, h, threshold, out, count);
-}
-void surrogate_primitive(SurrogateId id, const double* params, const double* h,
-                         const double* threshold, double* out, int count) {
-  primitive(id, params, h, threshold, out, count);
-}
+template void surrogate_gradient(SurrogateId, const float*, const float*, const float*, float*,
+                                 int);
+template void surrogate_gradient(SurrogateId, const double*, const double*, const double*, double*,
+                                 int);
+template Vec<float> surrogate_primitive(SurrogateId, const float*, Vec<float>);
+template Vec<double> surrogate_primitive(SurrogateId, const double*, Vec<double>);
 
 }  // namespace snn::cpu::SNN_CPU_ISA

@@ -35,15 +35,12 @@ Memory& scratch() {
   return *static_cast<Memory*>(buffer.memory);
 }
 
-// Of u = h - threshold, row by row: the surrogate's gradient, or its primitive.
-void surrogate_gradient(SurrogateId id, const float* params, const float* h, const float* threshold,
-                        float* out, int count);
-void surrogate_gradient(SurrogateId id, const double* params, const double* h,
-                        const double* threshold, double* out, int count);
-void surrogate_primitive(SurrogateId id, const float* params, const float* h,
-                         const float* threshold, float* out, int count);
-void surrogate_primitive(SurrogateId id, const double* params, const double* h,
-                         const double* threshold, double* out, int count);
+// The surrogate's gradient at u = h - threshold, of a row, and its primitive at u.
+template <class T>
+void surrogate_gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out,
+                        int count);
+template <class T>
+Vec<T> surrogate_primitive(SurrogateId id, const T* params, Vec<T> u);
 
 // Whether values can be computed in place: the elements are values, and fill whole vectors.
 template <class T>

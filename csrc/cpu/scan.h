@@ -16,61 +16,6 @@ constexpr int at_least_one(int count) {
   return count > 0 ? count : 1;
 }
 
-// The fires that steps and adjoints are called with. A neuron sees vectors of lanes; the surrogate
-// works on whole rows in between, so that no neuron is compiled once for every surrogate.
-
-struct Spike {
-  template <class V>
-  SNN_INLINE void note(V) const {}
-  template <class V>
-  SNN_INLINE V spike(V u) const {
-    return heaviside(u);
-  }
-};
-
-// Spikes, and notes H for the surrogate and the adjoint.
-template <class T>
-struct NoteAndSpike {
-  T* h;
-  SNN_INLINE void note(Vec<T> value) const { value.store(h); }
-  SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
-};
-
-// The output known beforehand.
-template <class T>
-struct Output {
-  const T* output;
-  SNN_INLINE void note(Vec<T>) const {}
-  SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
-};
-
-// What adjoints are called with: H as noted, and the gradient that the surrogate made of u.
-template <class T>
-struct NotedSpike {
-  const T* noted;
-  const T* slope;
-  template <class Compute>
-  SNN_INLINE Vec<T> h(Compute) const {
-    return Vec<T>::load(noted);
-  }
-  SNN_INLINE Vec<T> spike(Vec<T> u) const { return heaviside(u); }
-  SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
-};
-
-// The same with the primitive in place of the spike.
-template <class T>
-struct NotedPrimitive {
-  const T* noted;
-  const T* slope;
-  const T* output;
-  template <class Compute>
-  SNN_INLINE Vec<T> h(Compute) const {
-    return Vec<T>::load(noted);
-  }
-  SNN_INLINE Vec<T> spike(Vec<T>) const { return Vec<T>::load(output); }
-  SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
-};
-
 template <int N, class T>
 SNN_INLINE void load_lanes(const Row<T>* rows, int l, Vec<T>* out) {
   for (int i = 0; i < N; ++i) out[i] = Vec<T>::load(rows[i] + l);
@@ -251,8 +196,44 @@ class BlockFire<S, T, Inline<Surrogate>> {
   }
 };
 
-// The neuron sees vectors of lanes; the surrogate works on whole rows in between, so that no neuron
-// is compiled once for every surrogate.
+// What steps and adjoints are called with where the surrogate is switched: a step on the way
+// forward, one that notes H and what the neuron fires, and its adjoint, when the gradient of the
+// surrogate is known.
+template <class T, bool kSpiking>
+struct SwitchedFire {
+  const Scan<T>& call;
+
+  SNN_INLINE void note(Vec<T>) const {}
+  SNN_INLINE Vec<T> spike(Vec<T> u) const {
+    if constexpr (kSpiking) return heaviside(u);
+    return surrogate_primitive(call.surrogate, call.surrogate_params, u);
+  }
+};
+template <class T, bool kSpiking>
+struct NotingFire : SwitchedFire<T, kSpiking> {
+  T *noted, *output;
+
+  SNN_INLINE void note(Vec<T> h) const { h.store(noted); }
+  SNN_INLINE Vec<T> spike(Vec<T> u) const {
+    const Vec<T> fired = SwitchedFire<T, kSpiking>::spike(u);
+    if constexpr (!kSpiking) fired.store(output);
+    return fired;
+  }
+};
+template <class T, bool kSpiking>
+struct NotedFire {
+  const T *noted, *output, *slope;
+
+  template <class Compute>
+  SNN_INLINE Vec<T> h(Compute) const {
+    return Vec<T>::load(noted);
+  }
+  SNN_INLINE Vec<T> spike(Vec<T> u) const { return kSpiking ? heaviside(u) : Vec<T>::load(output); }
+  SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
+};
+
+// The surrogate's gradient is taken of whole rows, between the steps and their adjoints, so that no
+// neuron is compiled once for every surrogate.
 template <class S, class T>
 class BlockFire<S, T, Switched> {
  public:
@@ -269,19 +250,30 @@ class BlockFire<S, T, Switched> {
   }
 
   static bool fits_tiles(const Scan<T>& call) { return call.spiking; }
-  static Spike of_tiles(const Scan<T>&) { return {}; }
+  static auto of_tiles(const Scan<T>& call) { return SwitchedFire<T, true>{call}; }
 
   template <class Out>
   SNN_INLINE void step(const BlockStep<S, T>& step, Row<T>* after, Out out) const {
-    if (step.call.spiking) return step.take(after, [](int) { return Spike{}; }, out);
-    alignas(64) Row<T> h, output;
-    primitive(step, after, h, output, out);
+    const auto& call = step.call;
+    if (call.spiking) {
+      step.take(after, [&](int) { return SwitchedFire<T, true>{call}; }, out);
+    } else {
+      step.take(after, [&](int) { return SwitchedFire<T, false>{call}; }, out);
+    }
   }
   SNN_INLINE void step_again(const BlockStep<S, T>& step, Row<T>* after, Notes& notes,
                              int k) const {
-    T* h = notes.h[k];
-    if (!step.call.spiking) return primitive(step, after, h, notes.output[k], kNoOutput);
-    step.take(after, [h](int l) { return NoteAndSpike<T>{h + l}; }, kNoOutput);
+    const auto& call = step.call;
+    T *h = notes.h[k], *output = notes.output[k];
+    if (call.spiking) {
+      step.take(
+          after, [=, &call](int l) { return NotingFire<T, true>{{call}, h + l, output + l}; },
+          kNoOutput);
+    } else {
+      step.take(
+          after, [=, &call](int l) { return NotingFire<T, false>{{call}, h + l, output + l}; },
+          kNoOutput);
+    }
   }
   template <class Adjoint>
   SNN_INLINE void adjoint(const Backward<T>& call, const Notes& notes, int k, int count,
@@ -294,67 +286,22 @@ class BlockFire<S, T, Switched> {
       std::fill_n(slope, kLanes, T(0));
     }
     if (call.spiking) {
-      run([&](int l) { return NotedSpike<T>{h + l, slope + l}; });
+      run([&](int l) { return NotedFire<T, true>{h + l, output + l, slope + l}; });
     } else {
-      run([&](int l) { return NotedPrimitive<T>{h + l, slope + l, output + l}; });
+      run([&](int l) { return NotedFire<T, false>{h + l, output + l, slope + l}; });
     }
   }
 
  private:
-  // The primitive in place of a spike: H of the whole row first, then the step with the output
-  // known.
-  template <class Out>
-  void primitive(const BlockStep<S, T>& step, Row<T>* after, T* h, T* output, Out out) const {
-    alignas(64) Row<T> unused[S::kStates];
-    step.take(unused, [h](int l) { return NoteAndSpike<T>{h + l}; }, kNoOutput);
-    surrogate_primitive(step.call.surrogate, step.call.surrogate_params, h, threshold_, output,
-                        step.count);
-    step.take(after, [output](int l) { return Output<T>{output + l}; }, out);
-  }
-
   alignas(64) Row<T> threshold_;
-};
-
-// Where the outputs of one step are computed.
-template <int kOutputs, class T>
-struct OutputPlaces {
-  RowPlace<T> rows[kOutputs];
-
-  SNN_INLINE void store(int l, const Vec<T>* outputs) const {
-    for (int i = 0; i < kOutputs; ++i) rows[i].store(l, outputs[i]);
-  }
-};
-
-// Writes the outputs of a neuron, one behind the other.
-template <int kOutputs, class T>
-class OutputWriter {
- public:
-  explicit OutputWriter(const Forward<T>& call) {
-    const int64 size = call.steps * call.lanes;
-    for (int i = 0; i < kOutputs; ++i) {
-      char* array = static_cast<char*>(call.spikes) + i * size * element_size(call.element);
-      writers_[i].open(call.element, array, size);
-    }
-  }
-
-  SNN_INLINE OutputPlaces<kOutputs, T> begin(int64 offset, int count) {
-    OutputPlaces<kOutputs, T> places;
-    for (int i = 0; i < kOutputs; ++i) places.rows[i] = writers_[i].begin(offset, count);
-    return places;
-  }
-  SNN_INLINE void finish() {
-    for (auto& writer : writers_) writer.finish();
-  }
-
- private:
-  RowWriter<T> writers_[kOutputs];
 };
 
 template <class S, class T>
 void scan_block(const Forward<T>& call, int64 lane, int count) {
   alignas(64) Row<T> state[S::kStates], x_buffer;
-  OutputWriter<S::kOutputs, T> outputs(call);
-  RowWriter<T> v_rows(call.element, call.v_seq, call.steps * call.lanes);
+  const int64 size = call.steps * call.lanes;
+  RowWriter<T> outputs[S::kOutputs], v_rows(call.element, call.v_seq, size);
+  for (auto& output : outputs) output.open(call.element, call.spikes, size);
   const BlockParams<S, T> params(call, lane);
   const BlockFire<S, T> fire(call, lane);
   initial_states<S::kStates>(call, lane, count, state);
@@ -369,10 +316,12 @@ void scan_block(const Forward<T>& call, int64 lane, int count) {
       prefetch_row(call.element, call.x, (t + kAhead) * call.x_stride + lane, count);
     }
     const int64 row = t * call.lanes + lane;
-    const auto places = outputs.begin(row, count);
-    fire.step({call, params, x, state, count}, state,
-              [places](int l, const Vec<T>* out) { places.store(l, out); });
-    outputs.finish();
+    RowPlace<T> places[S::kOutputs];
+    for (int i = 0; i < S::kOutputs; ++i) places[i] = outputs[i].begin(i * size + row, count);
+    fire.step({call, params, x, state, count}, state, [places](int l, const Vec<T>* out) {
+      for (int i = 0; i < S::kOutputs; ++i) places[i].store(l, out[i]);
+    });
+    for (auto& output : outputs) output.finish();
     if (call.v_seq) v_rows.write(state[0], row, count);
   }
   write_rows<S::kStates>(state, call.final_states, call.lanes, lane, count);
@@ -391,10 +340,13 @@ struct ChunkMemory {
   Row<T>* states(int k) { return states_[Fire::kKeepsStates ? k : 0]; }
 };
 
+// Not inlined, for the walk back needs the registers.
 template <class S, class T>
-void recompute_chunk(const Backward<T>& call, const BlockParams<S, T>& params,
-                     const BlockFire<S, T>& fire, ChunkMemory<S, T>& chunk, int64 start, int steps,
-                     int64 lane, int count) {
+__attribute__((noinline)) void recompute_chunk(const Backward<T>& call,
+                                               const BlockParams<S, T>& params,
+                                               const BlockFire<S, T>& fire,
+                                               ChunkMemory<S, T>& chunk, int64 start, int steps,
+                                               int64 lane, int count) {
   for (int k = 0; k < steps; ++k) {
     const int64 offset = (start + k) * call.x_stride + lane;
     chunk.x[k] = load_row(call.element, call.x, offset, chunk.x_buffer[k], count);
@@ -408,48 +360,6 @@ void recompute_chunk(const Backward<T>& call, const BlockParams<S, T>& params,
   }
 }
 
-// The gradients of a neuron's outputs at one step.
-template <int kOutputs, class T>
-struct OutputGradients {
-  const T* rows[kOutputs];
-
-  SNN_INLINE void at(int l, Vec<T>* grad_out) const {
-    for (int i = 0; i < kOutputs; ++i) grad_out[i] = Vec<T>::load(rows[i] + l);
-  }
-};
-
-// Reads them; without any they are zero.
-template <int kOutputs, class T>
-class OutputGradientReader {
- public:
-  explicit OutputGradientReader(const Backward<T>& call) : call_(call) {}
-
-  SNN_INLINE OutputGradients<kOutputs, T> load(int64 t, int64 lane, int count) {
-    OutputGradients<kOutputs, T> at_t;
-    for (int i = 0; i < kOutputs; ++i) {
-      at_t.rows[i] = call_.grad_spikes ? load_row(call_.element, call_.grad_spikes,
-                                                  place(i, t, lane), buffers_[i], count)
-                                       : buffers_[i];
-    }
-    return at_t;
-  }
-
-  SNN_INLINE void prefetch(int64 t, int64 lane, int count) const {
-    if (!call_.grad_spikes) return;
-    for (int i = 0; i < kOutputs; ++i) {
-      prefetch_row(call_.element, call_.grad_spikes, place(i, t, lane), count);
-    }
-  }
-
- private:
-  SNN_INLINE int64 place(int i, int64 t, int64 lane) const {
-    return (i * call_.steps + t) * call_.grad_spikes_stride + lane;
-  }
-
-  const Backward<T>& call_;
-  alignas(64) Row<T> buffers_[kOutputs] = {};
-};
-
 // Gradients of a block's lanes: those of the states, carried from step to step, and the sums of
 // those of the tables.
 template <class S, class T>
@@ -460,7 +370,7 @@ struct BlockGradients {
 
 template <class S, class T, class FireAt>
 SNN_INLINE void adjoint_block(const Options& options, const BlockParams<S, T>& params, const T* x,
-                              const Row<T>* before, OutputGradients<S::kOutputs, T> grad_outputs,
+                              const Row<T>* before, const T* const* grad_outputs,
                               BlockGradients<S, T>& grads, const RowPlace<T>& grad_x, int count,
                               FireAt fire_at) {
   using V = Vec<T>;
@@ -472,7 +382,7 @@ SNN_INLINE void adjoint_block(const Options& options, const BlockParams<S, T>& p
     load_lanes<S::kStates>(before, l, state);
     load_lanes<S::kStates>(grads.states, l, grad_s);
     loop_params.at(l, p);
-    grad_outputs.at(l, grad_out);
+    for (int i = 0; i < S::kOutputs; ++i) grad_out[i] = V::load(grad_outputs[i] + l);
     for (int i = 0; i < S::kParams; ++i) {
       grad_p[i] = S::is_table(i) ? V::load(grads.tables[row_of(i)] + l) : V(T(0));
     }
@@ -490,14 +400,18 @@ template <class S, class T>
 void scan_block(const Backward<T>& call, int64 lane, int count) {
   auto& chunk = scratch<ChunkMemory<S, T>>();
   BlockGradients<S, T> grads;
-  OutputGradientReader<S::kOutputs, T> output_grads(call);
-  alignas(64) Row<T> grad_buffer;
+  alignas(64) Row<T> grad_buffers[S::kOutputs] = {}, grad_v_buffer;
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const BlockParams<S, T> params(call, lane);
   const BlockFire<S, T> fire(call, lane);
   const Options last_options = options_at(call, call.steps - 1);
+  const auto output_place = [&](int i, int64 t) {
+    return (i * call.steps + t) * call.grad_spikes_stride + lane;
+  };
   const auto prefetch = [&](int64 t) {
-    output_grads.prefetch(t, lane, count);
+    for (int i = 0; i < S::kOutputs && call.grad_spikes; ++i) {
+      prefetch_row(call.element, call.grad_spikes, output_place(i, t), count);
+    }
     grad_x_rows.prefetch(t * call.lanes + lane, count);
   };
   read_rows<S::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
@@ -519,10 +433,16 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       if (k >= kAhead) prefetch(t - kAhead);
       if (call.grad_v_seq) {
         const int64 offset = t * call.grad_v_seq_stride + lane;
-        const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_buffer, count);
+        const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_v_buffer, count);
         for (int l = 0; l < count; ++l) grads.states[0][l] += grad_v[l];
       }
-      const auto grad_outputs = output_grads.load(t, lane, count);
+      const T* grad_outputs[S::kOutputs];
+      for (int i = 0; i < S::kOutputs; ++i) {
+        T* buffer = grad_buffers[i];
+        grad_outputs[i] = call.grad_spikes ? load_row(call.element, call.grad_spikes,
+                                                      output_place(i, t), buffer, count)
+                                           : buffer;
+      }
       const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
       // Read from memory: in registers they would take those that the loop needs.
       const Options& options = t + 1 == call.steps ? last_options : call.options;

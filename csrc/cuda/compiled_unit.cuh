@@ -1,8 +1,6 @@
 // A neuron that is compiled by itself, its kernels behind the interface that the driver calls.
 #pragma once
 
-#include "bfloat16.cuh"
-#include "float16.cuh"
 #include "scan.cuh"
 #include "unit.h"
 
@@ -26,34 +24,25 @@ class CompiledUnit final : public Unit {
   CompiledUnit() : Unit({S::kStates, S::kParams, S::kOutputs, S::kTables}) {}
 
   int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const override {
-    return by_element(call, grid, stream);
-  }
-  int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const override {
-    return by_element(call, grid, stream);
+    return launch(call, grid, stream);
   }
   int enqueue(const Forward<double>& call, const Grid& grid, void* stream) const override {
-    return by_width<double>(call, grid, stream);
+    return launch(call, grid, stream);
+  }
+  int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const override {
+    return launch(call, grid, stream);
   }
   int enqueue(const Backward<double>& call, const Grid& grid, void* stream) const override {
-    return by_width<double>(call, grid, stream);
+    return launch(call, grid, stream);
   }
 
  private:
   template <class Call>
-  static int by_element(const Call& call, const Grid& grid, void* stream) {
-    switch (call.element) {
-      case Element::kFloat16:
-        return by_width<__half>(call, grid, stream);
-      case Element::kBFloat16:
-        return by_width<__nv_bfloat16>(call, grid, stream);
-      default:
-        return by_width<float>(call, grid, stream);
-    }
-  }
-
-  template <class E, template <class> class Call, class T>
-  static int by_width(const Call<T>& call, const Grid& grid, void* stream) {
-    return Launcher::launch(unit_kernel<S, E>(call, grid.width), call, grid, stream);
+  static int launch(const Call& call, const Grid& grid, void* stream) {
+    return with_element(call, [&](auto element) {
+      const auto kernel = unit_kernel<S, decltype(element)>(call, grid.width);
+      return Launcher::launch(kernel, call, grid, stream);
+    });
   }
 };
 

@@ -3,9 +3,9 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include <limits>
-#include <type_traits>
 
 #include "../spikes_call.h"
+#include "elements.cuh"
 #include "kernels.h"
 #include "unit.h"
 
@@ -14,23 +14,13 @@ namespace snn::cuda {
 namespace {
 
 template <class Call>
-cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream) {
+cudaError_t enqueue_any(const Call& call, const Grid& grid, cudaStream_t stream) {
   if (call.unit) {
     const auto& unit = *static_cast<const Unit*>(call.unit);
     return static_cast<cudaError_t>(unit.enqueue(call, grid, stream));
   }
-  if constexpr (std::is_same_v<Call, Forward<double>> || std::is_same_v<Call, Backward<double>>) {
-    return enqueue_float64(call, grid, stream);
-  } else {
-    switch (call.element) {
-      case Element::kFloat16:
-        return enqueue_float16(call, grid, stream);
-      case Element::kBFloat16:
-        return enqueue_bfloat16(call, grid, stream);
-      default:
-        return enqueue_float32(call, grid, stream);
-    }
-  }
+  return with_element(call,
+                      [&](auto element) { return enqueue<decltype(element)>(call, grid, stream); });
 }
 
 template <class T>
@@ -69,7 +59,7 @@ struct Driver {
     const Grid grid = plan_grid(call, multiprocessors);
     STD_TORCH_CHECK(grid.blocks <= std::numeric_limits<int>::max(), operator_name(call),
                     ": expected fewer lanes, got ", call.lanes);
-    check(enqueue(call, grid, current_stream(device)), "launch its kernel", call);
+    check(enqueue_any(call, grid, current_stream(device)), "launch its kernel", call);
   }
 };
 

@@ -14,3 +14,9 @@ cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream) {
 }
 
 }  // namespace snn::cuda
+
+#define SNN_ENQUEUE_ELEMENTS(E, T)                                                            \
+  template cudaError_t snn::cuda::enqueue<E>(const snn::Forward<T>&, const snn::cuda::Grid&,  \
+                                             cudaStream_t);                                   \
+  template cudaError_t snn::cuda::enqueue<E>(const snn::Backward<T>&, const snn::cuda::Grid&, \
+                                             cudaStream_t);

@@ -6,22 +6,14 @@
 #include "grid.h"
 #include "snnkernels/spikes.h"
 
-#define SNN_DECLARE_ENQUEUE(name, T)                                               \
-  cudaError_t name(const Forward<T>& call, const Grid& grid, cudaStream_t stream); \
-  cudaError_t name(const Backward<T>& call, const Grid& grid, cudaStream_t stream);
-
 namespace snn::cuda {
 
-// Put a call's kernel on the stream; the launch's error, if any.
-SNN_DECLARE_ENQUEUE(enqueue_float64, double)
-SNN_DECLARE_ENQUEUE(enqueue_float32, float)
-SNN_DECLARE_ENQUEUE(enqueue_float16, float)
-SNN_DECLARE_ENQUEUE(enqueue_bfloat16, float)
+// Put a call's kernel on the stream; the launch's error, if any. E is the type of its elements.
+template <class E, class Call>
+cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream);
 
 cudaError_t enqueue_spikes(const Encode& call, int64 blocks, cudaStream_t stream);
 cudaError_t enqueue_spikes(const PackSpikes& call, int64 blocks, cudaStream_t stream);
 cudaError_t enqueue_spikes(const UnpackSpikes& call, int64 blocks, cudaStream_t stream);
 
 }  // namespace snn::cuda
-
-#undef SNN_DECLARE_ENQUEUE

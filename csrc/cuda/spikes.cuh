@@ -2,8 +2,7 @@
 // unpacks a fourth of one. Numbers of an element's size stand for the elements.
 #pragma once
 
-#include "bfloat16.cuh"
-#include "float16.cuh"
+#include "elements.cuh"
 #include "snnkernels/spikes.h"
 
 namespace snn::cuda {

@@ -1,8 +1,6 @@
 // A kernel of a neuron that is compiled by itself, for NVRTC, which is asked for it by name.
 // SNN_NEURON, SNN_SURROGATE and SNN_TABLES are what the unit fixes, the numbers what its caller
 // takes it for.
-#include "cuda/bfloat16.cuh"
-#include "cuda/float16.cuh"
 #include "cuda/scan.cuh"
 #include "neuron.h"
 

@@ -176,13 +176,12 @@ def scan_backward(
         call["grad_states"] = grad_states.data_ptr()
     grad_x = x.new_empty(x.shape)
     grad_initial = x.new_empty(0 if states is None else shape, dtype=wide)
-    grad_params = x.new_empty(s.param_count if table_grads else 0, lanes, dtype=wide)
+    grad_params = x.new_empty(len(s.tables) if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
     call["grad_x"] = grad_x.data_ptr()
     call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
-    for i in range(grad_params.shape[0]):
-        if any(s.layout[i : i + 1]):
-            call["grad_params"][i] = grad_params[i].data_ptr()
+    for (i, _, _), sums in zip(s.tables, grad_params, strict=False):
+        call["grad_params"][i] = sums.data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
     _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
     return grad_x, grad_initial, grad_params
@@ -259,10 +258,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
 
 def _fill_tables(call: Any, x: Tensor, tables: Tensor, s: Settings) -> None:
     lanes, offset = prod(x.shape[1:]), 0
-    sizes, inners = s.layout[: s.param_count], s.layout[s.param_count :]
-    for i, (size, inner) in enumerate(zip(sizes, inners, strict=True)):
-        if size == 0:
-            continue
+    for i, size, inner in s.tables:
         fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
         _expect(fits, "layout", "a product that divides the lanes", (size, inner))
         address = tables.data_ptr() + offset * tables.element_size()

@@ -41,7 +41,6 @@ def _commands(folder: Path) -> list[list[str]]:
         [
             *common,
             str(SHIM / "kernels.cpp"),
-            f"-DSHIM_RUN=run_{name}",
             f"-DSHIM_ELEMENT={element}",
             f"-DSHIM_ARITHMETIC={arithmetic}",
             f"-o{folder / name}.o",

@@ -1,8 +1,7 @@
 // The operators on CPU tensors, run by the CUDA kernels' bodies: takes the place of the CPU
 // library.
-#include <type_traits>
-
 #include "call.h"
+#include "cuda/elements.cuh"
 #include "cuda/unit.h"
 #include "run_kernels.h"
 #include "schemas.h"
@@ -21,16 +20,7 @@ void dispatch(const Call& call, const snn::cuda::Grid& grid) {
     static_cast<const snn::cuda::Unit*>(call.unit)->enqueue(call, grid, nullptr);
     return;
   }
-  if constexpr (std::is_same_v<Call, snn::Forward<double>> ||
-                std::is_same_v<Call, snn::Backward<double>>) {
-    run_float64(call, grid);
-  } else if (call.element == snn::Element::kFloat32) {
-    run_float32(call, grid);
-  } else if (call.element == snn::Element::kFloat16) {
-    run_float16(call, grid);
-  } else {
-    run_bfloat16(call, grid);
-  }
+  snn::cuda::with_element(call, [&](auto element) { run<decltype(element)>(call, grid); });
 }
 
 struct Driver {

@@ -1,4 +1,5 @@
-// The kernels' very bodies on a host: compiled once for each type of element, SHIM_ELEMENT.
+// The kernels' very bodies on a host: compiled once for each type of element, SHIM_ELEMENT, whose
+// arithmetic is in SHIM_ARITHMETIC.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -6,17 +7,15 @@
 // Before the kernels, after everything else.
 #include "cuda_shim.h"
 // clang-format off
-#include "cuda/bfloat16.cuh"
-#include "cuda/float16.cuh"
 #include "cuda/select.cuh"
 // clang-format on
 
-void SHIM_RUN(const snn::Forward<SHIM_ARITHMETIC>& call, const snn::cuda::Grid& grid) {
-  const auto kernel = snn::cuda::select_kernel<SHIM_ELEMENT>(call, grid.width);
+template <class E, class Call>
+void run(const Call& call, const snn::cuda::Grid& grid) {
+  const auto kernel = snn::cuda::select_kernel<E>(call, grid.width);
   shim::run_grid(kernel, grid.blocks, grid.threads, call);
 }
 
-void SHIM_RUN(const snn::Backward<SHIM_ARITHMETIC>& call, const snn::cuda::Grid& grid) {
-  const auto kernel = snn::cuda::select_kernel<SHIM_ELEMENT>(call, grid.width);
-  shim::run_grid(kernel, grid.blocks, grid.threads, call);
-}
+using snn::cuda::Grid;
+template void run<SHIM_ELEMENT>(const snn::Forward<SHIM_ARITHMETIC>& call, const Grid& grid);
+template void run<SHIM_ELEMENT>(const snn::Backward<SHIM_ARITHMETIC>& call, const Grid& grid);

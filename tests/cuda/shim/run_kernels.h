@@ -1,16 +1,11 @@
-// The kernels of one type of element, as calls on the host.
+// The kernels as calls on the host.
 #pragma once
 
 #include "cuda/grid.h"
 
-#define SHIM_DECLARE(name, T)                                          \
-  void name(const snn::Forward<T>& call, const snn::cuda::Grid& grid); \
-  void name(const snn::Backward<T>& call, const snn::cuda::Grid& grid);
-
-SHIM_DECLARE(run_float64, double)
-SHIM_DECLARE(run_float32, float)
-SHIM_DECLARE(run_float16, float)
-SHIM_DECLARE(run_bfloat16, float)
+// The scan on elements of type E.
+template <class E, class Call>
+void run(const Call& call, const snn::cuda::Grid& grid);
 
 void run_spikes(const snn::Encode& call);
 void run_spikes(const snn::PackSpikes& call);
