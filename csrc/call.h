@@ -260,11 +260,6 @@ struct Settings {
   // The values in a parameter's table, 0 where it has none.
   int64_t size_of_table(int64_t i) const { return layout.empty() ? 0 : layout[i]; }
   int64_t inner_of_table(int64_t i) const { return layout[params + i]; }
-  int64_t table_count() const {
-    int64_t count = 0;
-    for (int64_t i = 0; i < params; ++i) count += size_of_table(i) != 0;
-    return count;
-  }
 };
 
 // Powers of two have one, as long as it is a normal number.
@@ -363,7 +358,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   Backward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
-  const int64_t count = s.states, rows = table_grads ? s.table_count() : 0;
+  const int64_t count = s.states, rows = table_grads ? __builtin_popcount(call.tables) : 0;
   check_array<T>("checkpoints", checkpoints, x,
                  {checkpoint_count(steps, Driver::kChunk) * count * lanes});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
@@ -383,7 +378,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
   for (int64_t i = 0; table_grads && i < s.params; ++i) {
-    if (s.size_of_table(i) == 0) continue;
+    if (!(call.tables >> i & 1u)) continue;
     call.grad_params[i] = sums;
     sums += lanes;
   }

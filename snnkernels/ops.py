@@ -88,7 +88,7 @@ class Settings(NamedTuple):
     outputs: int
 
     @property
-    def tables(self) -> list[tuple[int, int, int]]:
+    def table_layouts(self) -> list[tuple[int, int, int]]:
         """Of each table the parameter's place, its size, and the lanes that share a value."""
         sizes, inners = self.layout[: self.param_count], self.layout[self.param_count :]
         return [(i, n, k) for i, (n, k) in enumerate(zip(sizes, inners, strict=True)) if n]
@@ -192,7 +192,7 @@ def _fake_backward(
     return (
         x.new_empty(x.shape),
         x.new_empty(0 if states is None else states_shape(s.state_count, step), dtype=wide),
-        x.new_empty(len(s.tables) if table_grads else 0, prod(step), dtype=wide),
+        x.new_empty(len(s.table_layouts) if table_grads else 0, prod(step), dtype=wide),
     )
 
 
@@ -372,7 +372,7 @@ def _reduce(sums: Tensor, settings: Settings) -> Tensor:
     return torch.cat(
         [
             _folded(_folded(row.view(-1, n, k), 0), 2).sum((0, 2))
-            for row, (_, n, k) in zip(sums, settings.tables, strict=True)
+            for row, (_, n, k) in zip(sums, settings.table_layouts, strict=True)
         ]
     )
 

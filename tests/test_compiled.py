@@ -55,6 +55,30 @@ Adaptive = snnkernels.compile_neuron(
 )
 
 
+def sixteen(
+    x, v, *, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, v_threshold
+):  # fmt: skip
+    u = a * v + b * x + (c - d * e) + (f + g * h) * v + (i - j * k) * x + (m + n) * (o - p)
+    s = spike(u - v_threshold)
+    return s, u * (1 - s)
+
+
+Sixteen = snnkernels.compile_neuron(
+    sixteen,
+    states={"v": 0.0},
+    params={**dict.fromkeys("abcdefghijkmnop", 0.4), "v_threshold": 0.6},
+)
+
+
+def bare(x, v):
+    h = 0.9 * v + x
+    s = spike(h - 0.6)
+    return s, h * (1 - s)
+
+
+Bare = snnkernels.compile_neuron(bare, states={"v": 0.0})
+
+
 def two_fires(x, v, w, *, low, high, v_reset, detach_reset):
     """Two thresholds, two outputs and a readout."""
     h = v * 0.9 + x
@@ -164,6 +188,15 @@ def compare(cls, x, **arguments):
 @pytest.mark.parametrize("cls", NODES, ids=lambda cls: cls.__name__)
 def test_a_compiled_neuron_gives_what_its_step_gives(cls, dtype):
     compare(cls, randn(37, 3, 43, dtype=dtype))
+
+
+def test_a_neuron_may_have_no_parameters():
+    compare(Bare, randn(20, 2, 300))
+
+
+def test_a_neuron_may_have_sixteen_parameters_that_all_are_learnt():
+    values = {name: torch.rand(7) for name in Sixteen.equations.params}
+    compare(Sixteen, randn(20, 3, 7), **values)
 
 
 @pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "primitive"])

@@ -246,8 +246,11 @@ def test_tiles_that_are_stored_past_the_caches_are_the_same(offset, neuron):
     torch.testing.assert_close(found["native"][1], found["torch"][1])
 
 
-def parametric_lif_with_a_rate_per_neuron(x, v, **options):
-    return functional.parametric_lif(x, v, w=torch.linspace(-1, 1, x.shape[-1]), **options)
+def with_a_value_per_neuron(function, name):
+    def neuron(x, v, **options):
+        return function(x, v, **{name: torch.linspace(1.1, 2, x.shape[-1])}, **options)
+
+    return neuron
 
 
 @pytest.mark.parametrize(
@@ -257,9 +260,12 @@ def parametric_lif_with_a_rate_per_neuron(x, v, **options):
         functional.if_,
         functional.cuba_lif,
         partial(functional.parametric_lif, w=torch.tensor(0.3)),
-        parametric_lif_with_a_rate_per_neuron,
+        partial(functional.lif, v_threshold=torch.tensor(0.8)),
+        with_a_value_per_neuron(functional.parametric_lif, "w"),
+        with_a_value_per_neuron(functional.lif, "tau"),
+        with_a_value_per_neuron(functional.cuba_lif, "v_threshold"),
     ],
-    ids=["lif", "if", "cuba", "plif", "plif_per_neuron"],
+    ids=["lif", "if", "cuba", "plif", "lif_tensor", "plif_table", "lif_table", "cuba_table"],
 )
 @pytest.mark.parametrize("lanes", [127, 128, 129, 300, 1024])
 @pytest.mark.parametrize("steps", [1, 16, 33])

@@ -257,6 +257,27 @@ def test_the_same_call_gives_the_same_bits_on_any_number_of_threads(case, shape,
             assert_same_bits(a, b)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_of_the_first_and_the_last_parameter_are_not_mixed_up(case):
+    x = randn(20, 2, 5)
+    first, last = case.learnable[0], "v_reset"
+    tables = {first: 0.1 * torch.rand(5) + case.settings.get(first, 1.0), last: -torch.rand(2, 5)}
+    expected, ours = run(case, x, "torch", **tables), run(case, x, "native", **tables)
+    assert_gradients_close(ours[1], expected[1])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_primitive_meets_a_threshold_of_each_neuron(case):
+    """On so many lanes that a thread takes several blocks of them."""
+    x = randn(20, 3, 300)
+    smooth = {"surrogate_function": surrogate.Sigmoid(spiking=False)}
+    smooth["v_threshold"] = torch.rand(300) + 0.5
+    expected, ours = run(case, x, "torch", **smooth), run(case, x, "native", **smooth)
+    for actual, e in zip(ours[0], expected[0], strict=True):
+        torch.testing.assert_close(actual, e)
+    assert_gradients_close(ours[1], expected[1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_half_precision_gradients_beat_the_reference_run_in_that_dtype(case, dtype):

@@ -17,30 +17,36 @@ constexpr int kLanes = SNN_CPU_LANES;
 template <class T>
 using Row = T[kLanes];
 
-// Memory of this thread for one block's work, beyond what the smaller stacks of threads hold. Its
-// content is that of the last use.
-template <class Memory>
-Memory& scratch() {
-  static_assert(std::is_trivially_default_constructible_v<Memory>);
+// Memory of this thread for one block's work, beyond what the smaller stacks of threads hold. There
+// is one, whose content is that of its last use, whatever that was.
+inline void* scratch(std::size_t bytes) {
   struct Buffer {
     void* memory = nullptr;
+    std::size_t bytes = 0;
     ~Buffer() { std::free(memory); }
   };
   static thread_local Buffer buffer;
-  if (!buffer.memory) {
-    constexpr std::size_t kBytes = (sizeof(Memory) + 4095) / 4096 * 4096;
-    buffer.memory = std::aligned_alloc(4096, kBytes);
-    if (!buffer.memory) throw std::bad_alloc();
+  if (buffer.bytes < bytes) {
+    std::free(buffer.memory);
+    buffer.bytes = (bytes + 4095) / 4096 * 4096;
+    buffer.memory = std::aligned_alloc(4096, buffer.bytes);
+    if (!buffer.memory) buffer.bytes = 0;
   }
-  return *static_cast<Memory*>(buffer.memory);
+  if (!buffer.memory) throw std::bad_alloc();
+  return buffer.memory;
+}
+template <class Memory>
+Memory& scratch() {
+  static_assert(std::is_trivially_default_constructible_v<Memory>);
+  return *static_cast<Memory*>(scratch(sizeof(Memory)));
 }
 
-// The surrogate's gradient at u = h - threshold, of a row, and its primitive at u.
-template <class T>
-void surrogate_gradient(SurrogateId id, const T* params, const T* h, const T* threshold, T* out,
-                        int count);
-template <class T>
-Vec<T> surrogate_primitive(SurrogateId id, const T* params, Vec<T> u);
+enum class SurrogatePart { kGradient, kPrimitive };
+
+// Writes the surrogate's gradient, or its primitive, at u = h - threshold of a row.
+template <SurrogatePart kPart, class T>
+void surrogate_row(SurrogateId id, const T* params, const T* h, const T* threshold, T* out,
+                   int count);
 
 // Whether values can be computed in place: the elements are values, and fill whole vectors.
 template <class T>

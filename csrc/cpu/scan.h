@@ -12,10 +12,6 @@ namespace snn::cpu::SNN_CPU_ISA {
 constexpr int kChunk = SNN_CPU_CHUNK;
 constexpr int kAhead = 1;  // rows that are prefetched ahead
 
-constexpr int at_least_one(int count) {
-  return count > 0 ? count : 1;
-}
-
 template <int N, class T>
 SNN_INLINE void load_lanes(const Row<T>* rows, int l, Vec<T>* out) {
   for (int i = 0; i < N; ++i) out[i] = Vec<T>::load(rows[i] + l);
@@ -59,9 +55,9 @@ void parameter_row(const Parameter<T>& p, int64 lane, int64 count, T* row) {
 // ScanTraits.
 template <class S, class T>
 struct BlockParams {
-  static constexpr int kTables = __builtin_popcount(S::kTables);
-  alignas(64) Row<T> rows[at_least_one(kTables)];
-  T numbers[at_least_one(S::kParams)];
+  static constexpr int kRows = std::max(__builtin_popcount(S::kTables), 1);
+  alignas(64) Row<T> rows[kRows];
+  T numbers[S::kArrayOfParams];
 
   explicit BlockParams(const Scan<T>& call) {
     for (int i = 0; i < S::kParams; ++i) {
@@ -104,7 +100,7 @@ class LoopParams {
 
  private:
   const Row<T>* rows_;
-  Vec<T> numbers_[at_least_one(S::kParams)];
+  Vec<T> numbers_[S::kArrayOfParams];
 };
 
 // Rows of a block from or to an array [N, L].
@@ -135,9 +131,12 @@ SNN_INLINE P* checkpoint(P* checkpoints, const Scan<T>& call, int64 start) {
   return checkpoints + (start / kChunk - 1) * N * call.lanes;
 }
 
-constexpr auto kNoOutput = [](int, const auto*) {};
+struct NoOutput {
+  template <class V>
+  SNN_INLINE void operator()(int, const V*) const {}
+};
 
-// One step of a block's lanes, from the states before. It can be taken several times.
+// One step of a block's lanes, from the states before.
 template <class S, class T>
 struct BlockStep {
   const Scan<T>& call;
@@ -154,7 +153,7 @@ struct BlockStep {
     const LoopParams<S, T> loop_params(params);
     const Options options = call.options;
     for (int l = 0; l < count; l += V::kSize) {
-      V state[S::kStates], p[at_least_one(S::kParams)], outputs[S::kOutputs];
+      V state[S::kStates], p[S::kArrayOfParams], outputs[S::kOutputs];
       load_lanes<S::kStates>(before, l, state);
       loop_params.at(l, p);
       S::step(state, V::load(x + l), p, options, fire_at(l), outputs);
@@ -188,7 +187,7 @@ class BlockFire<S, T, Inline<Surrogate>> {
     step.take(after, [fire = of_tiles(step.call)](int) { return fire; }, out);
   }
   SNN_INLINE void step_again(const BlockStep<S, T>& step, Row<T>* after, Notes&, int) const {
-    this->step(step, after, kNoOutput);
+    this->step(step, after, NoOutput{});
   }
   template <class Adjoint>
   SNN_INLINE void adjoint(const Backward<T>& call, const Notes&, int, int, Adjoint run) const {
@@ -196,34 +195,27 @@ class BlockFire<S, T, Inline<Surrogate>> {
   }
 };
 
-// What steps and adjoints are called with where the surrogate is switched: a step on the way
-// forward, one that notes H and what the neuron fires, and its adjoint, when the gradient of the
-// surrogate is known.
-template <class T, bool kSpiking>
-struct SwitchedFire {
-  const Scan<T>& call;
-
-  SNN_INLINE void note(Vec<T>) const {}
-  SNN_INLINE Vec<T> spike(Vec<T> u) const {
-    if constexpr (kSpiking) return heaviside(u);
-    return surrogate_primitive(call.surrogate, call.surrogate_params, u);
+// What steps and adjoints are called with where the surrogate is switched: to fire,
+struct Spike {
+  template <class V>
+  SNN_INLINE void note(V) const {}
+  template <class V>
+  SNN_INLINE V spike(V u) const {
+    return heaviside(u);
   }
 };
-template <class T, bool kSpiking>
-struct NotingFire : SwitchedFire<T, kSpiking> {
-  T *noted, *output;
-
+// to fire and note H,
+template <class T>
+struct NotingSpike : Spike {
+  T* noted;
   SNN_INLINE void note(Vec<T> h) const { h.store(noted); }
-  SNN_INLINE Vec<T> spike(Vec<T> u) const {
-    const Vec<T> fired = SwitchedFire<T, kSpiking>::spike(u);
-    if constexpr (!kSpiking) fired.store(output);
-    return fired;
-  }
 };
+// and when H, the surrogate's gradient and, in place of spikes, its primitive are known.
 template <class T, bool kSpiking>
 struct NotedFire {
-  const T *noted, *output, *slope;
+  const T *noted, *slope, *output;
 
+  SNN_INLINE void note(Vec<T>) const {}
   template <class Compute>
   SNN_INLINE Vec<T> h(Compute) const {
     return Vec<T>::load(noted);
@@ -232,8 +224,8 @@ struct NotedFire {
   SNN_INLINE Vec<T> gradient(Vec<T>) const { return Vec<T>::load(slope); }
 };
 
-// The surrogate's gradient is taken of whole rows, between the steps and their adjoints, so that no
-// neuron is compiled once for every surrogate.
+// The surrogate is taken of whole rows at a time, in between, so that no neuron is compiled once
+// for every surrogate.
 template <class S, class T>
 class BlockFire<S, T, Switched> {
  public:
@@ -250,30 +242,19 @@ class BlockFire<S, T, Switched> {
   }
 
   static bool fits_tiles(const Scan<T>& call) { return call.spiking; }
-  static auto of_tiles(const Scan<T>& call) { return SwitchedFire<T, true>{call}; }
+  static Spike of_tiles(const Scan<T>&) { return {}; }
 
   template <class Out>
   SNN_INLINE void step(const BlockStep<S, T>& step, Row<T>* after, Out out) const {
-    const auto& call = step.call;
-    if (call.spiking) {
-      step.take(after, [&](int) { return SwitchedFire<T, true>{call}; }, out);
-    } else {
-      step.take(after, [&](int) { return SwitchedFire<T, false>{call}; }, out);
-    }
+    if (step.call.spiking) return step.take(after, [](int) { return Spike{}; }, out);
+    alignas(64) Row<T> h, output;
+    smooth(step, after, h, output, out);
   }
   SNN_INLINE void step_again(const BlockStep<S, T>& step, Row<T>* after, Notes& notes,
                              int k) const {
-    const auto& call = step.call;
-    T *h = notes.h[k], *output = notes.output[k];
-    if (call.spiking) {
-      step.take(
-          after, [=, &call](int l) { return NotingFire<T, true>{{call}, h + l, output + l}; },
-          kNoOutput);
-    } else {
-      step.take(
-          after, [=, &call](int l) { return NotingFire<T, false>{{call}, h + l, output + l}; },
-          kNoOutput);
-    }
+    T* h = notes.h[k];
+    if (!step.call.spiking) return smooth(step, after, h, notes.output[k], NoOutput{});
+    step.take(after, [h](int l) { return NotingSpike<T>{{}, h + l}; }, NoOutput{});
   }
   template <class Adjoint>
   SNN_INLINE void adjoint(const Backward<T>& call, const Notes& notes, int k, int count,
@@ -281,24 +262,36 @@ class BlockFire<S, T, Switched> {
     alignas(64) Row<T> slope;
     const T *h = notes.h[k], *output = notes.output[k];
     if (meets_surrogate(call)) {
-      surrogate_gradient(call.surrogate, call.surrogate_params, h, threshold_, slope, count);
+      surrogate_row<SurrogatePart::kGradient>(call.surrogate, call.surrogate_params, h, threshold_,
+                                              slope, count);
     } else {
       std::fill_n(slope, kLanes, T(0));
     }
     if (call.spiking) {
-      run([&](int l) { return NotedFire<T, true>{h + l, output + l, slope + l}; });
+      run([&](int l) { return NotedFire<T, true>{h + l, slope + l, nullptr}; });
     } else {
-      run([&](int l) { return NotedFire<T, false>{h + l, output + l, slope + l}; });
+      run([&](int l) { return NotedFire<T, false>{h + l, slope + l, output + l}; });
     }
   }
 
  private:
+  // The primitive in place of a spike: the step up to H, then with the output known.
+  template <class Out>
+  void smooth(const BlockStep<S, T>& step, Row<T>* after, T* h, T* output, Out out) const {
+    alignas(64) Row<T> unused[S::kStates];
+    const auto& call = step.call;
+    step.take(unused, [h](int l) { return NotingSpike<T>{{}, h + l}; }, NoOutput{});
+    surrogate_row<SurrogatePart::kPrimitive>(call.surrogate, call.surrogate_params, h, threshold_,
+                                             output, step.count);
+    step.take(after, [=](int l) { return NotedFire<T, false>{h + l, nullptr, output + l}; }, out);
+  }
+
   alignas(64) Row<T> threshold_;
 };
 
 template <class S, class T>
 void scan_block(const Forward<T>& call, int64 lane, int count) {
-  alignas(64) Row<T> state[S::kStates], x_buffer;
+  alignas(64) Row<T> x_buffer, state[S::kStates];
   const int64 size = call.steps * call.lanes;
   RowWriter<T> outputs[S::kOutputs], v_rows(call.element, call.v_seq, size);
   for (auto& output : outputs) output.open(call.element, call.spikes, size);
@@ -365,7 +358,7 @@ __attribute__((noinline)) void recompute_chunk(const Backward<T>& call,
 template <class S, class T>
 struct BlockGradients {
   alignas(64) Row<T> states[S::kStates];
-  alignas(64) Row<T> tables[at_least_one(BlockParams<S, T>::kTables)] = {};
+  alignas(64) Row<T> tables[BlockParams<S, T>::kRows] = {};
 };
 
 template <class S, class T, class FireAt>
@@ -378,7 +371,7 @@ SNN_INLINE void adjoint_block(const Options& options, const BlockParams<S, T>& p
   const LoopParams<S, T> loop_params(params);
   for (int l = 0; l < count; l += V::kSize) {
     V state[S::kStates], grad_s[S::kStates], grad_out[S::kOutputs];
-    V p[at_least_one(S::kParams)], grad_p[at_least_one(S::kParams)];
+    V p[S::kArrayOfParams], grad_p[S::kArrayOfParams];
     load_lanes<S::kStates>(before, l, state);
     load_lanes<S::kStates>(grads.states, l, grad_s);
     loop_params.at(l, p);
@@ -396,6 +389,22 @@ SNN_INLINE void adjoint_block(const Options& options, const BlockParams<S, T>& p
   }
 }
 
+// Where the gradient of output i at step t is for the lanes from `lane`.
+template <class T>
+SNN_INLINE int64 output_place(const Backward<T>& call, int i, int64 t, int64 lane) {
+  return (i * call.steps + t) * call.grad_spikes_stride + lane;
+}
+
+// A function rather than a lambda, of which GCC sees no effect and drops the calls.
+template <int kOutputs, class T>
+SNN_INLINE void prefetch_gradients(const Backward<T>& call, const RowWriter<T>& grad_x, int64 t,
+                                   int64 lane, int count) {
+  for (int i = 0; i < kOutputs && call.grad_spikes; ++i) {
+    prefetch_row(call.element, call.grad_spikes, output_place(call, i, t, lane), count);
+  }
+  grad_x.prefetch(t * call.lanes + lane, count);
+}
+
 template <class S, class T>
 void scan_block(const Backward<T>& call, int64 lane, int count) {
   auto& chunk = scratch<ChunkMemory<S, T>>();
@@ -405,15 +414,6 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   const BlockParams<S, T> params(call, lane);
   const BlockFire<S, T> fire(call, lane);
   const Options last_options = options_at(call, call.steps - 1);
-  const auto output_place = [&](int i, int64 t) {
-    return (i * call.steps + t) * call.grad_spikes_stride + lane;
-  };
-  const auto prefetch = [&](int64 t) {
-    for (int i = 0; i < S::kOutputs && call.grad_spikes; ++i) {
-      prefetch_row(call.element, call.grad_spikes, output_place(i, t), count);
-    }
-    grad_x_rows.prefetch(t * call.lanes + lane, count);
-  };
   read_rows<S::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {
@@ -426,11 +426,15 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       read_rows<S::kStates>(saved, call.lanes, lane, count, chunk.states(0));
     }
     recompute_chunk(call, params, fire, chunk, start, steps, lane, count);
-    for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) prefetch(start + k);
+    for (int k = steps - 1; k >= 0 && k >= steps - kAhead; --k) {
+      prefetch_gradients<S::kOutputs>(call, grad_x_rows, start + k, lane, count);
+    }
 
     for (int k = steps - 1; k >= 0; --k) {
       const int64 t = start + k;
-      if (k >= kAhead) prefetch(t - kAhead);
+      if (k >= kAhead) {
+        prefetch_gradients<S::kOutputs>(call, grad_x_rows, t - kAhead, lane, count);
+      }
       if (call.grad_v_seq) {
         const int64 offset = t * call.grad_v_seq_stride + lane;
         const T* grad_v = load_row(call.element, call.grad_v_seq, offset, grad_v_buffer, count);
@@ -440,7 +444,7 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
       for (int i = 0; i < S::kOutputs; ++i) {
         T* buffer = grad_buffers[i];
         grad_outputs[i] = call.grad_spikes ? load_row(call.element, call.grad_spikes,
-                                                      output_place(i, t), buffer, count)
+                                                      output_place(call, i, t, lane), buffer, count)
                                            : buffer;
       }
       const RowPlace<T> grad_x = grad_x_rows.begin(t * call.lanes + lane, count);
@@ -549,7 +553,7 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
       params.read_tables(call, lane, count);
       return [=, fire = BlockFire<S, T>::of_tiles(call), loop_params = LoopParams<S, T>(params)](
                  int l, V* state, V x, V* out) {
-        V p[at_least_one(S::kParams)];
+        V p[S::kArrayOfParams];
         loop_params.at(l, p);
         S::step(state, x, p, options(), fire, out);
       };
@@ -567,9 +571,9 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
 
 // The scan over lanes [begin, end). float64 is for checking rather than for speed: blocks alone
 // make its build short.
-template <class S, template <class> class Call, class T>
-void scan_lanes(const Call<T>& call, int64 begin, int64 end) {
-  if constexpr (std::is_same_v<Call<T>, Forward<float>>) begin = scan_tiles<S>(call, begin, end);
+template <class S, class Call>
+void scan_lanes(const Call& call, int64 begin, int64 end) {
+  if constexpr (std::is_same_v<Call, Forward<float>>) begin = scan_tiles<S>(call, begin, end);
   for (; begin < end; begin += kLanes) {
     scan_block<S>(call, begin, static_cast<int>(std::min<int64>(kLanes, end - begin)));
   }

@@ -13,11 +13,11 @@ bool is_plus_zero(const Parameter<T>& p) {
 }
 
 // In float64, which is for checking rather than for speed, the general scan makes the build short.
-template <template <class> class Call, class T>
-void scan_neuron(const Call<T>& call, int64 begin, int64 end) {
+template <class Call>
+void scan_neuron(const Call& call, int64 begin, int64 end) {
   with_neuron(call, [&](auto neuron) {
     using Neuron = decltype(neuron);
-    if constexpr (std::is_same_v<T, float>) {
+    if constexpr (std::is_base_of_v<Scan<float>, Call>) {
       if ((call.tables & ~Neuron::kLearnt) == 0) {
         if (call.spiking && call.hard_reset && is_plus_zero(call.params[Neuron::kReset])) {
           using ResetToZero = typename Neuron::template WithReset<ZeroReset>;

@@ -1,5 +1,5 @@
-// Elements of sequences as a thread sees them: vectors of adjacent lanes, and conversion to and
-// from the arithmetic's type.
+// Elements of sequences: their types, conversion to and from the arithmetic's type, and vectors of
+// adjacent lanes as a thread sees them.
 #pragma once
 
 #include <cuda_bf16.h>

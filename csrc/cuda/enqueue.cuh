@@ -15,6 +15,7 @@ cudaError_t enqueue(const Call& call, const Grid& grid, cudaStream_t stream) {
 
 }  // namespace snn::cuda
 
+// Compiles the kernels of one type of element, whose arithmetic is in T.
 #define SNN_ENQUEUE_ELEMENTS(E, T)                                                            \
   template cudaError_t snn::cuda::enqueue<E>(const snn::Forward<T>&, const snn::cuda::Grid&,  \
                                              cudaStream_t);                                   \

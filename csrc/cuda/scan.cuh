@@ -41,7 +41,8 @@ __host__ __device__ __noinline__ T primitive(SurrogateId id, T u, T p0, T p1) {
   return with_surrogate(id, [&](auto surrogate) { return decltype(surrogate)::primitive(u, p); });
 }
 
-// Parameter::at, with a 32-bit division where it will do. Not inlined, for divisions are long.
+// The element of a table for a lane, with a 32-bit division where it will do. Not inlined, for
+// divisions are long.
 template <class T>
 __host__ __device__ __noinline__ T table_at(const T* table, int64 size, int64 inner, int64 lane) {
   if (size == 1) return table[0];
@@ -75,29 +76,29 @@ struct Params {
   SNN_HD const T* at(int l) const { return values[l]; }
 };
 
-// The kernels of one lane a thread can emit the primitive instead of spikes, the others only
-// spikes.
+// What steps and adjoints are called with where the surrogate is switched. The kernels of one lane
+// a thread can emit the primitive instead of spikes, the others only spikes.
 template <class T, int V>
-struct Fire {
+struct SwitchedFire {
   const Scan<T>& call;
 
   SNN_HD void note(T) const {}
   SNN_HD T spike(T u) const {
-    if (V > 1 || call.spiking) return u >= T(0) ? T(1) : T(0);
+    if (V > 1 || call.spiking) return heaviside(u);
     return primitive(call.surrogate, u, call.surrogate_params[0], call.surrogate_params[1]);
   }
 };
 
-// Fire, noting H for the walk back.
+// The same, noting H for the walk back.
 template <class T, int V>
-struct NotingFire : Fire<T, V> {
+struct NotingFire : SwitchedFire<T, V> {
   T& noted;
 
   SNN_HD void note(T h) const { noted = h; }
 };
 
 template <class T, int V>
-struct NotedFire : Fire<T, V> {
+struct NotedFire : SwitchedFire<T, V> {
   T noted, slope;
 
   template <class Compute>
@@ -134,7 +135,7 @@ class ChunkFire<S, V, T, Switched> {
 
   SNN_HD explicit ChunkFire(const Scan<T>& call) : call_(call) {}
 
-  SNN_HD Fire<T, V> of_step() const { return {call_}; }
+  SNN_HD SwitchedFire<T, V> of_step() const { return {call_}; }
   SNN_HD NotingFire<T, V> of_step_again(int k, int l) { return {{call_}, h_[k][l]}; }
   SNN_HD NotedFire<T, V> of_adjoint(int k, int l) const {
     return {{call_}, h_[k][l], slopes_[k][l]};

@@ -176,12 +176,13 @@ def scan_backward(
         call["grad_states"] = grad_states.data_ptr()
     grad_x = x.new_empty(x.shape)
     grad_initial = x.new_empty(0 if states is None else shape, dtype=wide)
-    grad_params = x.new_empty(len(s.tables) if table_grads else 0, lanes, dtype=wide)
+    grad_params = x.new_empty(len(s.table_layouts) if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
     call["grad_x"] = grad_x.data_ptr()
     call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
-    for (i, _, _), sums in zip(s.tables, grad_params, strict=False):
-        call["grad_params"][i] = sums.data_ptr()
+    if table_grads:
+        for (i, _, _), sums in zip(s.table_layouts, grad_params, strict=True):
+            call["grad_params"][i] = sums.data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
     _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
     return grad_x, grad_initial, grad_params
@@ -232,21 +233,16 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
     sizes = s.layout[: s.param_count] or [0] * s.param_count
     _expect(tables or not any(sizes), "tables", "a tensor where layout has a size", None)
-    if neuron.printed is not None:
-        wanted = [bool(neuron.printed.tables >> i & 1) for i in range(s.param_count)]
-        _expect(
-            [size > 0 for size in sizes] == wanted,
-            "layout",
-            "the tables that it was compiled for",
-            sizes,
-        )
+    mask = sum(1 << i for i, size in enumerate(sizes) if size)
+    fits = neuron.printed is None or neuron.printed.tables == mask
+    _expect(fits, "layout", "the tables that it was compiled for", sizes)
     call: Any = np.zeros((), layout(_REALS[compute_dtype(dtype)][0]))
     call["neuron"], call["element"] = neuron.number, _ELEMENTS[dtype][0]
     call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
     call["surrogate"] = _surrogates.get(s.surrogate, 0)
     call["surrogate_params"][: len(numbers) - own] = numbers[own:]
     call["initial"][: s.state_count] = numbers[: s.state_count]
-    call["tables"] = sum(bool(size) << i for i, size in enumerate(sizes))
+    call["tables"] = mask
     params = call["params"]
     params["value"][: s.param_count] = numbers[s.state_count : own]
     params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
@@ -258,7 +254,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
 
 def _fill_tables(call: Any, x: Tensor, tables: Tensor, s: Settings) -> None:
     lanes, offset = prod(x.shape[1:]), 0
-    for i, size, inner in s.tables:
+    for i, size, inner in s.table_layouts:
         fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
         _expect(fits, "layout", "a product that divides the lanes", (size, inner))
         address = tables.data_ptr() + offset * tables.element_size()

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels.build import ahead, compile, description
-
 from .conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -154,27 +152,6 @@ def test_a_wheel_built_ahead_runs_without_a_compiler_on_any_python(source, tmp_p
     output = checked(python, "-c", RUN_A_NEURON, cwd=tmp_path, **variables).splitlines()
     assert output[:2] == ["prebuilt", str(package / "_lib" / "snnkernels_cpu.so")]
     assert not (tmp_path / "cache").exists()
-
-
-def test_code_for_one_instruction_set_stays_in_its_own_namespace(tmp_path):
-    # The linker keeps one of several equal inline functions: were one shared between instruction
-    # sets, the baseline could run the AVX-512 copy. DW.ref is no code: a pointer that every unit
-    # with a destructor has to the one routine that unwinds the stack.
-    plan = ahead.plan_ahead("cpu")
-    units = [unit for unit in plan.library.units if unit.variant == "avx2"]
-    for unit in units:
-        step = compile.compile_step(unit, plan.library, plan.tools, tmp_path, ["-O1"])
-        subprocess.run(step.command, check=True)
-        listing = subprocess.run(
-            ["nm", "--defined-only", tmp_path / unit.object_name],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        weak = [line for line in listing.splitlines() if line.split(" ")[1] in "WVu"]
-        shared = [line for line in weak if "4avx2" not in line]
-        assert [line for line in shared if "DW.ref.__gxx_personality_v0" not in line] == []
-    assert units or "avx2" not in description._X86_LEVELS
 
 
 def test_an_unknown_device_to_build_ahead_is_refused_by_name(source):

@@ -6,7 +6,7 @@ import torch
 from snnkernels import engine, functional, ops, surrogate, units
 
 from ..cases import DTYPES, randn
-from ..test_compiled import Adaptive, Exact, TwoFires, compare, hat
+from ..test_compiled import Adaptive, Bare, Exact, Sixteen, TwoFires, compare, hat
 from .shim.plugin import last_grid
 from .shim_cases import SIZES, K, width_for
 
@@ -17,6 +17,12 @@ def test_every_size_agrees_with_the_step(cls, dtype):
     for steps, lanes in SIZES:
         compare(cls, randn(steps, 1, lanes, dtype=dtype) * 1.5)
         assert last_grid()[0] == width_for(dtype, lanes, sums=bool(cls.equations.learnable))
+
+
+def test_a_neuron_may_have_no_parameters_or_sixteen_tables():
+    compare(Bare, randn(K + 3, 3, 7))
+    values = {name: torch.rand(7) for name in Sixteen.equations.params}
+    compare(Sixteen, randn(K + 3, 3, 7), **values)
 
 
 def test_tables_and_states_reach_every_lane():

@@ -91,9 +91,11 @@ constexpr unsigned kAllTables = ~0u;
 
 template <class Neuron, class Fire_, unsigned kTables_>
 struct ScanTraits : Neuron {
+  static_assert(Neuron::kParams <= kMaxParams && kMaxParams <= 16, "a call has 16 bits for tables");
   using Fire = Fire_;
   static constexpr int kArrayOfParams = Neuron::kParams > 0 ? Neuron::kParams : 1;
-  // A bit for each parameter: whether it may be a table. Of an inline one's it is one.
+  // A bit for each parameter: with Inline whether it is a table, with Switched whether it may be
+  // one.
   static constexpr unsigned kTables = kTables_ & ((1u << Neuron::kParams) - 1u);
 
   static SNN_HD constexpr bool is_table(int i) { return (kTables >> i & 1u) != 0; }

@@ -6,7 +6,7 @@
 //                                                    grad_p: added to
 //
 // fire.spike(u) is the output for u = H - v_threshold, fire.gradient(u) its (surrogate) derivative;
-// fire.h says where they come from. A step hands H to fire.note(h), and its adjoint asks
+// snnkernels/fire.h has the ways to fire. A step hands H to fire.note(h), and its adjoint asks
 // fire.h(compute) for it, which computes it again where nobody took note: u + v_threshold would
 // lose digits, or be NaN where the threshold is infinite. Parameters come in p: the neuron's own,
 // then v_threshold, then v_reset.

@@ -46,8 +46,6 @@ struct Parameter {
   const T* table;
   int64 size;
   int64 inner;
-
-  SNN_HD T at(int64 lane) const { return table ? table[lane / inner % size] : value; }
 };
 
 // A neuron that is compiled by itself and joins a loaded library; each device's unit.h says with
