@@ -80,27 +80,19 @@ struct BlockParams {
     }
   }
 
-  // The place of parameter i among the tables.
-  static constexpr int row_of(int i) { return __builtin_popcount(S::kTables & ((1u << i) - 1u)); }
-};
-
-// The same inside a loop over the lanes: numbers stay in registers.
-template <class S, class T>
-class LoopParams {
- public:
-  SNN_INLINE explicit LoopParams(const BlockParams<S, T>& block) : rows_(block.rows) {
-    for (int i = 0; i < S::kParams; ++i) numbers_[i] = Vec<T>(block.numbers[i]);
+  // For a loop over lanes: numbers before it, to stay in registers, tables for the lanes from l in
+  // it.
+  SNN_INLINE void load_numbers(Vec<T>* p) const {
+    for (int i = 0; i < S::kParams; ++i) p[i] = Vec<T>(numbers[i]);
   }
-
-  SNN_INLINE void at(int l, Vec<T>* p) const {
+  SNN_INLINE void load_tables(int l, Vec<T>* p) const {
     for (int i = 0; i < S::kParams; ++i) {
-      p[i] = S::is_table(i) ? Vec<T>::load(rows_[BlockParams<S, T>::row_of(i)] + l) : numbers_[i];
+      if (S::is_table(i)) p[i] = Vec<T>::load(rows[row_of(i)] + l);
     }
   }
 
- private:
-  const Row<T>* rows_;
-  Vec<T> numbers_[S::kArrayOfParams];
+  // The place of parameter i among the tables.
+  static constexpr int row_of(int i) { return __builtin_popcount(S::kTables & ((1u << i) - 1u)); }
 };
 
 // Rows of a block from or to an array [N, L].
@@ -150,12 +142,13 @@ struct BlockStep {
   template <class FireAt, class Out>
   SNN_INLINE void take(Row<T>* after, FireAt fire_at, Out out) const {
     using V = Vec<T>;
-    const LoopParams<S, T> loop_params(params);
     const Options options = call.options;
+    V p[S::kArrayOfParams];
+    params.load_numbers(p);
     for (int l = 0; l < count; l += V::kSize) {
-      V state[S::kStates], p[S::kArrayOfParams], outputs[S::kOutputs];
+      V state[S::kStates], outputs[S::kOutputs];
       load_lanes<S::kStates>(before, l, state);
-      loop_params.at(l, p);
+      params.load_tables(l, p);
       S::step(state, V::load(x + l), p, options, fire_at(l), outputs);
       out(l, outputs);
       store_lanes<S::kStates>(state, l, after);
@@ -368,13 +361,13 @@ SNN_INLINE void adjoint_block(const Options& options, const BlockParams<S, T>& p
                               FireAt fire_at) {
   using V = Vec<T>;
   constexpr auto row_of = BlockParams<S, T>::row_of;
-  const LoopParams<S, T> loop_params(params);
+  V p[S::kArrayOfParams];
+  params.load_numbers(p);
   for (int l = 0; l < count; l += V::kSize) {
-    V state[S::kStates], grad_s[S::kStates], grad_out[S::kOutputs];
-    V p[S::kArrayOfParams], grad_p[S::kArrayOfParams];
+    V state[S::kStates], grad_s[S::kStates], grad_out[S::kOutputs], grad_p[S::kArrayOfParams];
     load_lanes<S::kStates>(before, l, state);
     load_lanes<S::kStates>(grads.states, l, grad_s);
-    loop_params.at(l, p);
+    params.load_tables(l, p);
     for (int i = 0; i < S::kOutputs; ++i) grad_out[i] = V::load(grad_outputs[i] + l);
     for (int i = 0; i < S::kParams; ++i) {
       grad_p[i] = S::is_table(i) ? V::load(grads.tables[row_of(i)] + l) : V(T(0));
@@ -551,10 +544,11 @@ int64 scan_tiles(const Forward<T>& call, int64 begin, int64 end) {
   const auto scan = [&](auto options) {
     const auto step_from = [&](int64 lane, int count) {
       params.read_tables(call, lane, count);
-      return [=, fire = BlockFire<S, T>::of_tiles(call), loop_params = LoopParams<S, T>(params)](
-                 int l, V* state, V x, V* out) {
-        V p[S::kArrayOfParams];
-        loop_params.at(l, p);
+      const auto fire = BlockFire<S, T>::of_tiles(call);
+      V p[S::kArrayOfParams];
+      params.load_numbers(p);
+      return [=, &params](int l, V* state, V x, V* out) mutable {
+        params.load_tables(l, p);
         S::step(state, x, p, options(), fire, out);
       };
     };
