@@ -231,10 +231,10 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     _expect(fits, "numbers", f"{own} and the surrogate's, at most {most}", len(numbers))
     entries = 2 * s.param_count if tables or s.layout else 0
     _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
-    sizes = s.layout[: s.param_count] or [0] * s.param_count
-    _expect(tables or not any(sizes), "tables", "a tensor where layout has a size", None)
-    mask = sum(1 << i for i, size in enumerate(sizes) if size)
+    mask = sum(1 << i for i, _, _ in s.table_layouts)
+    _expect(tables or not mask, "tables", "a tensor where layout has a size", None)
     fits = neuron.printed is None or neuron.printed.tables == mask
+    sizes = s.layout[: s.param_count] or [0] * s.param_count
     _expect(fits, "layout", "the tables that it was compiled for", sizes)
     call: Any = np.zeros((), layout(_REALS[compute_dtype(dtype)][0]))
     call["neuron"], call["element"] = neuron.number, _ELEMENTS[dtype][0]
@@ -248,7 +248,7 @@ def _prepared(layout: _Layout, dtype: torch.dtype, tables: bool, s: Settings, pa
     params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
     options = call["options"]
     options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
-    options["inverse_is_exact"] = not any(sizes[:1]) and _has_exact_inverse(params["value"][0])
+    options["inverse_is_exact"] = not mask & 1 and _has_exact_inverse(params["value"][0])
     return call
 
 
