@@ -29,9 +29,9 @@ def devices_to_build() -> list[str]:
 
 
 def ahead() -> ModuleType:
-    """Import ``snnkernels.build.ahead`` without importing ``snnkernels``, which needs torch."""
+    """Import ``snnkernels._build.ahead`` without importing ``snnkernels``, which needs torch."""
     name = "_snnkernels_build"
-    folder = ROOT / "snnkernels" / "build"
+    folder = ROOT / "snnkernels" / "_build"
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )

@@ -24,8 +24,8 @@ from benchmarks.peers.command import PeerSession, fetch_peers, install_peers
 from benchmarks.report import Report, one_line, show, write_json
 from benchmarks.runner import CaseResult, Settings, run_cases
 from benchmarks.startup import Startup, StartupFailed, measure_cold_build, measure_import
-from snnkernels.backend import resolve
-from snnkernels.build import BuildError
+from snnkernels._backends.selection import resolve
+from snnkernels._build import BuildError
 
 PLAIN_WIDTH = 150
 BUSY = 0.5

@@ -18,7 +18,7 @@ from benchmarks import memory, traffic
 from benchmarks.cases import Case
 from benchmarks.timing import Call, clock_for
 from snnkernels import functional, surrogate
-from snnkernels.backend import KERNEL_DEVICES
+from snnkernels._backends.selection import KERNEL_DEVICES
 
 Role = Literal["fused", "reference", "other", "copy"]
 Forward = Callable[..., tuple[Tensor, ...]]

@@ -28,7 +28,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks import environment
-from snnkernels.build import cache
+from snnkernels._build import cache
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROUND_SECONDS = 525.0

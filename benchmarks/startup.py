@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.environment import ROOT
 from benchmarks.timing import Summary, summarize
-from snnkernels.build import cache
+from snnkernels._build import cache
 
 IMPORT_REPEATS = 5
 
@@ -28,9 +28,9 @@ print(time.perf_counter() - start)
 """
 _BUILD = """
 import json, sys, time, torch
-from snnkernels import build
+from snnkernels import _build
 start = time.perf_counter()
-library = build.load(sys.argv[1])
+library = _build.load(sys.argv[1])
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "origin": library.origin}))
 """

@@ -22,8 +22,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // The number that stands for a name in the operators' arguments, its FNV-1a hash, as in
-// snnkernels/registry.py. Not the name itself, because torch's stable ABI frees no string that it
-// hands over; the same in every process, because compiled graphs hold it.
+// snnkernels/_backends/registry.py. Not the name itself, because torch's stable ABI frees no string
+// that it hands over; the same in every process, because compiled graphs hold it.
 constexpr int64_t number_of(const char* name) {
   uint64_t hash = 0xcbf29ce484222325u;
   for (; *name; ++name) hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3u;
@@ -34,19 +34,19 @@ struct NeuronLine {
   int64_t number;
   const char* name;
   NeuronId id;
-  Unit sizes;
-  const Unit* unit;
+  CompiledNeuron sizes;
+  const CompiledNeuron* compiled;
   const NeuronLine* next;
 };
 
-// The units that joined the library, the last one first. Nobody waits for a lock, which a forked
-// child could inherit from a thread that it does not have, and no line is ever taken back.
-class Units {
+// The compiled neurons that joined the library, the last one first. Nobody waits for a lock, which
+// a forked child could inherit from a thread that it does not have, and no line is ever taken back.
+class CompiledNeurons {
  public:
-  static void add(const char* name, const Unit* unit) {
+  static void add(const char* name, const CompiledNeuron* compiled) {
     const std::string& kept = *new std::string(name);
-    auto* line =
-        new NeuronLine{number_of(name), kept.c_str(), NeuronId{}, *unit, unit, first_.load()};
+    auto* line = new NeuronLine{number_of(name), kept.c_str(), NeuronId{},
+                                *compiled,       compiled,     first_.load()};
     while (!first_.compare_exchange_weak(line->next, line)) {
     }
   }
@@ -62,7 +62,7 @@ class Units {
 };
 
 template <class Neuron>
-constexpr Unit sizes_of() {
+constexpr CompiledNeuron sizes_of() {
   return {Neuron::kStates, Neuron::kParams, Neuron::kOutputs, 0};
 }
 
@@ -76,9 +76,9 @@ inline const NeuronLine& find_neuron(int64_t number) {
   for (const NeuronLine& line : kLines) {
     if (line.number == number) return line;
   }
-  const NeuronLine* unit = Units::find(number);
-  STD_TORCH_CHECK(unit, "neuron: no kernel's name has the number ", number);
-  return *unit;
+  const NeuronLine* compiled = CompiledNeurons::find(number);
+  STD_TORCH_CHECK(compiled, "neuron: no kernel's name has the number ", number);
+  return *compiled;
 }
 
 inline SurrogateId find_surrogate(int64_t number) {
@@ -236,7 +236,7 @@ inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
 }
 
 // The arguments that forward and backward share, behind the tensors and in the operators' order.
-struct Settings {
+struct Attributes {
   const std::optional<Tensor>& tables;
   int64_t neuron;
   int64_t surrogate;
@@ -270,9 +270,10 @@ bool has_exact_inverse(const Parameter<T>& p) {
 }
 
 template <class T>
-void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, const Settings& s) {
+void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
+          const Attributes& s) {
   const NeuronLine& line = find_neuron(s.neuron);
-  const Unit& sizes = line.sizes;
+  const CompiledNeuron& sizes = line.sizes;
   check_sequence("x", x, x);
   const int64_t lanes = lanes_of(x);
   STD_TORCH_CHECK(s.states == sizes.states, "state_count: expected ", sizes.states, ", got ",
@@ -290,12 +291,12 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
   if (states) check_array<T>("states", *states, x, shape_of_states(sizes.states, x));
 
   call.neuron = line.id;
-  call.unit = line.unit;
+  call.compiled = line.compiled;
   call.element = element_of(x);
   call.hard_reset = s.hard_reset;
   call.spiking = s.spiking;
   call.options = Options{s.detach_reset, s.decay_input, false};
-  if (!line.unit) call.surrogate = find_surrogate(s.surrogate);
+  if (!line.compiled) call.surrogate = find_surrogate(s.surrogate);
   for (int i = 0; i < kMaxSurrogateParams; ++i) {
     const bool given = i < s.surrogate_params();
     call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_value(i)) : T(0);
@@ -321,7 +322,7 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states, c
     offset += size;
   }
   if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
-  STD_TORCH_CHECK(!line.unit || call.tables == sizes.tables, "layout: '", line.name,
+  STD_TORCH_CHECK(!line.compiled || call.tables == sizes.tables, "layout: '", line.name,
                   "' was compiled for another choice of tables");
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
@@ -330,8 +331,8 @@ using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
 
 template <class T, class Driver>
-ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states, const Settings& s,
-                           bool store_v, bool keep) {
+ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
+                           const Attributes& s, bool store_v, bool keep) {
   Forward<T> call{};
   fill(call, x, states, s);
   const int64_t steps = call.steps, lanes = call.lanes;
@@ -353,7 +354,7 @@ template <class T, class Driver>
 BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& states,
                              const Tensor& checkpoints, const std::optional<Tensor>& grad_spikes,
                              const std::optional<Tensor>& grad_v_seq,
-                             const std::optional<Tensor>& grad_states, const Settings& s,
+                             const std::optional<Tensor>& grad_states, const Attributes& s,
                              bool table_grads) {
   Backward<T> call{};
   fill(call, x, states, s);
@@ -398,8 +399,8 @@ struct Operators {
                                      bool decay_input, bool spiking, int64_t chunk, int64_t outputs,
                                      bool store_v, bool keep) {
     check_chunk(chunk);
-    const Settings s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
-                     param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
+    const Attributes s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+                       param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_forward<double, Driver>(x, states, s, store_v, keep)
                : run_forward<float, Driver>(x, states, s, store_v, keep);
@@ -413,8 +414,8 @@ struct Operators {
       int64_t param_count, bool hard_reset, bool detach_reset, bool decay_input, bool spiking,
       int64_t chunk, int64_t outputs, bool table_grads) {
     check_chunk(chunk);
-    const Settings s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
-                     param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
+    const Attributes s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+                       param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
                                               grad_states, s, table_grads)
@@ -431,8 +432,8 @@ struct Operators {
 }  // namespace snn
 
 // Each device's library takes in neurons that were compiled by themselves, under the given names.
-#define SNN_DEFINE_ADD_UNIT                                                                    \
-  extern "C" __attribute__((visibility("default"))) void snn_add_unit(const char* name,        \
-                                                                      const snn::Unit* unit) { \
-    snn::Units::add(name, unit);                                                               \
+#define SNN_DEFINE_ADD_UNIT                                                       \
+  extern "C" __attribute__((visibility("default"))) void snn_add_compiled_neuron( \
+      const char* name, const snn::CompiledNeuron* compiled) {                    \
+    snn::CompiledNeurons::add(name, compiled);                                    \
   }

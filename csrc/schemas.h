@@ -1,5 +1,5 @@
 // The operators' schemas. Sequences are [T, ...], each step dense; states [S, ...], or [...] where
-// there is one. Shapes for tracing and autograd are in snnkernels/ops.py.
+// there is one. Shapes for tracing and autograd are in snnkernels/_backends/operators.py.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

@@ -10,9 +10,10 @@ from datetime import datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from . import __version__, rtc
-from .build import BuildError, cache, description, loader, plan, toolchain
-from .build.archs import Arch, parse_archs
+from . import __version__
+from ._backends import nvrtc
+from ._build import BuildError, cache, description, loader, plan, toolchain
+from ._build.archs import Arch, parse_archs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -205,7 +206,7 @@ def _compilers() -> Table:
     if not nvccs:
         places = "not in $CUDA_HOME, on PATH, in the nvidia packages, in /usr/local/cuda"
         rows.append(("nvcc", "missing", places))
-    name, found = rtc.outlook()
+    name, found = nvrtc.outlook()
     rows.append(("NVRTC, by CuPy", *_compiler(found, "" if name == "cupy" else found, used)))
     rows.append(("ninja", *_ninja()))
     return _grid(*rows)
@@ -225,7 +226,7 @@ def _compiler(found: str, problem: str, used: str) -> tuple[str, str]:
 
 
 def _backends() -> Table:
-    from .backend import explain
+    from ._backends.selection import explain
 
     rows = [(device.upper(), choice.name, choice.reason) for device, choice in explain().items()]
     return _grid(*rows)

@@ -26,37 +26,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from . import _checks, engine, neuron, spike_linear, surrogate
-from ._equations import Parameter, State
-from .backend import check as _check_backend
-from .encoding import poisson_encode
-from .spike_storage import SpikeStorage
-
-__all__ = [
-    "alif",
-    "clif",
-    "cuba_lif",
-    "detach_net",
-    "eif",
-    "glif",
-    "if_",
-    "ilif",
-    "izhikevich",
-    "klif",
-    "li",
-    "lif",
-    "linear",
-    "multi_step_forward",
-    "parametric_lif",
-    "poisson_encode",
-    "qif",
-    "reset_net",
-    "seq_to_ann_forward",
-    "set_backend",
-    "set_step_mode",
-    "spike_storage",
-]
-
+from . import _call, neuron, surrogate
+from ._backends.selection import check as _check_backend
+from ._call.equations import Parameter, State
+from ._core import checks
+from ._spikes import linear as spike_linear
+from ._spikes.storage import SpikeStorage
+from .encoding import poisson_encode as poisson_encode
 
 Layer: TypeAlias = Callable[..., Tensor]
 
@@ -103,12 +79,12 @@ def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[
     ]
 
     def function(x_seq: Tensor, *given: State | None, **named: Any) -> tuple[Tensor, ...]:
-        values = _checks.arguments(
+        values = checks.arguments(
             name, defaults, states, given, named, lambda: inspect.Signature(own)
         )
-        _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+        checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
         function = values["surrogate_function"]
-        call = engine.call_of(
+        call = _call.call_of(
             equations,
             x_seq,
             [values[state] for state in states],
@@ -116,7 +92,7 @@ def _function_of(name: str, node: type[neuron.BaseNode]) -> Callable[..., tuple[
             _SIGMOID if function is None else function,
             values["backend"],
         )
-        outcome = engine.run(call, _checks.boolean("return_v_seq", values["return_v_seq"]))
+        outcome = _call.run(call, checks.boolean("return_v_seq", values["return_v_seq"]))
         v_seq = () if outcome.v_seq is None else (outcome.v_seq,)
         return *outcome.outputs, *outcome.states, *v_seq
 
@@ -175,10 +151,10 @@ def glif(
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
     """
-    _checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
-    gates = engine.on_device(
+    checks.sequence("x_seq", x_seq, leading="[T, B, ...]", minimum_rank=2)
+    gates = _call.on_device(
         {
-            name: value if isinstance(value, Tensor) else _checks.number(name, value)
+            name: value if isinstance(value, Tensor) else checks.number(name, value)
             for name, value in (("beta", beta), ("conduct", conduct))
         },
         x_seq,
@@ -222,7 +198,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, backend: str =
 
     Raises:
         ValueError: the backend is unknown; others are PyTorch's.
-        snnkernels.build.BuildError: with "native", if the kernels cannot be had.
+        snnkernels.BuildError: with "native", if the kernels cannot be had.
         NotImplementedError: in a second backward through spikes that were added up.
     """
     return spike_linear.linear(x, weight, bias, backend)
@@ -269,7 +245,7 @@ def set_step_mode(net: nn.Module, step_mode: str) -> None:
 
     What is inside a container of :mod:`snnkernels.layer` keeps its own: the container calls it.
     """
-    _checks.choice("step_mode", step_mode, ("s", "m"))
+    checks.choice("step_mode", step_mode, ("s", "m"))
     _check_net(net)
     _set_step_mode(net, step_mode)
 
@@ -336,7 +312,7 @@ def multi_step_forward(x_seq: Tensor, single_step_module: Layer | Sequence[Layer
 def _check_steps(x_seq: Tensor, rank: int, expected: str) -> None:
     if not isinstance(x_seq, Tensor) or x_seq.dim() < rank:
         raise ValueError(
-            f"x_seq must be a tensor of shape {expected}, got {_checks.describe(x_seq)}"
+            f"x_seq must be a tensor of shape {expected}, got {checks.describe(x_seq)}"
         )
 
 
@@ -348,7 +324,7 @@ def _in_a_row(modules: Layer | Sequence[Layer]) -> Sequence[Layer]:
 
 def _check_net(net: nn.Module) -> None:
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+        raise TypeError(f"net must be a torch.nn.Module, got {checks.describe(net)}")
 
 
 def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
@@ -356,3 +332,6 @@ def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
     for module in net.modules():
         if hasattr(module, attribute):
             act(module)
+
+
+__all__ = [n for n, f in globals().items() if inspect.isfunction(f) and not n.startswith("_")]

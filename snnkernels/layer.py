@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import _checks, functional
-from ._equations import Equations
-from ._modules import MemoryModule, StepModeModule
-from ._node import BaseNode
-from .backend import check as check_backend
+from . import functional
+from ._backends.selection import check as check_backend
+from ._call.equations import Equations
+from ._core import checks
+from ._core.modules import MemoryModule, StepModeModule
+from .neuron.base import BaseNode
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -187,8 +188,8 @@ class _ThresholdDependent(_Stateless):
         self, alpha: float, v_th: float, *args: Any, step_mode: str = "m", **kwargs: Any
     ) -> None:
         super().__init__(*args, step_mode=step_mode, **kwargs)
-        self.alpha = _checks.number("alpha", alpha)
-        self.v_th = _checks.number("v_th", v_th)
+        self.alpha = checks.number("alpha", alpha)
+        self.v_th = checks.number("v_th", v_th)
         if not isinstance(self.weight, nn.Parameter):
             raise ValueError("affine must be True, since alpha * v_th is the initial scale")
         nn.init.constant_(self.weight, self.alpha * self.v_th)
@@ -227,7 +228,7 @@ class Dropout(StepModeModule, MemoryModule):
 
     def __init__(self, p: float = 0.5, step_mode: str = "s") -> None:
         super().__init__()
-        self.p = _checks.number("p", p, minimum=0.0)
+        self.p = checks.number("p", p, minimum=0.0)
         if self.p >= 1:
             raise ValueError(f"p must be < 1, got {p!r}")
         self.step_mode = step_mode
@@ -296,9 +297,9 @@ class SynapseFilter(BaseNode):
         step_mode: str = "s",
         backend: str = "auto",
     ) -> None:
-        tau = _checks.number("tau", tau, above=1.0)
+        tau = checks.number("tau", tau, above=1.0)
         super().__init__(1 / tau, step_mode=step_mode, backend=backend)
-        self.learns = _checks.boolean("learnable", learnable)
+        self.learns = checks.boolean("learnable", learnable)
         if learnable:
             self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
@@ -347,7 +348,7 @@ class StepModeContainer(StepModeModule, _Container):
 
     def __init__(self, stateful: bool, step_mode: str = "s", *args: nn.Module) -> None:
         super().__init__(*args)
-        self.stateful = _checks.boolean("stateful", stateful)
+        self.stateful = checks.boolean("stateful", stateful)
         self.step_mode = step_mode
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 import torch
 
-from . import _checks, build
+from . import _build
+from ._core import checks
 
 __all__ = ["cached_bytes", "empty_cache", "limit_cache", "without_cache"]
 
@@ -31,13 +32,13 @@ def limit_cache(limit: int) -> int:
     Raises:
         TypeError: if ``limit`` is not an integer.
         ValueError: if it is negative.
-        snnkernels.build.BuildError: if there are no kernels to keep anything.
+        snnkernels.BuildError: if there are no kernels to keep anything.
     """
     if not isinstance(limit, int) or isinstance(limit, bool):
-        raise TypeError(f"limit must be an integer number of bytes, got {_checks.describe(limit)}")
+        raise TypeError(f"limit must be an integer number of bytes, got {checks.describe(limit)}")
     if limit < 0:
         raise ValueError(f"limit must be >= 0 bytes, got {limit}")
-    build.load("cpu")
+    _build.load("cpu")
     return int(torch.ops.snnkernels.limit_cpu_cache(min(limit, _MOST)))
 
 

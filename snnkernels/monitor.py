@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from . import _checks
-from ._node import BaseNode
+from ._core import checks
+from .neuron.base import BaseNode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,11 +115,11 @@ class Monitor:
         limit: int = 1000,
     ) -> None:
         if not isinstance(net, nn.Module):
-            raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+            raise TypeError(f"net must be a torch.nn.Module, got {checks.describe(net)}")
         if isinstance(quantities, str):
             quantities = [quantities]
-        self.quantities = tuple(_checks.choice("quantities", q, QUANTITIES) for q in quantities)
-        self.limit = int(_checks.number("limit", limit, minimum=1, whole=True))
+        self.quantities = tuple(checks.choice("quantities", q, QUANTITIES) for q in quantities)
+        self.limit = int(checks.number("limit", limit, minimum=1, whole=True))
         self._nodes = _selected(net, modules)
         self._hooks: list[Any] = []
         self.clear()
@@ -256,7 +256,7 @@ def _matches(name: str, node: BaseNode, wanted: str | type[nn.Module]) -> bool:
         return fnmatchcase(name, wanted)
     if isinstance(wanted, type):
         return isinstance(node, wanted)
-    raise TypeError(f"modules must be names or classes, got {_checks.describe(wanted)}")
+    raise TypeError(f"modules must be names or classes, got {checks.describe(wanted)}")
 
 
 def _rate_cells(rate: Tensor | None) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import _checks, functional, layer, neuron, surrogate
+from . import functional, layer, neuron, surrogate
+from ._core import checks
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -52,7 +53,7 @@ def to_nir(
             with alpha or beta outside [0, 1).
     """
     nir = _nir()
-    dt = _checks.number("dt", dt, above=0.0)
+    dt = checks.number("dt", dt, above=0.0)
     if not isinstance(net, nn.Sequential):
         raise TypeError(f"net must be a torch.nn.Sequential, got {type(net).__name__}")
     x = torch.zeros(1, *input_shape)
@@ -89,7 +90,7 @@ def from_nir(
         ValueError: the graph is no chain, or a neuron has values that ours cannot have.
     """
     nir = _nir()
-    dt = _checks.number("dt", dt, above=0.0)
+    dt = checks.number("dt", dt, above=0.0)
     net = nn.Sequential()
     for name in _chain(graph):
         node = graph.nodes[name]
@@ -236,7 +237,7 @@ def _arrays(x: Tensor, **values: Any) -> Arrays:
 
 
 def _align(name: str, value: Tensor, x: Tensor) -> Tensor:
-    aligned = _checks.broadcast(name, value, x.shape)
+    aligned = checks.broadcast(name, value, x.shape)
     return aligned.squeeze(0) if aligned.dim() == x.dim() else aligned
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnkernels import functional, ops, registry, surrogate
+from snnkernels import functional, surrogate
+from snnkernels._backends import operators, registry
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
     return torch.randn(*shape, dtype=torch.float64, generator=generator(seed)).to(dtype)
 
 
-def lif_settings() -> ops.Settings:
+def lif_attributes() -> operators.Attributes:
     """What the CPU's operators take for a LIF besides tensors."""
-    return ops.Settings(
+    return operators.Attributes(
         neuron=registry.NUMBERS["LIF"],
         surrogate=registry.NUMBERS["ATan"],
         numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
@@ -76,7 +77,7 @@ def lif_settings() -> ops.Settings:
         detach_reset=False,
         decay_input=True,
         spiking=True,
-        chunk=ops.chunk_length("cpu"),
+        chunk=operators.chunk_length("cpu"),
         outputs=1,
     )
 

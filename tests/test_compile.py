@@ -8,9 +8,10 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config as inductor_config
 
-from snnkernels import functional, neuron, ops, registry, surrogate
+from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import operators, registry
 
-from .cases import CASES, assert_same_bits, lif_settings, randn
+from .cases import CASES, assert_same_bits, lif_attributes, randn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -29,21 +30,21 @@ def arguments(
     """Of scan_forward, for the CubaLIF, or for the LIF, which has one state."""
     x = randn(37, 12, dtype=dtype).requires_grad_()
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    settings = lif_settings()._replace(layout=[4, 0, 3, 3, 1, 1] if tables else [])
+    attributes = lif_attributes()._replace(layout=[4, 0, 3, 3, 1, 1] if tables else [])
     if states_of == 2:
-        settings = settings._replace(
+        attributes = attributes._replace(
             neuron=registry.NUMBERS["CubaLIF"],
             numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
             layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
             state_count=2,
             param_count=4,
         )
-    shape = ops.states_shape(states_of, (12,))
+    shape = operators.states_shape(states_of, (12,))
     return (
         x,
         randn(*shape, dtype=wide, seed=2).requires_grad_() if states else None,
         torch.full((4 + 3,), 0.8, dtype=wide, requires_grad=True) if tables else None,
-        *settings,
+        *attributes,
         store_v,
         True,
     )

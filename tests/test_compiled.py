@@ -21,18 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnkernels
-from snnkernels import (
-    FallbackWarning,
-    StepError,
-    build,
-    codegen,
-    functional,
-    spike,
-    surrogate,
-    units,
-)
-from snnkernels._equations import Equations
-from snnkernels.engine import gives_spikes
+from snnkernels import FallbackWarning, StepError, _build, _codegen, functional, spike, surrogate
+from snnkernels._backends import kernels
+from snnkernels._call import gives_spikes
+from snnkernels._call.equations import Equations
 from snnkernels.neuron import BaseNode
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
@@ -383,7 +375,7 @@ def test_changing_a_number_compiles_nothing(monkeypatch):
     def refuse(*_):
         raise AssertionError("a number was changed, and something was compiled")
 
-    monkeypatch.setattr(build, "printed_path", refuse)
+    monkeypatch.setattr(_build, "compiled_neuron_path", refuse)
     node.reset()
     node.tau = 3.5
     node.surrogate_function.alpha = 1.0
@@ -395,9 +387,9 @@ def test_changing_a_number_compiles_nothing(monkeypatch):
 def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
     node = Adaptive(step_mode="m", backend="native")
     node(randn(6, 2, 5))
-    monkeypatch.setattr(units, "_kernels", {})
-    monkeypatch.setattr(units, "_loaded", set())
-    monkeypatch.setattr("snnkernels.build.loader._build_entry", None)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    monkeypatch.setattr(kernels, "_loaded", set())
+    monkeypatch.setattr("snnkernels._build.loader._build_entry", None)
     node(
         randn(6, 2, 5),
     )
@@ -405,11 +397,11 @@ def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
 
 def test_without_a_compiler_the_step_runs_with_one_warning(monkeypatch):
     def no_compiler(*_):
-        raise build.BuildError("no C++ compiler")
+        raise _build.BuildError("no C++ compiler")
 
-    monkeypatch.setattr(build, "printed_path", no_compiler)
-    monkeypatch.setattr(units, "_kernels", {})
-    monkeypatch.setattr(units, "_loaded", set())
+    monkeypatch.setattr(_build, "compiled_neuron_path", no_compiler)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    monkeypatch.setattr(kernels, "_loaded", set())
     node = Adaptive(step_mode="m")
     with pytest.warns(FallbackWarning, match="no C\\+\\+ compiler"):
         node(randn(6, 2, 5))
@@ -417,7 +409,7 @@ def test_without_a_compiler_the_step_runs_with_one_warning(monkeypatch):
         warnings.simplefilter("error")
         node(randn(6, 2, 5))
     node.backend = "native"
-    with pytest.raises(build.BuildError, match="no C\\+\\+ compiler"):
+    with pytest.raises(_build.BuildError, match="no C\\+\\+ compiler"):
         node(randn(6, 2, 5))
 
 
@@ -781,7 +773,7 @@ def test_a_custom_surrogates_parameter_changes_without_a_compiler(monkeypatch):
     function = hat()
     x = randn(8, 3, 5).requires_grad_()
     functional.lif(x, surrogate_function=function, backend="native")
-    monkeypatch.setattr(build, "printed_path", None)
+    monkeypatch.setattr(_build, "compiled_neuron_path", None)
     function.width = 1.5
     grads = [
         torch.autograd.grad(
@@ -1052,7 +1044,7 @@ def test_what_a_step_reads_from_outside_is_seen_to_change(change):
         f"import functools\nimport numpy as np\n{before}\n"
         f"def step(x, v):\n    return {expression}, v\n"
     )
-    outside = codegen.Outside(step)
+    outside = _codegen.Outside(step)
     assert not outside.has_changed
     exec(after, step.__globals__)
     assert outside.has_changed
@@ -1060,7 +1052,7 @@ def test_what_a_step_reads_from_outside_is_seen_to_change(change):
 
 def test_an_entry_that_a_step_does_not_read_may_change():
     step = named("all = {'g': 1, 'count': 0}\ndef step(x, v):\n    return x * all['g'], v\n")
-    outside = codegen.Outside(step)
+    outside = _codegen.Outside(step)
     step.__globals__["all"]["count"] += 1
     assert not outside.has_changed
 
@@ -1084,8 +1076,8 @@ def test_a_number_outside_that_stays_compiles_once(monkeypatch):
     cls = snnkernels.compile_neuron(step, {"v": 0.0})
     node = cls(step_mode="m", backend="native")
     node(randn(4, 2, 3))
-    monkeypatch.setattr(build, "printed_path", None)
-    units._kernels.clear()
+    monkeypatch.setattr(_build, "compiled_neuron_path", None)
+    kernels._kernels.clear()
     node.reset()
     key = cls.equations.key
     node(randn(4, 2, 3))

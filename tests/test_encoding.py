@@ -173,7 +173,7 @@ def test_the_keys_of_a_cuda_generator_are_the_same_drawn_singly_or_at_once():
         generator = Generator()
         generator.seed = seed
         cpu = torch.device("cpu")
-        return torch.cat([encoding._cuda_keys(count, cpu, generator) for count in counts])
+        return torch.cat([encoding.poisson._cuda_keys(count, cpu, generator) for count in counts])
 
     for seed in (0, 1, 2**64 - 1):
         assert torch.equal(draw([9], seed), draw([1] * 9, seed))

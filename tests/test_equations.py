@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import snnkernels
-from snnkernels import functional, neuron, registry, surrogate
-from snnkernels._equations import Equations
+from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import registry
+from snnkernels._call.equations import Equations
 
 from .cases import assert_gradients_close, assert_same_bits, randn
 

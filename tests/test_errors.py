@@ -9,7 +9,7 @@ import torch
 
 from snnkernels import functional, neuron, surrogate
 
-from .cases import lif_settings
+from .cases import lif_attributes
 
 X = torch.zeros(4, 3, 5)
 
@@ -158,7 +158,7 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
         "x": torch.zeros(4, 15),
         "states": None,
         "tables": None,
-        **lif_settings()._asdict(),
+        **lif_attributes()._asdict(),
         "store_v": False,
         "keep": False,
     }

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snnkernels import functional, neuron, registry, surrogate
+from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import registry
 
 from .cases import CASES, DTYPES, assert_same_bits, randn, run
 

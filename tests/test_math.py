@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from snnkernels import surrogate
-from snnkernels.build import description, toolchain
+from snnkernels._build import description, toolchain
 
 from .cases import SURROGATES
 

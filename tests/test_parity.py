@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnkernels import _firing, functional, neuron, surrogate
+from snnkernels import functional, neuron, surrogate
+from snnkernels._core import firing
 
 from .cases import (
     CASES,
@@ -313,7 +314,7 @@ def _run_in_dtype(case: Case, x: torch.Tensor) -> tuple[list[torch.Tensor], torc
     x = x.clone().requires_grad_()
     states = [torch.zeros_like(x[0]) for _ in equations.states]
     spikes, potentials = [], []
-    with _firing.with_surrogate(surrogate.Sigmoid(spiking=False)):
+    with firing.with_surrogate(surrogate.Sigmoid(spiking=False)):
         for step in x:
             s, *states = equations.step(step, *states, **values)
             spikes.append(s)

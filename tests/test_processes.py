@@ -27,18 +27,18 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 FORKS = """
 import ctypes, os, signal, threading, time, torch
-from snnkernels import build, functional
+from snnkernels import _build, functional
 
 torch.set_num_threads(1)
 x = torch.rand(1, 1, 4)
 functional.if_(x)
-add_unit = ctypes.CDLL(str(build.load("cpu").path)).snn_add_unit
-add_unit.argtypes = ctypes.c_char_p, ctypes.c_void_p
+add_compiled_neuron = ctypes.CDLL(str(_build.load("cpu").path)).snn_add_compiled_neuron
+add_compiled_neuron.argtypes = ctypes.c_char_p, ctypes.c_void_p
 sizes = (ctypes.c_int * 4)(1, 1, 1, 0)
 
 def add_neurons():
     while True:
-        add_unit(b"Toy", ctypes.addressof(sizes))
+        add_compiled_neuron(b"Toy", ctypes.addressof(sizes))
 
 for _ in range(4):
     threading.Thread(target=add_neurons, daemon=True).start()

@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from snnkernels import functional, layer, neuron
-from snnkernels.backend import resolve
+from snnkernels._backends.selection import resolve
 
 pytestmark = pytest.mark.usefixtures("native_cpu")
 

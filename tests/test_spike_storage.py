@@ -10,17 +10,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from snnkernels import (
-    compile_neuron,
-    functional,
-    neuron,
-    reference,
-    spike,
-    spike_storage,
-    surrogate,
-)
+from snnkernels import compile_neuron, functional, neuron, reference, spike, surrogate
+from snnkernels._spikes import storage
+from snnkernels._spikes.storage import _save, _SavedSpikes, _SavedTensor
 from snnkernels.functional import poisson_encode
-from snnkernels.spike_storage import _save, _SavedSpikes, _SavedTensor
 
 from .cases import assert_same_bits, randn
 
@@ -47,7 +40,7 @@ def saved(monkeypatch):
         kept.append(_save(tensor))
         return kept[-1]
 
-    monkeypatch.setattr(spike_storage, "_save", save)
+    monkeypatch.setattr(storage, "_save", save)
     return kept
 
 
@@ -323,7 +316,7 @@ def test_an_output_that_is_saved_keeps_nothing_alive():
 
 
 def test_the_fallback_packs_too(monkeypatch):
-    monkeypatch.setattr(spike_storage.backend, "name_for", lambda *_: "torch")
+    monkeypatch.setattr(storage.selection, "name_for", lambda *_: "torch")
     x = spikes(10, 33).T
     kept = _save(x)
     assert kept.packed.by == "torch"
@@ -393,7 +386,7 @@ def test_compiled_neurons_mark_spikes_where_all_their_outputs_are(
     monkeypatch, cls, arguments, count, backend
 ):
     marks = []
-    monkeypatch.setattr(spike_storage, "mark", marks.append)
+    monkeypatch.setattr(storage, "mark", marks.append)
     node = cls(**{"step_mode": "m", "backend": backend, **arguments})
     with functional.spike_storage():
         out = node(randn(4, 8, 32).requires_grad_())
@@ -406,7 +399,7 @@ def test_compiled_neurons_mark_spikes_where_all_their_outputs_are(
 
 def test_the_gated_neuron_marks_its_spikes_in_the_inputs_dtype(monkeypatch):
     marks = []
-    monkeypatch.setattr(spike_storage, "mark", marks.append)
+    monkeypatch.setattr(storage, "mark", marks.append)
     node = neuron.GLIFNode(4, step_mode="m")
     with functional.spike_storage():
         out = node(randn(4, 8, 32, dtype=torch.float16))
@@ -426,14 +419,14 @@ def test_on_a_gpu_the_host_does_not_wait():
 
 def test_no_mark_is_left_where_nothing_could_use_it():
     x = torch.empty(4, 2, 8, device="meta")
-    spike_storage.mark(x)
+    storage.mark(x)
     assert not marked(x)
     with functional.spike_storage():
-        spike_storage.mark(x)
+        storage.mark(x)
         assert marked(x)
         with torch.no_grad():
             other = torch.empty_like(x)
-            spike_storage.mark(other)
+            storage.mark(other)
         assert not marked(other)
 
 
@@ -441,7 +434,7 @@ def test_a_step_that_only_pytorch_runs_is_not_marked(monkeypatch):
     def fire_by_mode(x, v, *, by_mean):
         return spike(x - x.mean() if by_mean else x), v + x
 
-    monkeypatch.setattr(spike_storage, "mark", None)
+    monkeypatch.setattr(storage, "mark", None)
     node = compile_neuron(fire_by_mode, {"v": 0.0}, {"by_mean": False})(True)
     node.backend = "torch"
     with functional.spike_storage():

@@ -32,8 +32,3 @@ def entries() -> list[Entry]:
         module = f"{adapters.__name__}.{name}"
         found += [Entry(peer, module) for peer in importlib.import_module(module).PEERS]
     return found
-
-
-def for_device(device: str) -> list[Entry]:
-    """The peers that run on a device type."""
-    return [entry for entry in entries() if device in entry.peer.devices]

@@ -27,7 +27,7 @@ from benchmarks.peers.spec import Task
 from benchmarks.peers.tables import tables
 from benchmarks.report import digits, write_json
 from benchmarks.startup import measure_cold_build
-from snnkernels.backend import resolve
+from snnkernels._backends.selection import resolve
 
 CORES_PER_INSTALL = 4
 FIRST_CALL_SECONDS = {"cpu": 150.0, "cuda": 45.0}

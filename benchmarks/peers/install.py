@@ -27,7 +27,7 @@ import torch
 from benchmarks.peers.catalogue import Entry
 from benchmarks.peers.process import PeerFailed, PeerProcess
 from benchmarks.peers.spec import Environment
-from snnkernels.build import BuildError, toolchain
+from snnkernels._build import BuildError, toolchain
 
 MARK = "installed.json"
 LOG = "install.log"

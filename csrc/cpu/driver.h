@@ -3,8 +3,8 @@
 
 #include "../call.h"
 #include "cache.h"
+#include "compiled_neuron.h"
 #include "kernels.h"
-#include "unit.h"
 
 namespace snn::cpu {
 
@@ -73,7 +73,8 @@ struct Driver {
     torch::stable::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
       const int64 first = begin * width;
       const int64 last = end * width < call.lanes ? end * width : call.lanes;
-      if (call.unit) return static_cast<const Unit*>(call.unit)->scan(call, first, last);
+      if (call.compiled)
+        return static_cast<const CompiledNeuron*>(call.compiled)->scan(call, first, last);
       with_kernels([&](auto kernels) { kernels.scan(call, first, last); });
     });
   }

@@ -5,9 +5,9 @@
 #include <limits>
 
 #include "../spikes_call.h"
+#include "compiled_neuron.h"
 #include "elements.cuh"
 #include "kernels.h"
-#include "unit.h"
 
 namespace snn::cuda {
 
@@ -15,9 +15,9 @@ namespace {
 
 template <class Call>
 cudaError_t enqueue_any(const Call& call, const Grid& grid, cudaStream_t stream) {
-  if (call.unit) {
-    const auto& unit = *static_cast<const Unit*>(call.unit);
-    return static_cast<cudaError_t>(unit.enqueue(call, grid, stream));
+  if (call.compiled) {
+    const auto& neuron = *static_cast<const CompiledNeuron*>(call.compiled);
+    return static_cast<cudaError_t>(neuron.enqueue(call, grid, stream));
   }
   return with_element(call,
                       [&](auto element) { return enqueue<decltype(element)>(call, grid, stream); });

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import _checks
+from .._core import checks
+from .._core.torch_private import submodules
 from ._rules import CannotConvert, Library
 
 __all__ = ["ConversionWarning", "convert"]
@@ -64,7 +65,7 @@ def convert(
         ValueError: ``strict``, and a neuron cannot be replaced.
     """
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net must be a torch.nn.Module, got {_checks.describe(net)}")
+        raise TypeError(f"net must be a torch.nn.Module, got {checks.describe(net)}")
     net = net if inplace else _copy(net)
     made: dict[int, nn.Module] = {}
     left: list[str] = []
@@ -109,9 +110,9 @@ def _neurons(net: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
 def _replaced(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
     if id(module) in made:
         return made[id(module)]
-    for name, child in module._modules.items():
+    for name, child in submodules(module).items():
         if child is not None:
-            module._modules[name] = _replaced(child, made)
+            submodules(module)[name] = _replaced(child, made)
     return module
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import surrogate
-from .._firing import spike
-from .._node import BaseNode
+from .._core.firing import spike
+from .._core.torch_private import copy_hooks
+from ..neuron.base import BaseNode
 
 Rule = Callable[[Any], BaseNode]
 
@@ -52,8 +53,7 @@ class Library:
             raise CannotConvert(self.reason)
         node = self.rules[cls.__name__](module)
         node.train(module.training)
-        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
-            getattr(node, hooks).update(getattr(module, hooks))
+        copy_hooks(module, node)
         return node
 
     def _owns(self, cls: type) -> bool:

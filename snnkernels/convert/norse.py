@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .. import surrogate
-from .._equations import Equations
-from .._node import BaseNode
+from .._call.equations import Equations
+from ..neuron.base import BaseNode
 from ._rules import CannotConvert, Library, along_last, fire_above
 
 PACKAGE = "norse"

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .. import surrogate
-from .._equations import Equations
-from .._firing import spike
-from .._node import BaseNode
+from .._call.equations import Equations
+from .._core.firing import spike
+from ..neuron.base import BaseNode
 from ._rules import CannotConvert, Library, along_last, floating
 
 PACKAGE = "sinabs"

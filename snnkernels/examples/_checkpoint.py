@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from torch import Tensor, nn, optim
 
-from ..build.cache import sync
+from .._build.cache import sync
 from ._errors import ExampleError
 from ._settings import Settings
 

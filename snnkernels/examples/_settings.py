@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..backend import BACKENDS
+from .._backends.selection import BACKENDS
 from ._data import DATASETS
 from ._errors import ExampleError
 

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
-from snnkernels import backend, functional
-from snnkernels.build import BuildError
+from snnkernels import functional
+from snnkernels._backends import selection
+from snnkernels._build import BuildError
 from snnkernels.encoding import PoissonEncoder
 
 from . import _distributed as distributed
@@ -264,7 +265,7 @@ def _log(settings: Settings, epochs_done: int) -> AbstractContextManager[Summary
 def prepare_backend(settings: Settings) -> str:
     """The backend that ``settings`` come to, built now if need be: no epoch waits for it."""
     try:
-        return backend.resolve(settings.backend, torch.device(settings.device).type).name
+        return selection.resolve(settings.backend, torch.device(settings.device).type).name
     except (BuildError, ValueError) as error:
         raise ExampleError(str(error)) from error
 

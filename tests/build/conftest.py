@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels.build import Printed, cache, description, loader
+from snnkernels._build import CompiledNeuron, cache, description, loader
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -71,16 +71,16 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-TOY = Printed("Toy", "", "int", "int", outputs=1, tables=0)
+TOY = CompiledNeuron("Toy", "", "int", "int", outputs=1, tables=0)
 
 
 @pytest.fixture
-def toy(csrc: Path) -> Printed:
-    """A printed neuron that builds in a blink."""
+def toy(csrc: Path) -> CompiledNeuron:
+    """A neuron compiled by itself that builds in a blink."""
     (csrc / "cpu" / "kernels_convert.cpp").write_text("int convert() { return 1; }\n")
-    (csrc / "cpu" / "compiled_unit.h").write_text(
-        '#define SNN_UNIT(...) extern "C" __attribute__((visibility("default"))) '
-        "void* snn_unit() { return nullptr; }\n"
+    (csrc / "cpu" / "compiled_scan.h").write_text(
+        '#define SNN_COMPILED_NEURON(...) extern "C" __attribute__((visibility("default"))) '
+        "void* snn_compiled_neuron() { return nullptr; }\n"
     )
     return TOY
 
@@ -108,7 +108,7 @@ def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str
     def start(code: str) -> subprocess.Popen[str]:
         prelude = f"""
             from pathlib import Path
-            from snnkernels.build import cache, description, loader, plan
+            from snnkernels._build import cache, description, loader, plan
             description.PACKAGE_DIR = Path({str(csrc.parent / "snnkernels")!r})
             loader.PREBUILT_DIR = description.PACKAGE_DIR / "_lib"
         """

@@ -1,6 +1,6 @@
 import pytest
 
-from snnkernels.build.archs import Arch, format_archs, parse_archs
+from snnkernels._build.archs import Arch, format_archs, parse_archs
 
 
 @pytest.mark.parametrize("text", ["9.0", "90", "sm_90", "compute_90", "SM_90", " 9.0 "])

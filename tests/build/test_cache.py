@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels import backend
 from snnkernels.__main__ import main
-from snnkernels.build import cache, loader
-from snnkernels.build.errors import BuildError
-from snnkernels.build.plan import plan_build
-from snnkernels.build.toolchain import find_cxx
+from snnkernels._backends import selection
+from snnkernels._build import cache, loader
+from snnkernels._build.errors import BuildError
+from snnkernels._build.plan import plan_build
+from snnkernels._build.toolchain import find_cxx
 
 from .conftest import TOY, write_program
 
@@ -33,20 +33,20 @@ def refused(load=lambda: loader.load("cpu")):
     """The error of asking by name; asked for as auto, the same one explains the fallback."""
     with pytest.raises(BuildError) as caught:
         load()
-    choice = backend.resolve("auto", "cpu")
+    choice = selection.resolve("auto", "cpu")
     assert choice.name == "torch"
     assert choice.reason in (str(caught.value), str(loader._outcomes["cpu"]))
     return str(caught.value)
 
 
-@pytest.fixture(params=["library", "unit"])
+@pytest.fixture(params=["library", "neuron"])
 def load(request, toy, monkeypatch):
-    """Load the device's library, or a printed neuron's, as a new process would: its path."""
+    """Load the device's library, or a compiled neuron's, as a new process would: its path."""
 
     def load():
         monkeypatch.setattr(loader, "_outcomes", {})
-        if request.param == "unit":
-            return loader.printed_path("cpu", TOY)
+        if request.param == "neuron":
+            return loader.compiled_neuron_path("cpu", TOY)
         return loader.load("cpu").path
 
     return load
@@ -168,9 +168,9 @@ class TestWhatTheCompilerMade:
         self.check_nothing_is_kept("ends the process by signal ", lambda: loader.load("cpu"))
 
     def test_a_unit_without_its_symbol_is_refused(self, toy, csrc, monkeypatch):
-        (csrc / "cpu" / "compiled_unit.h").write_text("#define SNN_UNIT(...)\n")
-        with pytest.raises(BuildError, match="it has no snn_unit"):
-            loader.printed_path("cpu", TOY)
+        (csrc / "cpu" / "compiled_scan.h").write_text("#define SNN_COMPILED_NEURON(...)\n")
+        with pytest.raises(BuildError, match="it has no snn_compiled_neuron"):
+            loader.compiled_neuron_path("cpu", TOY)
 
     @pytest.mark.skipif(not X86, reason="sets a register of x86")
     def test_one_that_makes_the_process_flush_small_numbers_is_refused(self, csrc):
@@ -212,7 +212,7 @@ def test_an_entry_is_on_the_disk_before_it_is_in_its_place(csrc, monkeypatch):
 class TestPrebuilt:
     @pytest.fixture
     def prebuilt(self, csrc):
-        from snnkernels.build.ahead import build_ahead
+        from snnkernels._build.ahead import build_ahead
 
         return build_ahead(["cpu"], loader.PREBUILT_DIR)[0]
 
@@ -235,13 +235,13 @@ class TestPrebuilt:
         assert f"  prebuilt:   {broken}" in said
 
     def test_a_build_ahead_may_name_a_folder_beside_it(self, csrc, tmp_path, monkeypatch):
-        from snnkernels.build.ahead import build_ahead
+        from snnkernels._build.ahead import build_ahead
 
         monkeypatch.chdir(tmp_path)
         assert build_ahead(["cpu"], Path("lib"))[0].is_file()
 
     def test_a_build_ahead_keeps_nothing_that_does_not_load(self, csrc):
-        from snnkernels.build.ahead import build_ahead
+        from snnkernels._build.ahead import build_ahead
 
         (csrc / "ops.cpp").write_text("void nowhere(); void f() { nowhere(); }\n")
         with pytest.raises(BuildError, match=r"(?s)does not load.*undefined symbol"):
@@ -313,9 +313,9 @@ class TestOwner:
         assert loader.find_entry(plan_build("cpu")) == entry
 
     def test_so_is_a_compiled_neurons(self, toy, tmp_path):
-        loader.printed_path("cpu", TOY)
+        loader.compiled_neuron_path("cpu", TOY)
         (tmp_path / "cache").chmod(0o777)
-        assert "others can write it" in refused(lambda: loader.printed_path("cpu", TOY))
+        assert "others can write it" in refused(lambda: loader.compiled_neuron_path("cpu", TOY))
 
     def test_without_a_compiler_it_is_refused_too(self, entry, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler")
@@ -390,9 +390,9 @@ class TestFullDisk:
     def test_of_a_compiled_neuron(self, toy, tmp_path, monkeypatch, call, name):
         full = full_disk(monkeypatch, tmp_path / "cache", call, name)
         with full, pytest.raises(BuildError, match="No space left on device"):
-            loader.printed_path("cpu", TOY)
+            loader.compiled_neuron_path("cpu", TOY)
         assert leftovers(tmp_path / "cache") == []
-        assert loader.printed_path("cpu", TOY).is_file()
+        assert loader.compiled_neuron_path("cpu", TOY).is_file()
 
     def test_that_a_forced_build_meets_keeps_the_entry_that_is_there(self, csrc, monkeypatch):
         entry, _ = ensure_cpu()
@@ -402,7 +402,7 @@ class TestFullDisk:
         assert ensure_cpu() == (entry, False)
 
     def test_of_a_build_ahead(self, csrc, monkeypatch):
-        from snnkernels.build.ahead import build_ahead
+        from snnkernels._build.ahead import build_ahead
 
         full = full_disk(monkeypatch, loader.PREBUILT_DIR, "write_text", ".json")
         with full, pytest.raises(BuildError, match="No space left on device"):

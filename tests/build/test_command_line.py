@@ -3,8 +3,8 @@ from datetime import datetime
 import pytest
 
 from snnkernels.__main__ import main
-from snnkernels.build import loader
-from snnkernels.build.plan import plan_build
+from snnkernels._build import loader
+from snnkernels._build.plan import plan_build
 
 
 def refused(capsys, *arguments):

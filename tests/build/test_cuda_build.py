@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from snnkernels.build import BuildError, ahead, loader, toolchain
-from snnkernels.build.archs import Arch, format_archs, parse_archs
+from snnkernels._build import BuildError, ahead, loader, toolchain
+from snnkernels._build.archs import Arch, format_archs, parse_archs
 
 
 @pytest.fixture

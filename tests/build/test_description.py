@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from snnkernels.build import description
-from snnkernels.build.archs import parse_archs
-from snnkernels.build.description import cpu_library, cuda_library, sources_digest
+from snnkernels._build import description
+from snnkernels._build.archs import parse_archs
+from snnkernels._build.description import cpu_library, cuda_library, sources_digest
 
 from .conftest import REPOSITORY
 
@@ -108,7 +108,7 @@ def test_an_installed_package_uses_its_own_sources(csrc):
 def test_the_description_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.path.insert(0, 'snnkernels')\n"
-        "import build.description as d\n"
+        "import _build.description as d\n"
         "print(len(d.cpu_library(d.csrc_dir(), native_flags=None, machine='x86_64').units))"
     )
     done = subprocess.run(

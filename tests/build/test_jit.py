@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
-from snnkernels import backend
-from snnkernels.build import jit, loader, toolchain
-from snnkernels.build.archs import parse_archs
-from snnkernels.build.compile import Toolchain
-from snnkernels.build.description import cuda_library
-from snnkernels.build.errors import BuildError
-from snnkernels.build.plan import plan_build
-from snnkernels.build.toolchain import Nvcc, find_cxx, find_ninja, torch_info
+from snnkernels._backends import selection
+from snnkernels._build import jit, loader, toolchain
+from snnkernels._build.archs import parse_archs
+from snnkernels._build.description import cuda_library
+from snnkernels._build.errors import BuildError
+from snnkernels._build.plan import plan_build
+from snnkernels._build.runner import Toolchain
+from snnkernels._build.toolchain import Nvcc, find_cxx, find_ninja, torch_info
 
 from .conftest import TOY, assert_ended, runs, write_program
 
@@ -204,11 +204,11 @@ class TestHangingCompiler:
         message = str(caught.value)
         assert message.startswith("compiling ops.cpp, cpu/kernels_twice.cpp of the CPU kernels of ")
         self.check(message, started, tmp_path)
-        assert backend.resolve("auto", "cpu") == backend.Choice("torch", message)
+        assert selection.resolve("auto", "cpu") == selection.Choice("torch", message)
 
     def test_of_a_compiled_neuron(self, started, toy, tmp_path):
         with pytest.raises(BuildError) as caught:
-            loader.printed_path("cpu", TOY)
+            loader.compiled_neuron_path("cpu", TOY)
         message = str(caught.value)
         assert message.startswith("compiling ")
         assert " of the CPU kernels of Toy took longer" in message

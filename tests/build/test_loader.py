@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels.build import cache, loader, plan, toolchain
-from snnkernels.build.archs import Arch
-from snnkernels.build.errors import BuildError
-from snnkernels.build.plan import plan_build
+from snnkernels._build import cache, loader, plan, toolchain
+from snnkernels._build.archs import Arch
+from snnkernels._build.errors import BuildError
+from snnkernels._build.plan import plan_build
 
 from .conftest import write_program
 
@@ -418,7 +418,7 @@ class TestWithoutTheCompilerThatBuilt:
 class TestPrebuilt:
     @pytest.fixture
     def prebuilt(self, csrc):
-        from snnkernels.build.ahead import build_ahead
+        from snnkernels._build.ahead import build_ahead
 
         return build_ahead(["cpu"], loader.PREBUILT_DIR)[0]
 
@@ -446,7 +446,7 @@ class TestCudaPlans:
     def _toolkit(self, csrc, tmp_path, monkeypatch):
         import torch
 
-        from snnkernels.build.toolchain import Nvcc
+        from snnkernels._build.toolchain import Nvcc
 
         root = tmp_path / "cuda"
         nvcc = Nvcc("PATH", "nvcc", "13.0", root, (root,), root, ("75", "80", "90", "120"))

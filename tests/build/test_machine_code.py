@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels.build import ahead, compile
+from snnkernels._build import ahead, runner
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,8 +24,8 @@ def objects(tmp_path_factory) -> list[Path]:
     plan = ahead.plan_ahead("cpu")
     units = [unit for unit in plan.library.units if unit.variant == "avx2"]
     for unit in units:
-        step = compile.compile_step(unit, plan.library, plan.tools, folder)
-        subprocess.run(step.command, check=True)
+        command = runner.compile_command(unit, plan.library, plan.tools, folder)
+        subprocess.run(command.words, check=True)
     return [folder / unit.object_name for unit in units]
 
 

@@ -16,13 +16,13 @@ from .conftest import REPOSITORY
 pytestmark = pytest.mark.slow
 
 PACKAGED = ("snnkernels", "csrc", "benchmarks", "docs", "scripts", "tests")
-FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CONTRIBUTING.md", "LICENSE")
 SHIPPED = ("tests/conftest.py", "scripts/test", "benchmarks/__main__.py", "docs/numerics.md")
 
 RUN_A_NEURON = """
 import torch, snnkernels
-from snnkernels import build, neuron
-library = build.load("cpu")
+from snnkernels import _build, neuron
+library = _build.load("cpu")
 print(library.origin, library.path, snnkernels.__file__, sep="\\n")
 x = torch.full((4, 2, 3), 2.0, requires_grad=True)
 spikes = neuron.MultiStepLIFNode(tau=2.0, backend="native")(x)

@@ -4,10 +4,10 @@ import sys
 import pytest
 import torch
 
-from snnkernels import backend
 from snnkernels.__main__ import main
-from snnkernels.build import toolchain
-from snnkernels.build.errors import BuildError
+from snnkernels._backends import selection
+from snnkernels._build import toolchain
+from snnkernels._build.errors import BuildError
 
 from .conftest import assert_ended, write_program
 
@@ -114,7 +114,7 @@ def test_a_cxx_that_names_no_compiler_is_quoted_in_the_error(text, problem, monk
         toolchain.find_cxx()
     assert f"found:      $CXX: {problem}\n" in str(caught.value)
     assert "to mend it: unset CXX, or set it to a compiler that is there" in str(caught.value)
-    assert backend.resolve("auto", "cpu") == backend.Choice("torch", str(caught.value))
+    assert selection.resolve("auto", "cpu") == selection.Choice("torch", str(caught.value))
     assert main(["info"]) == 0
 
 
@@ -155,7 +155,7 @@ def test_a_flag_that_changes_arithmetic_is_refused_by_name(flag, monkeypatch):
     with pytest.raises(BuildError) as caught:
         toolchain.find_cxx()
     assert f"found:      $CXX: {flag} changes what is computed: leave it out\n" in str(caught.value)
-    assert backend.resolve("auto", "cpu") == backend.Choice("torch", str(caught.value))
+    assert selection.resolve("auto", "cpu") == selection.Choice("torch", str(caught.value))
 
 
 def test_flags_that_change_no_arithmetic_are_taken(monkeypatch):

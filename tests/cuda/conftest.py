@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnkernels.build import description
+from snnkernels._build import description
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIM = Path(__file__).parent / "shim"

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from snnkernels import functional, registry, surrogate
+from snnkernels import functional, surrogate
+from snnkernels._backends import registry
 
 from ..cases import (
     CASES,

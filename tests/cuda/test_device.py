@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnkernels import functional, neuron, registry, surrogate
+from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import registry
 
 from ..cases import CASES, DTYPES, RESETS, SURROGATES, Case, assert_same_bits, randn
 from ..test_compiled import Adaptive, TwoFires

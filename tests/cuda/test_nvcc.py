@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels import neuron, surrogate, units
-from snnkernels.build import description
-from snnkernels.build.archs import parse_archs
+from snnkernels import neuron, surrogate
+from snnkernels._backends import kernels
+from snnkernels._build import description
+from snnkernels._build.archs import parse_archs
 
 pytestmark = [
     pytest.mark.slow,
@@ -136,24 +137,26 @@ def test_forward_kernels_that_do_not_divide_have_no_fused_multiply_adds(archs, t
 
 
 @pytest.fixture(scope="session")
-def printed_report(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def compiled_report(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What ptxas says of a compiled neuron with a custom surrogate, warnings as errors."""
-    folder = tmp_path_factory.mktemp("printed")
+    folder = tmp_path_factory.mktemp("neuron")
     node = neuron.ALIFNode(surrogate_function=surrogate.custom(lambda x, a: a / (a + x * x), a=2.0))
     tables = (False, False, True, False, False)
     options = (("decay_input", True), ("detach_reset", False))
     key = node.surrogate_function.key
-    unit = units.printed(units.Request(node.equations.key, options, tables, key, True))
-    for name, text in unit.files("cuda").items():
+    compiled = kernels.compiled_neuron(
+        kernels.Request(node.equations.key, options, tables, key, True)
+    )
+    for name, text in compiled.files("cuda").items():
         (folder / name).write_text(text)
     whole = description.cuda_library(CSRC, archs=parse_archs(archs[1]), werror=True)
-    flags = description.printed_library(whole, unit).units[0].flags
+    flags = description.compiled_neuron_library(whole, compiled).units[0].flags
     include = f"-I{whole.include_dir}"
-    return call("nvcc", *flags, include, "-c", f"{folder}/unit.cu", "-o", f"{folder}/unit.o")
+    return call("nvcc", *flags, include, "-c", f"{folder}/neuron.cu", "-o", f"{folder}/neuron.o")
 
 
-def test_a_compiled_neurons_kernels_compile_without_warnings_or_spills(printed_report):
-    reports = kernel_reports(demangled(printed_report))
+def test_a_compiled_neurons_kernels_compile_without_warnings_or_spills(compiled_report):
+    reports = kernel_reports(demangled(compiled_report))
     assert len(reports) == 2 * (3 * 2 + 1)  # two widths each, but one in float64
     for kernel, arch, report in reports:
         spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]

@@ -24,7 +24,7 @@ def preloaded() -> str:
 
 PARITY = [
     "tests/cuda/shim_cases.py",
-    "tests/cuda/shim_units.py",
+    "tests/cuda/shim_compiled.py",
     "tests/test_parity.py",
     "tests/test_encoding.py",
     "tests/test_spike_storage.py",
@@ -58,6 +58,6 @@ def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, sh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [*PARITY, "tests/cuda/shim_rtc.py"])
+@pytest.mark.parametrize("file", [*PARITY, "tests/cuda/shim_nvrtc.py"])
 def test_they_do_so_under_the_cupy_backends_host_code(file, shim_library):
-    run_under_sanitizers("rtc_plugin", file, shim_library)
+    run_under_sanitizers("nvrtc_plugin", file, shim_library)

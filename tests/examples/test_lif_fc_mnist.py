@@ -14,8 +14,9 @@ import pytest
 import torch
 from mnist_files import TEST, TRAIN, write_mnist
 
-from snnkernels import backend, functional
-from snnkernels.build import BuildError
+from snnkernels import functional
+from snnkernels._backends import selection
+from snnkernels._build import BuildError
 from snnkernels.examples import _settings, _training, lif_fc_mnist, surrogate_custom
 from snnkernels.examples._checkpoint import Checkpoint
 from snnkernels.examples._settings import OPTIONS, Settings
@@ -637,7 +638,7 @@ def test_a_backend_that_cannot_be_had_ends_with_its_message(tmp_path, monkeypatc
     def refuse(name, device_type):
         raise BuildError("no C++ compiler")
 
-    monkeypatch.setattr(backend, "resolve", refuse)
+    monkeypatch.setattr(selection, "resolve", refuse)
     assert lif_fc_mnist.main(small_run(tmp_path, "--backend", "native")) == 1
     assert "lif_fc_mnist: error: no C++ compiler" in capsys.readouterr().err
 

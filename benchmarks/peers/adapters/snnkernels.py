@@ -42,7 +42,7 @@ def load(peer: Peer) -> TorchEngine:
     import snnkernels
     from benchmarks.peers import torch_side
     from snnkernels import functional, layer, neuron, surrogate
-    from snnkernels.backend import resolve
+    from snnkernels._backends.selection import resolve
 
     backend = "native" if peer in (OURS, DENSE) else "torch"
 

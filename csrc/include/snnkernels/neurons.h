@@ -11,7 +11,7 @@
 // lose digits, or be NaN where the threshold is infinite. Parameters come in p: the neuron's own,
 // then v_threshold, then v_reset.
 //
-// In float32 and float64 the forward steps give the bits of the equations in snnkernels/neuron.py,
+// In float32 and float64 the forward steps give the bits of the equations in snnkernels/neuron/,
 // so the order of operations matters and no compiler flag may change it.
 #pragma once
 

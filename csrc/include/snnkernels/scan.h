@@ -48,9 +48,9 @@ struct Parameter {
   int64 inner;
 };
 
-// A neuron that is compiled by itself and joins a loaded library; each device's unit.h says with
-// which functions.
-struct Unit {
+// A neuron that is compiled by itself and joins a loaded library; each device's compiled_neuron.h
+// says with which functions.
+struct CompiledNeuron {
   int states;
   int params;
   int outputs;
@@ -60,7 +60,7 @@ struct Unit {
 template <class T>
 struct Scan {
   NeuronId neuron;
-  const Unit* unit;  // null: the neuron is one of the library's own
+  const CompiledNeuron* compiled;  // null: the neuron is one of the library's own
   Element element;
   bool hard_reset;
   Options options;

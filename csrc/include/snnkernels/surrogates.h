@@ -1,8 +1,7 @@
 // The surrogates: for each the gradient g'(x) and its primitive g(x), x = H - v_threshold.
 //
-// To add one: write its struct here, its line in registry.h, and its class in
-// snnkernels/surrogate.py. x is a scalar or a driver's vector of scalars; p holds the parameters,
-// numbers in the order of the registry's line.
+// CONTRIBUTING.md says what else to touch to add one. x is a scalar or a driver's vector of
+// scalars; p holds the parameters, numbers in the order of the registry's line.
 #pragma once
 
 #include "math.h"

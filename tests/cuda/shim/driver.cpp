@@ -1,8 +1,8 @@
 // The operators on CPU tensors, run by the CUDA kernels' bodies: takes the place of the CPU
 // library.
 #include "call.h"
+#include "cuda/compiled_neuron.h"
 #include "cuda/elements.cuh"
-#include "cuda/unit.h"
 #include "run_kernels.h"
 #include "schemas.h"
 #include "spikes_call.h"
@@ -16,8 +16,8 @@ snn::cuda::Grid last_grid;
 
 template <class Call>
 void dispatch(const Call& call, const snn::cuda::Grid& grid) {
-  if (call.unit) {
-    static_cast<const snn::cuda::Unit*>(call.unit)->enqueue(call, grid, nullptr);
+  if (call.compiled) {
+    static_cast<const snn::cuda::CompiledNeuron*>(call.compiled)->enqueue(call, grid, nullptr);
     return;
   }
   snn::cuda::with_element(call, [&](auto element) { run<decltype(element)>(call, grid); });

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from snnkernels import build, registry
+from snnkernels import _build
+from snnkernels._backends import registry
 
 from ..conftest import compiler
 
@@ -17,19 +18,19 @@ LIBRARY = Path(os.environ["SNNKERNELS_SHIM"])
 def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
     registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
-    build.load = lambda device_type: build.LoadedLibrary(LIBRARY, "jit", 0.0)
-    build.printed_path = lambda device_type, printed: compile_unit(printed)
+    _build.load = lambda device_type: _build.LoadedLibrary(LIBRARY, "jit", 0.0)
+    _build.compiled_neuron_path = lambda device_type, neuron: compile_neuron(neuron)
 
 
-def compile_unit(printed: build.Printed) -> Path:
-    """The CUDA kernels of a printed neuron, for the host and under the sanitizers."""
-    folder = LIBRARY.parent / f"{LIBRARY.stem}-{printed.name}"
+def compile_neuron(neuron: _build.CompiledNeuron) -> Path:
+    """The CUDA kernels of a compiled neuron, for the host and under the sanitizers."""
+    folder = LIBRARY.parent / f"{LIBRARY.stem}-{neuron.name}"
     folder.mkdir(exist_ok=True)
-    files = printed.files("cuda")
+    files = neuron.files("cuda")
     (folder / "neuron.h").write_text(files["neuron.h"])
-    source = folder / "unit.cpp"
-    source.write_text(files["unit.cu"].replace("cuda/unit.cuh", "unit.h"))
-    library = folder / "unit.so"
+    source = folder / "neuron.cpp"
+    source.write_text(files["neuron.cu"].replace("cuda/compiled_neuron.cuh", "compiled_neuron.h"))
+    library = folder / "neuron.so"
     subprocess.run([*compiler(), "-shared", str(source), "-o", str(library)], check=True)
     return library
 

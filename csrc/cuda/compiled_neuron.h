@@ -1,0 +1,21 @@
+// A neuron that is compiled by itself, as the CUDA driver calls it. Host code without CUDA.
+#pragma once
+
+#include "grid.h"
+
+namespace snn::cuda {
+
+struct CompiledNeuron : snn::CompiledNeuron {
+  explicit CompiledNeuron(snn::CompiledNeuron sizes) : snn::CompiledNeuron(sizes) {}
+
+  // Puts a call's kernel on the stream, a cudaStream_t; the launch's error, a cudaError_t.
+  virtual int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const = 0;
+  virtual int enqueue(const Forward<double>& call, const Grid& grid, void* stream) const = 0;
+  virtual int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const = 0;
+  virtual int enqueue(const Backward<double>& call, const Grid& grid, void* stream) const = 0;
+
+ protected:
+  ~CompiledNeuron() = default;
+};
+
+}  // namespace snn::cuda

@@ -1,0 +1,58 @@
+// A neuron that is compiled by itself, its kernels behind the interface that the driver calls.
+#pragma once
+
+#include "compiled_neuron.h"
+#include "scan.cuh"
+
+namespace snn::cuda {
+
+template <class S, class E, class T>
+auto compiled_kernel(const Forward<T>&, int width) {
+  constexpr int V = full_width(sizeof(E), false);
+  return width == V ? forward_kernel<S, E, V, T> : forward_kernel<S, E, 1, T>;
+}
+template <class S, class E, class T>
+auto compiled_kernel(const Backward<T>&, int width) {
+  constexpr int V = full_width(sizeof(E), S::kTables != 0);
+  return width == V ? backward_kernel<S, E, V, T> : backward_kernel<S, E, 1, T>;
+}
+
+// Launcher::launch(kernel, call, grid, stream) runs a kernel.
+template <class S, class Launcher>
+class CompiledScan final : public CompiledNeuron {
+ public:
+  CompiledScan() : CompiledNeuron({S::kStates, S::kParams, S::kOutputs, S::kTables}) {}
+
+  int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const override {
+    return launch(call, grid, stream);
+  }
+  int enqueue(const Forward<double>& call, const Grid& grid, void* stream) const override {
+    return launch(call, grid, stream);
+  }
+  int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const override {
+    return launch(call, grid, stream);
+  }
+  int enqueue(const Backward<double>& call, const Grid& grid, void* stream) const override {
+    return launch(call, grid, stream);
+  }
+
+ private:
+  template <class Call>
+  static int launch(const Call& call, const Grid& grid, void* stream) {
+    return with_element(call, [&](auto element) {
+      const auto kernel = compiled_kernel<S, decltype(element)>(call, grid.width);
+      return Launcher::launch(kernel, call, grid, stream);
+    });
+  }
+};
+
+}  // namespace snn::cuda
+
+// Defines what the loaded library asks a shared object for.
+#define SNN_COMPILED_NEURON_LAUNCHED_BY(Launcher, Neuron, Surrogate, tables)   \
+  extern "C" __attribute__((visibility("default"))) const snn::CompiledNeuron* \
+  snn_compiled_neuron() {                                                      \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;    \
+    static const snn::cuda::CompiledScan<Traits, Launcher> scan;               \
+    return &scan;                                                              \
+  }

@@ -1,0 +1,430 @@
+"""The operators of ``csrc/schemas.h`` on CUDA tensors, in a namespace of their own.
+
+They check and allocate as ``csrc/call.h`` and ``csrc/spikes_call.h`` do, and launch kernels that
+NVRTC compiled.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..._build.description import CompiledNeuron
+from ..._build.errors import BuildError
+from ..._core.checks import compute_dtype
+from ..._core.lanes import is_dense
+from .. import operators, registry
+from ..operators import Attributes
+from . import calls, launcher, toolkit
+from .calls import Rows
+from .programs import Program
+
+NAMESPACE = operators.NAMESPACES["cupy"]
+
+_ELEMENTS = {
+    torch.float64: (0, "double"),
+    torch.float32: (1, "float"),
+    torch.float16: (2, "__half"),
+    torch.bfloat16: (3, "__nv_bfloat16"),
+}
+"""The number of an element in ``scan.h``, and its C++ type."""
+
+_ONES = {
+    torch.float64: (8, 0x3FF0000000000000),
+    torch.float32: (4, 0x3F800000),
+    torch.float16: (2, 0x3C00),
+    torch.bfloat16: (2, 0x3F80),
+    torch.bool: (1, 1),
+}
+"""What a spike is in memory: an element's bytes, and the bits of a one."""
+_UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "snn::uint64"}
+
+_Layout = Callable[[Any], Any]
+"""``calls.forward`` or ``calls.backward``."""
+
+_REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "float")}
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """A neuron that kernels can be had for; a compiled one has no number in ``scan.h``."""
+
+    name: str
+    number: int = 0
+    states: int | None = None
+    params: int | None = None
+    compiled: CompiledNeuron | None = None
+
+    @property
+    def outputs(self) -> int:
+        return self.compiled.outputs if self.compiled else 1
+
+
+def _built_in() -> dict[int, _Neuron]:
+    return {
+        registry.NUMBERS[name]: _Neuron(name, number, len(states), len(params) + 2)
+        for number, (name, (states, params)) in enumerate(registry.neurons().items())
+    }
+
+
+_neurons = _built_in()
+_surrogates = {registry.NUMBERS[name]: place for place, name in enumerate(registry.surrogates())}
+_library: torch.library.Library | None = None
+
+
+def add_compiled_neuron(compiled: CompiledNeuron) -> None:
+    """Let the operators know a neuron that is compiled by itself, by its name's number."""
+    _neurons[registry.number(compiled.name)] = _Neuron(compiled.name, compiled=compiled)
+
+
+def load() -> str:
+    """Define the operators, once there is all that they need; return what that is, for people.
+
+    Raises:
+        snnkernels.BuildError: something is missing; names the package.
+    """
+    nvrtc = toolkit.require()
+    define("CUDA")
+    return f"CuPy with {nvrtc}"
+
+
+def outlook() -> tuple[str, str]:
+    """The backend that a GPU would get, "cupy" or "torch", and why; defines nothing."""
+    try:
+        return "cupy", f"CuPy with {toolkit.require()}, each kernel at its first use"
+    except BuildError as error:
+        return "torch", str(error)
+
+
+def define(dispatch_key: str) -> None:
+    """Define the operators and implement them for a dispatch key; acts once."""
+    global _library
+    if _library is not None:
+        return
+    _library = torch.library.Library(NAMESPACE, "DEF")
+    schemas = registry.schemas()
+    for implementation in (scan_forward, scan_backward, poisson_encode, pack_spikes, unpack_spikes):
+        name = implementation.__name__
+        _library.define(schemas[name])
+        _library.impl(name, implementation, dispatch_key)
+    operators.register("cupy")
+
+
+def scan_forward(
+    x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``scan_forward`` of ``csrc/schemas.h``."""
+    *attributes, store_v, keep = rest
+    s = Attributes(*attributes)
+    call = _begin(calls.forward, x, states, tables, s)
+    steps, *step = x.shape
+    lanes = prod(step)
+    wide = compute_dtype(x.dtype)
+    spikes = x.new_empty(s.outputs * steps, *step)
+    v_seq = x.new_empty(steps if store_v else 0, *step)
+    final_states = x.new_empty(operators.states_shape(s.state_count, step), dtype=wide)
+    saved = operators.checkpoint_count(steps, s.chunk) if keep else 0
+    checkpoints = x.new_empty(saved * s.state_count * lanes, dtype=wide)
+    call["spikes"], call["v_seq"] = spikes.data_ptr(), v_seq.data_ptr() if store_v else 0
+    call["final_states"] = final_states.data_ptr()
+    call["checkpoints"] = checkpoints.data_ptr() if saved else 0
+    arrays = states, final_states, checkpoints
+    _launch("forward", s, call, (x, spikes, v_seq), arrays)
+    return spikes, v_seq, final_states, checkpoints
+
+
+def scan_backward(
+    x: Tensor,
+    states: Tensor | None,
+    tables: Tensor | None,
+    checkpoints: Tensor,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``scan_backward`` of ``csrc/schemas.h``."""
+    *attributes, table_grads = rest
+    s = Attributes(*attributes)
+    call = _begin(calls.backward, x, states, tables, s)
+    steps, *step = x.shape
+    lanes = prod(step)
+    wide = compute_dtype(x.dtype)
+    shape = operators.states_shape(s.state_count, step)
+    saved = operators.checkpoint_count(steps, s.chunk)
+    _check_array("checkpoints", checkpoints, x, (saved * s.state_count * lanes,))
+    if grad_spikes is not None:
+        _check_sequence("grad_spikes", grad_spikes, x, s.outputs)
+        call["grad_spikes"], call["grad_spikes_stride"] = (
+            grad_spikes.data_ptr(),
+            grad_spikes.stride(0),
+        )
+    if grad_v_seq is not None:
+        _check_sequence("grad_v_seq", grad_v_seq, x)
+        call["grad_v_seq"], call["grad_v_seq_stride"] = grad_v_seq.data_ptr(), grad_v_seq.stride(0)
+    if grad_states is not None:
+        _check_array("grad_states", grad_states, x, shape)
+        call["grad_states"] = grad_states.data_ptr()
+    grad_x = x.new_empty(x.shape)
+    grad_initial = x.new_empty(0 if states is None else shape, dtype=wide)
+    grad_params = x.new_empty(len(s.table_layouts) if table_grads else 0, lanes, dtype=wide)
+    call["checkpoints"] = checkpoints.data_ptr()
+    call["grad_x"] = grad_x.data_ptr()
+    call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
+    if table_grads:
+        for (i, _, _), sums in zip(s.table_layouts, grad_params, strict=True):
+            call["grad_params"][i] = sums.data_ptr()
+    arrays = states, checkpoints, grad_states, grad_initial, *grad_params
+    _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
+    return grad_x, grad_initial, grad_params
+
+
+def _begin(
+    layout: _Layout, x: Tensor, states: Tensor | None, tables: Tensor | None, s: Attributes
+) -> Any:
+    """Check what all scans have, and fill the struct's common part."""
+    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _check_sequence("x", x, x)
+    numbers = struct.pack(f"{len(s.numbers)}d", *s.numbers)
+    rest = s._replace(numbers=(), layout=tuple(s.layout))
+    call = _prepared(layout, x.dtype, tables is not None, rest, numbers).copy()
+    if states is not None:
+        _check_array("states", states, x, operators.states_shape(s.state_count, x.shape[1:]))
+    call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
+    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
+    call["states"] = 0 if states is None else states.data_ptr()
+    if tables is not None:
+        _fill_tables(call, x, tables, s)
+    return call
+
+
+@lru_cache(maxsize=1024)
+def _prepared(
+    layout: _Layout, dtype: torch.dtype, tables: bool, s: Attributes, packed: bytes
+) -> Any:
+    """The struct as far as the attributes decide, checked; numbers come packed, for 0.0 == -0.0.
+
+    It takes longer to fill than the kernel of a small layer to run, hence it is remembered.
+    """
+    _expect(s.neuron in _neurons, "neuron", "the number of a kernel's name", s.neuron)
+    neuron = _neurons[s.neuron]
+    chunk = registry.CHUNK["cuda"]
+    _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
+    _expect(s.outputs == neuron.outputs, "outputs", neuron.outputs, s.outputs)
+    if neuron.compiled is None:
+        _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
+        _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
+        _expect(
+            s.surrogate in _surrogates, "surrogate", "the number of a kernel's name", s.surrogate
+        )
+    numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
+    own = s.state_count + s.param_count
+    most = own + calls.MAX_SURROGATE_PARAMS
+    fits = own <= len(numbers) <= most
+    _expect(fits, "numbers", f"{own} and the surrogate's, at most {most}", len(numbers))
+    entries = 2 * s.param_count if tables or s.layout else 0
+    _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
+    mask = sum(1 << i for i, _, _ in s.table_layouts)
+    _expect(tables or not mask, "tables", "a tensor where layout has a size", None)
+    fits = neuron.compiled is None or neuron.compiled.tables == mask
+    sizes = s.layout[: s.param_count] or [0] * s.param_count
+    _expect(fits, "layout", "the tables that it was compiled for", sizes)
+    call: Any = np.zeros((), layout(_REALS[compute_dtype(dtype)][0]))
+    call["neuron"], call["element"] = neuron.number, _ELEMENTS[dtype][0]
+    call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
+    call["surrogate"] = _surrogates.get(s.surrogate, 0)
+    call["surrogate_params"][: len(numbers) - own] = numbers[own:]
+    call["initial"][: s.state_count] = numbers[: s.state_count]
+    call["tables"] = mask
+    params = call["params"]
+    params["value"][: s.param_count] = numbers[s.state_count : own]
+    params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
+    options = call["options"]
+    options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
+    options["inverse_is_exact"] = not mask & 1 and _has_exact_inverse(params["value"][0])
+    return call
+
+
+def _fill_tables(call: Any, x: Tensor, tables: Tensor, s: Attributes) -> None:
+    lanes, offset = prod(x.shape[1:]), 0
+    for i, size, inner in s.table_layouts:
+        fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
+        _expect(fits, "layout", "a product that divides the lanes", (size, inner))
+        address = tables.data_ptr() + offset * tables.element_size()
+        call["params"][i] = 0, address, size, inner
+        offset += size
+    _check_array("tables", tables, x, (offset,))
+
+
+def _has_exact_inverse(value: np.floating[Any]) -> bool:
+    """Powers of two have one, as long as it is a normal number."""
+    if math.frexp(value)[0] != 0.5:
+        return False
+    normal = np.finfo(value.dtype)
+    return bool(float(normal.tiny) <= 1.0 / float(value) <= float(normal.max))
+
+
+def _launch(
+    direction: str,
+    s: Attributes,
+    call: Any,
+    sequences: Sequence[Tensor | None],
+    arrays: Sequence[Tensor | None],
+) -> None:
+    """Plan a scan's grid and run its kernel, unless there is no lane; x is the first sequence."""
+    x = sequences[0]
+    assert x is not None
+    steps, lanes = x.shape[0], prod(x.shape[1:])
+    if lanes == 0:
+        return
+    device = x.device.index or 0
+    rows = [Rows(t.data_ptr(), t.stride(0), t.element_size()) for t in sequences if t is not None]
+    rows += [Rows(t.data_ptr(), 0, t.element_size()) for t in arrays if t is not None]
+    multiprocessors = launcher.multiprocessors(device)
+    tables = bool(call["tables"])
+    sums = tables and direction == "backward"
+    grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, sums, rows, multiprocessors)
+    _check_blocks(grid.blocks)
+    sizes = s.state_count, s.param_count
+    name = _neurons[s.neuron].name
+    program = scan_program(direction, name, s.hard_reset, x.dtype, grid.width, tables, sizes)
+    launcher.launch(program, call, grid, device)
+
+
+@cache
+def scan_program(
+    direction: str,
+    name: str,
+    hard_reset: bool,
+    dtype: torch.dtype,
+    width: int,
+    tables: bool,
+    sizes: tuple[int, int] = (0, 0),
+) -> Program:
+    """The kernel of a scan.
+
+    Args:
+        direction: "forward" or "backward".
+        name: a neuron of ``registry.h``, or one that :func:`add_compiled_neuron` was given.
+        hard_reset: whether the neuron is set to v_reset when it fires.
+        dtype: that of x.
+        width: the lanes to a thread.
+        tables: whether any parameter is one.
+        sizes: the states and parameters of a neuron that is compiled by itself.
+    """
+    element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
+    neuron = _neurons[registry.number(name)]
+    if neuron.compiled is not None:
+        kernel = f"snn::cuda::{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
+        return Program("compiled_neuron.cu", kernel, neuron.compiled, *sizes)
+    reset = "HardReset" if hard_reset else "SoftReset"
+    mask = "snn::kAllTables" if tables or direction == "forward" else "0u"
+    traits = f"snn::ScanTraits<snn::{name}<snn::{reset}>, snn::Switched, {mask}>"
+    kernel = f"snn::cuda::{direction}_kernel<{traits}, {element}, {width}, {real}>"
+    return Program("scan.cu", kernel)
+
+
+def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    """``poisson_encode`` of ``csrc/schemas.h``."""
+    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _check_sequence("x", x, x)
+    steps, lanes = x.shape[0], prod(x.shape[1:])
+    _check_vector("keys", keys, steps, torch.int64)
+    _expect(keys.device == x.device, "keys", "the device of x", keys.device)
+    call = np.zeros((), calls.ENCODE)
+    size = _fill_format(call, dtype)
+    spikes = x.new_empty(x.shape, dtype=dtype)
+    call["element"] = _ELEMENTS[x.dtype][0]
+    call["steps"], call["lanes"] = steps, lanes
+    call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
+    call["keys"], call["spikes"] = keys.data_ptr(), spikes.data_ptr()
+    kernel = f"encode_kernel<{_UNSIGNED[size]}>"
+    _launch_spikes(kernel, call, calls.plan_encode(steps, lanes), x)
+    return spikes
+
+
+def pack_spikes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``pack_spikes`` of ``csrc/schemas.h``."""
+    _check_vector("x", x, x.numel(), x.dtype)
+    call = np.zeros((), calls.PACK)
+    size = _fill_format(call, x.dtype)
+    words = x.new_empty(-(-x.numel() // calls.WORD_BITS), dtype=torch.int32)
+    foreign = x.new_zeros(1, dtype=torch.bool)
+    call["count"], call["x"] = x.numel(), x.data_ptr()
+    call["words"], call["foreign"] = words.data_ptr(), foreign.data_ptr()
+    width = 16 // size if x.data_ptr() % 16 == 0 else 1
+    kernel = f"pack_kernel<{_UNSIGNED[size]}, {width}>"
+    _launch_spikes(kernel, call, calls.plan_pack(x.numel()), x)
+    return words, foreign
+
+
+def unpack_spikes(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """``unpack_spikes`` of ``csrc/schemas.h``."""
+    _check_vector("words", words, -(-count // calls.WORD_BITS), torch.int32)
+    call = np.zeros((), calls.UNPACK)
+    size = _fill_format(call, dtype)
+    x = words.new_empty(count, dtype=dtype)
+    call["count"], call["words"], call["x"] = count, words.data_ptr(), x.data_ptr()
+    kernel = f"unpack_kernel<{_UNSIGNED[size]}>"
+    _launch_spikes(kernel, call, calls.plan_unpack(count), words)
+    return x
+
+
+def _fill_format(call: Any, dtype: torch.dtype) -> int:
+    """Say what a spike is in memory; return its bytes."""
+    _expect(dtype in _ONES, "dtype", "float64, float32, float16, bfloat16 or bool", dtype)
+    call["format"]["size"], call["format"]["one"] = _ONES[dtype]
+    return _ONES[dtype][0]
+
+
+def _launch_spikes(kernel: str, call: Any, grid: calls.Grid, like: Tensor) -> None:
+    if grid.blocks == 0:
+        return
+    _check_blocks(grid.blocks)
+    program = Program("spikes.cu", f"snn::cuda::{kernel}")
+    launcher.launch(program, call, grid, like.device.index or 0)
+
+
+def _expect(holds: bool, name: str, expected: object, got: object) -> None:
+    if not holds:
+        got = tuple(got) if isinstance(got, torch.Size) else got
+        raise ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def _check_blocks(blocks: int) -> None:
+    _expect(blocks < 2**31, "x", f"fewer elements than {blocks} blocks hold", "more")
+
+
+# [T, ...], each step dense, like x; [O T, ...] if there are several of them.
+def _check_sequence(name: str, sequence: Tensor, x: Tensor, count: int = 1) -> None:
+    _expect(sequence.dim() >= 2, name, "[T, ...]", sequence.shape)
+    shape = count * x.shape[0], *x.shape[1:]
+    _expect(sequence.shape == shape, name, shape, sequence.shape)
+    dense = sequence.numel() == 0 or is_dense(shape[1:], sequence.stride()[1:])
+    _expect(dense, name, "steps whose elements lie side by side", sequence.stride())
+    _expect(sequence.dtype == x.dtype, name, "the dtype of x", sequence.dtype)
+    _expect(sequence.device == x.device, name, "the device of x", sequence.device)
+
+
+# A contiguous array of the arithmetic's type with the given shape, where x is.
+def _check_array(name: str, array: Tensor, x: Tensor, shape: tuple[int, ...]) -> None:
+    wide = compute_dtype(x.dtype)
+    _expect(array.device == x.device, name, "the device of x", array.device)
+    _expect(array.dtype == wide, name, wide, array.dtype)
+    _expect(array.shape == shape, name, shape, array.shape)
+    _expect(array.is_contiguous(), name, "a contiguous tensor", array.stride())
+
+
+def _check_vector(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
+    _expect(tensor.shape == (size,), name, (size,), tensor.shape)
+    _expect(tensor.is_contiguous(), name, "a contiguous tensor", tensor.stride())
+    _expect(tensor.dtype == dtype, name, dtype, tensor.dtype)

@@ -1,0 +1,127 @@
+"""A call by a loaded kernel: its arguments laid out in lanes and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._backends import kernels, operators, registry
+from .._core import checks
+from .._core.lanes import Lanes
+from ..surrogate import SurrogateFunction
+from .arguments import ONLY_FLOATS
+from .call import Outcome
+from .equations import Parameter, State
+
+
+def new_attributes(
+    kernel: kernels.Kernel,
+    states: Sequence[State],
+    params: Sequence[Parameter],
+    surrogate_function: SurrogateFunction,
+    device_type: str,
+    *,
+    hard_reset: bool = False,
+    detach_reset: bool = False,
+    decay_input: bool = False,
+) -> operators.Attributes:
+    """What the operators take for a kernel, with 0 in place of tensors, and no layout of tables.
+
+    Args:
+        states: the states before the first step.
+        params: the parameters in the kernel's order.
+    """
+    _, number, outputs = kernel
+    return operators.Attributes(
+        neuron=number,
+        surrogate=registry.NUMBERS.get(type(surrogate_function).__name__, 0),
+        numbers=(*numbers_of(states), *numbers_of(params), *surrogate_function.values),
+        layout=(),
+        state_count=len(states),
+        param_count=len(params),
+        hard_reset=hard_reset,
+        detach_reset=detach_reset,
+        decay_input=decay_input,
+        spiking=surrogate_function.spiking,
+        chunk=operators.chunk_length(device_type),
+        outputs=outputs,
+    )
+
+
+def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
+    """The numbers among states or parameters, 0 in place of tensors."""
+    return [0.0 if isinstance(value, Tensor) else value for value in values]
+
+
+def scan(
+    kernel: kernels.Kernel,
+    x_seq: Tensor,
+    states: Sequence[State],
+    params: Sequence[Parameter],
+    attributes: operators.Attributes,
+    store_v_seq: bool,
+) -> Outcome:
+    """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
+
+    Args:
+        kernel: what runs it.
+        x_seq: the input.
+        states: the states before the first step.
+        params: the parameters in the kernel's order.
+        attributes: those of :func:`new_attributes` for these states and parameters.
+        store_v_seq: whether the first state is wanted after each step.
+    """
+    lanes = Lanes(x_seq)
+    if not lanes.dense:
+        x_seq = x_seq.contiguous()
+    initial = None if ONLY_FLOATS.issuperset(map(type, states)) else _initial(states, lanes, x_seq)
+    tables = None
+    if not ONLY_FLOATS.issuperset(map(type, params)):
+        tables, layout = _tables(params, lanes)
+        attributes = attributes._replace(layout=layout)
+    keep = torch.is_grad_enabled() and (
+        x_seq.requires_grad
+        or (initial is not None and initial.requires_grad)
+        or (tables is not None and tables.requires_grad)
+    )
+    spikes, v_seq, after = operators.scan(
+        kernel[0], lanes, x_seq, initial, tables, attributes, store_v_seq, keep
+    )
+    outputs = attributes.outputs
+    if outputs == 1:
+        return Outcome((spikes,), v_seq, after)
+    stacked = spikes.unflatten(0, (outputs, -1))
+    return Outcome(tuple([stacked[k] for k in range(outputs)]), v_seq, after)
+
+
+def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:
+    """The states before the first step as the operators take them, if any of them is a tensor."""
+    if not any(isinstance(s, Tensor) for s in states):
+        return None
+    rows = [
+        lanes.arrange(s)
+        if isinstance(s, Tensor)
+        else torch.full(lanes.shape, s, dtype=checks.compute_dtype(x.dtype), device=x.device)
+        for s in states
+    ]
+    return rows[0] if len(rows) == 1 else torch.stack(rows)
+
+
+def _tables(params: Sequence[Parameter], lanes: Lanes) -> tuple[Tensor | None, Sequence[int]]:
+    """Tensor parameters as the operators take them: end to end, and their layout."""
+    size = [0] * len(params)
+    inner = [1] * len(params)
+    tables: list[Tensor] = []
+    for k, p in enumerate(params):
+        if isinstance(p, Tensor):
+            table, inner[k] = lanes.table(p)
+            if table.numel() == 0:  # of no lanes: a size of 0 means a number
+                table, inner[k] = table.sum().reshape(1), 1
+            size[k] = table.numel()
+            tables.append(table)
+    if not tables:
+        return None, ()
+    joined = tables[0].contiguous() if len(tables) == 1 else torch.cat(tables)
+    return joined, (*size, *inner)

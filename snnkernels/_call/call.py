@@ -1,0 +1,73 @@
+"""One call of a neuron: what goes in and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from .._backends import kernels
+from .arguments import states_before
+from .equations import Equations, State
+
+Moment = tuple[Tensor, ...]
+"""Outputs, or states, of one step, each [B, ...]."""
+
+
+class Outcome(NamedTuple):
+    """What a call gives.
+
+    Attributes:
+        outputs: the neuron's outputs, each [T, B, ...].
+        v_seq: the first state after each step [T, B, ...], if it was asked for.
+        states: the states after the last step, each [B, ...].
+    """
+
+    outputs: tuple[Tensor, ...]
+    v_seq: Tensor | None
+    states: tuple[Tensor, ...]
+
+
+class Call(NamedTuple):
+    """A neuron over x_seq [T, B, ...], a floating-point tensor.
+
+    Attributes:
+        equations: the neuron's.
+        x_seq: its input.
+        states: before the first step, numbers or tensors [B, ...].
+        options: its parameters that are options.
+        given: the others, still to be checked.
+        surrogate_function: what fires.
+        backend: "auto", "native", "cupy" or "torch".
+    """
+
+    equations: Equations
+    x_seq: Tensor
+    states: Sequence[State]
+    options: kernels.Options
+    given: Mapping[str, Any]
+    surrogate_function: nn.Module
+    backend: str
+
+
+def call_of(
+    equations: Equations,
+    x_seq: Tensor,
+    states: Sequence[State | None],
+    values: Mapping[str, Any],
+    surrogate_function: nn.Module,
+    backend_name: str,
+) -> Call:
+    """A call of a neuron.
+
+    Args:
+        states: before the first step; None for one that is to start.
+        values: all the neuron's parameters.
+
+    Raises:
+        TypeError, ValueError: naming the option or state that does not fit.
+    """
+    options, given = equations.split(values)
+    before = states_before(equations, states, given, x_seq)
+    return Call(equations, x_seq, before, options, given, surrogate_function, backend_name)

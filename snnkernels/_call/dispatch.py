@@ -1,0 +1,54 @@
+"""Run a call: everything that modules and functions of neurons offer passes through here."""
+
+from __future__ import annotations
+
+from .._backends import kernels
+from .._spikes import storage
+from . import by_kernel, by_steps
+from .call import Call, Outcome
+from .equations import current_key
+from .route import route_of
+from .surrogates import gives_spikes, has_kernel
+
+
+def run(call: Call, store_v_seq: bool) -> Outcome:
+    """Run a call by its kernel, or step by step.
+
+    Args:
+        store_v_seq: whether the first state is wanted after each step.
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
+    """
+    route = route_of(call)
+    if route.attributes is not None:
+        outcome = by_kernel.scan(
+            route.kernel, call.x_seq, call.states, route.values, route.attributes, store_v_seq
+        )
+    else:
+        outcome = by_steps.run(call, route.params, store_v_seq)
+    if (
+        storage.is_marking()
+        and gives_spikes(call.surrogate_function)
+        and call.equations.fires_alone(call.options)
+    ):
+        for spikes in outcome.outputs:
+            storage.mark(spikes)
+    return outcome
+
+
+def source_of(call: Call) -> str:
+    """The C++ header that a neuron's kernels are compiled from.
+
+    Raises:
+        snnkernels.StepError: the step cannot be compiled; the message gives the line.
+    """
+    function = call.surrogate_function
+    key = function.key if has_kernel(function, "native") else ""
+    neuron = current_key(call.equations.id)
+    header = kernels.compiled_neuron(kernels.Request(neuron, call.options, (), key, True)).header
+    if call.equations.kernel is None:
+        return header
+    return (
+        f"{header}\n// The library's own neuron: {call.equations.kernel} in snnkernels/neurons.h\n"
+    )

@@ -1,0 +1,101 @@
+"""Whether a kernel or the step itself runs a call, and with what; remembered."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._backends import kernels, operators
+from . import by_kernel
+from .arguments import ONLY_FLOATS, checked_parameters, derived
+from .call import Call
+from .equations import Parameter, current_key
+from .surrogates import check_surrogate, has_kernel, is_declared
+
+
+class Route(NamedTuple):
+    """How a call runs.
+
+    Attributes:
+        params: the checked parameters by name.
+        kernel: what runs it, with the parameters in its order and what its operators take; without
+            these the step itself does.
+    """
+
+    params: dict[str, Parameter]
+    kernel: kernels.Kernel
+    values: Sequence[Parameter]
+    attributes: operators.Attributes | None
+
+
+_MOST_REMEMBERED = 4096
+_routes: dict[tuple[object, ...], Route] = {}
+
+
+def route_of(call: Call) -> Route:
+    """The route of a call, remembered where it depends on names and numbers alone.
+
+    To check and arrange the arguments of a small layer takes longer than to run it.
+    """
+    neuron = current_key(call.equations.id)
+    function, key = call.surrogate_function, None
+    lasts = not call.equations.derived and not torch.compiler.is_compiling()
+    if lasts and is_declared(function):
+        numbers = (*by_kernel.numbers_of(call.states), *call.given.values(), *function.values)
+        if ONLY_FLOATS.issuperset(map(type, numbers)):
+            packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
+            place = call.x_seq.device.type, call.backend
+            key = neuron, place, call.options, function.key, function.spiking, packed
+            route = _routes.get(key)
+            if route is not None:
+                return route
+    route = _route(call, neuron)
+    if key is not None:
+        if len(_routes) >= _MOST_REMEMBERED:
+            _routes.clear()
+        _routes[key] = route
+    return route
+
+
+def _route(call: Call, neuron: str) -> Route:
+    equations, x_seq, function = call.equations, call.x_seq, call.surrogate_function
+    check_surrogate(function)
+    params = parameters_of(call)
+    if not has_kernel(function, call.backend):
+        return Route(params, kernels.NO_KERNEL, (), None)
+    values = list(params.values())
+    if equations.kernel is not None and "v_reset" not in params:
+        values.append(0.0)
+    kernel = kernels.kernel_for(
+        neuron,
+        call.options,
+        tuple([isinstance(value, Tensor) for value in values]),
+        function.key,
+        function.spiking,
+        call.backend,
+        x_seq.device.type,
+    )
+    if kernel == kernels.NO_KERNEL:
+        return Route(params, kernel, values, None)
+    flags = {} if equations.kernel is None else dict(call.options)
+    attributes = by_kernel.new_attributes(
+        kernel,
+        call.states,
+        values,
+        function,
+        x_seq.device.type,
+        hard_reset=equations.kernel is not None and "v_reset" in params,
+        detach_reset=flags.get("detach_reset", False),
+        decay_input=flags.get("decay_input", False),
+    )
+    return Route(params, kernel, values, attributes)
+
+
+def parameters_of(call: Call) -> dict[str, Parameter]:
+    """The parameters that step and kernels take by name, checked."""
+    params = checked_parameters(call.given, call.x_seq, call.equations.limits)
+    return derived(call.equations, params, call.x_seq)

@@ -1,0 +1,101 @@
+"""What is private in PyTorch and used here: all of it stands in this file.
+
+None of it has a public form, or one that costs a small layer less than its kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "TorchDispatchMode",
+    "below_autograd",
+    "constant_when_compiled",
+    "copy_hooks",
+    "has_hooks",
+    "is_batched",
+    "is_watched",
+    "is_zero_tensor",
+    "may_have_tangents",
+    "submodules",
+    "version_of",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_ABOUT_HOOKS = (
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+
+
+def constant_when_compiled(function: _Function) -> _Function:
+    """Let torch.compile call a function when it traces, and keep the result as a constant.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark but imports all of Dynamo.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
+    """Call an operator past autograd's kernels."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*args)
+
+
+def may_have_tangents() -> bool:
+    """Whether a level of forward-mode differentiation is entered."""
+    level: int = forward_ad._current_level
+    return level >= 0
+
+
+def is_watched() -> bool:
+    """Whether transforms, a tracer or a dispatch mode see the operators that run."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or may_have_tangents()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for a batch, as with ``is_grads_batched``."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
+def is_zero_tensor(tensor: Tensor) -> bool:
+    """Whether it stands for zeros without memory, as autograd makes them."""
+    return tensor._is_zerotensor()
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often its memory was changed in place."""
+    return tensor._version
+
+
+def submodules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The module's own, by name, to read and to replace."""
+    return module._modules
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module runs more than its ``forward``."""
+    own = vars(module)
+    return any(own[name] for name in _HOOKS)
+
+
+def copy_hooks(source: nn.Module, target: nn.Module) -> None:
+    """Let a call of ``target`` run the hooks of ``source`` too."""
+    for name in (*_HOOKS, *_ABOUT_HOOKS):
+        getattr(target, name).update(getattr(source, name))
+    target._is_full_backward_hook = source._is_full_backward_hook

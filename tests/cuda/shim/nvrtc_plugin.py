@@ -1,0 +1,53 @@
+"""A pytest plugin: CPU tensors run on the CUDA kernels' bodies under the cupy backend's host code.
+
+What that host code fills in and plans is checked against ``cuda/grid.h`` at every launch.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from snnkernels._backends import operators, registry, selection
+from snnkernels._backends.nvrtc import host, launcher
+from snnkernels._backends.nvrtc.calls import Grid
+from snnkernels._backends.nvrtc.programs import Program
+from snnkernels._build import CompiledNeuron
+
+from .plugin import LIBRARY, compile_neuron, multiprocessors
+
+
+def pytest_configure() -> None:
+    torch.ops.load_library(LIBRARY)
+    operators.register("native")
+    host.define("CPU")
+    registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
+    launcher.launch = launch
+    launcher.multiprocessors = lambda device: multiprocessors()
+    selection.name_for = lambda name, device_type: "torch" if name == "torch" else "cupy"
+
+
+def launch(program: Program, call: np.ndarray[Any, Any], grid: Grid, device: int) -> None:
+    shim = ctypes.CDLL(str(LIBRARY))
+    memory = ctypes.c_void_p(call.ctypes.data)
+    blocks = ctypes.c_longlong(grid.blocks)
+    name = program.kernel.removeprefix("snn::cuda::").split("<")[0]
+    if program.source == "spikes.cu":
+        run = getattr(shim, f"shim_{name.removesuffix('_kernel')}")
+        planned = run(memory, blocks)
+    else:
+        if program.neuron:
+            call["compiled"] = compiled(program.neuron)
+        wide = program.kernel.endswith("double>")
+        backward = "backward" in name
+        planned = shim.shim_scan(backward, wide, memory, grid.width, grid.threads, blocks)
+    assert planned & 1, f"{program.kernel}: planned otherwise than {grid}"
+
+
+@cache
+def compiled(neuron: CompiledNeuron) -> int:
+    library = ctypes.CDLL(str(compile_neuron(neuron)))
+    library.snn_compiled_neuron.restype = ctypes.c_void_p
+    return int(library.snn_compiled_neuron())

@@ -1,0 +1,20 @@
+"""The compiler that the cupy backend uses, where there is one; no GPU is needed to compile."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from snnkernels._backends.nvrtc import toolkit
+from snnkernels._build import BuildError
+
+
+@pytest.fixture(scope="session")
+def nvrtc() -> toolkit.Nvrtc:
+    if find_spec("cupy") is None:
+        pytest.skip("needs CuPy (cupy-cuda12x or cupy-cuda13x)")
+    from cupy.cuda import runtime
+
+    try:
+        return toolkit.find_nvrtc(runtime.runtimeGetVersion() // 1000)
+    except BuildError as error:
+        pytest.skip(f"needs NVRTC: {error}")

@@ -1,0 +1,102 @@
+"""The structs and half types that the cupy backend writes itself, against a host compiler."""
+
+import ctypes
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from snnkernels._backends.nvrtc import calls
+from snnkernels._build import description
+
+STRUCTS = {
+    "Forward<float>": calls.forward(np.float32),
+    "Forward<double>": calls.forward(np.float64),
+    "Backward<float>": calls.backward(np.float32),
+    "Backward<double>": calls.backward(np.float64),
+    "Encode": calls.ENCODE,
+    "PackSpikes": calls.PACK,
+    "UnpackSpikes": calls.UNPACK,
+}
+
+
+def flattened(dtype: np.dtype, prefix: str = "", base: int = 0) -> dict[str, int]:
+    """The offset of every field, of those within fields too; of an array its first element."""
+    found = {}
+    for name, (kind, offset, *_) in dtype.fields.items():
+        element, shape = kind.subdtype or (kind, ())
+        path = f"{prefix}{name}" + "[0]" * len(shape)
+        if element.fields:
+            found |= flattened(element, f"{path}.", base + offset)
+        else:
+            found[path] = base + offset
+    return found
+
+
+def test_every_field_is_where_the_compiler_puts_it(tmp_path):
+    lines = ["#include <cstddef>", "#include <cstdio>", '#include "snnkernels/spikes.h"']
+    lines += ["using namespace snn;", "int main() {"]
+    for name, dtype in STRUCTS.items():
+        lines += [f"  {{ static {name} s; const char* at = reinterpret_cast<char*>(&s);"]
+        lines += ['    std::printf("%zu\\n", sizeof(s));']
+        for path in flattened(dtype):
+            lines += [f'    std::printf("%td\\n", reinterpret_cast<char*>(&s.{path}) - at);']
+        lines += ["  }"]
+    source = tmp_path / "offsets.cpp"
+    source.write_text("\n".join([*lines, "}", ""]))
+    program = tmp_path / "offsets"
+    include = description.csrc_dir() / "include"
+    subprocess.run(
+        ["c++", "-std=c++17", f"-I{include}", str(source), "-o", str(program)], check=True
+    )
+    printed = iter(subprocess.run([program], capture_output=True, text=True).stdout.split())
+    for name, dtype in STRUCTS.items():
+        assert (name, dtype.itemsize) == (name, int(next(printed)))
+        for path, offset in flattened(dtype).items():
+            assert (name, path, offset) == (name, path, int(next(printed)))
+
+
+HOST = """
+#include <cstring>
+#define __device__
+#define __forceinline__ inline
+inline float __uint_as_float(unsigned x) { float y; std::memcpy(&y, &x, 4); return y; }
+inline unsigned __float_as_uint(float x) { unsigned y; std::memcpy(&y, &x, 4); return y; }
+#include "nvrtc/cuda_bf16.h"
+extern "C" void narrow(const float* x, unsigned short* y, long n) {
+  for (long i = 0; i < n; ++i) y[i] = __float2bfloat16_rn(x[i]).bits;
+}
+extern "C" void widen(const unsigned short* x, float* y, long n) {
+  for (long i = 0; i < n; ++i) y[i] = __bfloat162float(__nv_bfloat16{x[i]});
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def bfloat16(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bfloat16")
+    (folder / "host.cpp").write_text(HOST)
+    library = folder / "host.so"
+    include = f"-I{description.csrc_dir()}"
+    command = ["c++", "-std=c++17", "-shared", "-fPIC", include, str(folder / "host.cpp")]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def pointer(tensor: torch.Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def test_bfloat16_widens_and_rounds_as_torch_does_on_gpus_without_the_instruction(bfloat16):
+    every = torch.arange(2**16).to(torch.int16).view(torch.bfloat16)
+    wide = torch.empty(2**16)
+    bfloat16.widen(pointer(every), pointer(wide), ctypes.c_long(2**16))
+    torch.testing.assert_close(wide, every.float(), rtol=0, atol=0, equal_nan=True)
+    # Between two neighbours: a little below, at and above the middle, with every sign and exponent.
+    halves = torch.tensor([0x0000, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+    bits = (torch.arange(2**16)[:, None] << 16 | halves).flatten()
+    x = bits.to(torch.int32).view(torch.float32)
+    narrow = torch.empty(len(x), dtype=torch.bfloat16)
+    bfloat16.narrow(pointer(x), pointer(narrow), ctypes.c_long(len(x)))
+    torch.testing.assert_close(narrow, x.bfloat16(), rtol=0, atol=0, equal_nan=True)

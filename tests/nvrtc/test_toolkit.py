@@ -1,0 +1,138 @@
+"""What is said where CuPy, NVRTC, torch's CUDA or the driver are missing or do not fit."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from snnkernels import _build, functional
+from snnkernels._backends import nvrtc, selection
+from snnkernels._backends.nvrtc import toolkit
+from snnkernels._build import BuildError
+
+from ..cases import assert_same_bits, randn
+
+
+def fake_cupy(monkeypatch, *, runtime=13020, driver=13010, nvrtc=(13, 0), archs=(75, 90)):
+    """A CuPy that tells versions; `nvrtc` may be an exception, as where the library is missing."""
+
+    def version():
+        if isinstance(nvrtc, Exception):
+            raise nvrtc
+        return nvrtc
+
+    cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(
+            runtimeGetVersion=lambda: runtime, driverGetVersion=lambda: driver
+        ),
+        nvrtc=types.SimpleNamespace(getVersion=version, getSupportedArchs=lambda: list(archs)),
+    )
+    modules = {"cupy": types.SimpleNamespace(cuda=cuda), "cupy.cuda": cuda}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    toolkit.find_nvrtc.cache_clear()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    toolkit.find_nvrtc.cache_clear()
+
+
+def why_not() -> str:
+    with pytest.raises(BuildError) as caught:
+        nvrtc.load()
+    name, reason = nvrtc.outlook()
+    assert (name, reason) == ("torch", str(caught.value))
+    return str(caught.value)
+
+
+def test_a_torch_without_cuda_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    text = why_not()
+    assert "the cupy backend can't be used with this torch" in text
+    assert "'snnkernels[cupy12]' or 'snnkernels[cupy13]'" in text
+
+
+@pytest.mark.parametrize(("cuda", "package"), [("13.0", "cupy-cuda13x"), ("12.8", "cupy-cuda12x")])
+def test_a_missing_cupy_is_named_by_the_package_for_torchs_cuda(monkeypatch, cuda, package):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    text = why_not()
+    assert "CuPy" in text
+    assert f"pip install {package}\n" in text
+
+
+def test_a_cupy_of_another_cuda_is_to_be_replaced(monkeypatch):
+    fake_cupy(monkeypatch, runtime=12090)
+    text = why_not()
+    assert "CuPy for CUDA 12, torch" in text
+    assert "pip uninstall cupy-cuda12x && pip install cupy-cuda13x\n" in text
+
+
+def test_a_driver_that_is_too_old_is_told_with_the_package_that_fits_it(monkeypatch):
+    fake_cupy(monkeypatch, driver=12040)
+    text = why_not()
+    assert "the NVIDIA driver is too old for CuPy" in text
+    assert "a driver for CUDA 12.4" in text
+    assert "cupy-cuda12x" in text
+
+
+def test_no_driver_is_told_so(monkeypatch):
+    fake_cupy(monkeypatch, driver=0)
+    assert why_not().startswith("there is no NVIDIA driver")
+
+
+@pytest.mark.parametrize("nvrtc", [RuntimeError("libnvrtc.so.13: cannot open"), (12, 8)], ids=str)
+def test_a_missing_or_foreign_nvrtc_is_named_by_its_package(monkeypatch, nvrtc):
+    fake_cupy(monkeypatch, nvrtc=nvrtc)
+    text = why_not()
+    assert "NVRTC" in text
+    assert "pip install 'nvidia-cuda-nvrtc>=13,<14'\n" in text
+
+
+def test_what_fits_is_told_with_its_version(monkeypatch):
+    fake_cupy(monkeypatch)
+    assert nvrtc.outlook() == ("cupy", "CuPy with NVRTC 13.0, each kernel at its first use")
+
+
+def test_cupy_has_no_kernels_for_the_cpu():
+    with pytest.raises(
+        ValueError, match="backend='cupy' has kernels for cuda, got a tensor on 'cpu'"
+    ):
+        functional.lif(randn(3, 2), backend="cupy")
+
+
+def refuse(message: str):
+    def load(*_):
+        raise BuildError(message)
+
+    return load
+
+
+def test_auto_tries_native_then_cupy_then_torch(monkeypatch):
+    monkeypatch.setattr(_build, "load", refuse("no nvcc"))
+    monkeypatch.setattr(nvrtc, "load", lambda: "CuPy with NVRTC")
+    assert selection.resolve("auto", "cuda") == selection.Choice("cupy", "CuPy with NVRTC")
+    monkeypatch.setattr(nvrtc, "load", refuse("no CuPy"))
+    assert selection.resolve("auto", "cuda") == selection.Choice("torch", "no nvcc\nno CuPy")
+    with pytest.raises(BuildError, match="no CuPy"):
+        selection.resolve("cupy", "cuda")
+
+
+def test_info_says_why_neither_native_nor_cupy_is_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(_build, "outlook", lambda device: _build.Outlook("torch", f"no {device}"))
+    monkeypatch.setattr(nvrtc, "outlook", lambda: ("torch", "no CuPy"))
+    assert selection.explain()["cuda"] == selection.Choice("torch", "no cuda\nno CuPy")
+    assert selection.explain()["cpu"] == selection.Choice("torch", "no cpu")
+
+
+@pytest.mark.gpu
+def test_the_backend_runs_beside_native_in_one_process():
+    pytest.importorskip("cupy")
+    x = randn(19, 3, 6).cuda()
+    ours, native = (functional.lif(x, backend=name)[0] for name in ("cupy", "native"))
+    assert_same_bits(ours, native)

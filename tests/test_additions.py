@@ -1,0 +1,203 @@
+"""What CONTRIBUTING.md says of adding a surrogate or a neuron: the places it names, and no other.
+
+A copy of the sources gets a toy of each kind, and the tests that go through all surrogates and all
+neurons run on the toys.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SURROGATE_STRUCT = """
+struct ToySurrogate {
+  template <class T, class P>
+  static SNN_HD T gradient(T x, const P* p) {
+    const T a = T(p[0]);
+    return a / (T(1) + abs(x));
+  }
+  template <class T, class P>
+  static SNN_HD T primitive(T x, const P* p) {
+    const T a = T(p[0]);
+    return a * select(x < T(0), -log1p(abs(x)), log1p(abs(x)));
+  }
+};
+"""
+SURROGATE_CLASS = '''
+
+class ToySurrogate(SurrogateFunction):
+    """g(x) = alpha sign(x) ln(1 + |x|), g'(x) = alpha / (1 + |x|)."""
+
+    parameter_names = ("alpha",)
+
+    def __init__(self, alpha: float = 0.7, spiking: bool = True) -> None:
+        super().__init__(spiking, alpha=checks.number("alpha", alpha, above=0))
+
+    @staticmethod
+    def gradient(x: Tensor, alpha: float) -> Tensor:
+        return alpha / (1 + x.abs())
+
+    @staticmethod
+    def primitive(x: Tensor, alpha: float) -> Tensor:
+        soft = torch.log1p(x.abs())
+        return alpha * torch.where(x < 0, -soft, soft)
+'''
+ZOO_CLASS = '''
+
+class ToyNode(BaseNode):
+    """H = V + (1 + V) X / tau. Source: this test."""
+
+    @from_charge(limits=TAU, tau=2.0)
+    def equations(x, v, *, tau):
+        return v + (1 + v) * x / tau
+
+
+class MultiStepToyNode(ToyNode, step_mode="m"):
+    """:class:`ToyNode` on [T, B, ...]."""
+'''
+LIBRARY_STRUCT = """
+struct ToyLIFCharge {
+  static constexpr int kStates = 1;
+  static constexpr int kParams = 1;
+  static constexpr unsigned kLearnt = 0;
+  static constexpr bool kLinear = true;
+  static constexpr bool kDivides = false;
+
+  template <class T>
+  static SNN_HD T charge(T* state, T x, const T* p, T, const Options&) {
+    return p[0] * state[0] + x;
+  }
+
+  template <class T>
+  static SNN_HD T charge_adjoint(const T* before, T, const T* p, T, const Options&, T grad_h,
+                                 T* grad_state, T* grad_p, T&) {
+    grad_p[0] += grad_h * before[0];
+    grad_state[0] = grad_h * p[0];
+    return grad_h;
+  }
+};
+template <class Reset>
+using ToyLIF = ChargeFireReset<ToyLIFCharge, Reset>;
+"""
+LIBRARY_CLASS = '''
+
+class ToyLIFNode(BaseNode):
+    """H = beta V + X. Source: this test."""
+
+    @from_charge(kernel="ToyLIF", limits={"beta": SHARE}, beta=0.5)
+    def equations(x, v, *, beta):
+        return beta * v + x
+
+
+class MultiStepToyLIFNode(ToyLIFNode, step_mode="m"):
+    """:class:`ToyLIFNode` on [T, B, ...]."""
+'''
+END_OF_HEADER = "\n}  // namespace snn\n"
+HEADERS = "csrc/include/snnkernels"
+FUNCTION = 'qif = _function_of("qif", neuron.QIFNode)\n'
+LAST_SURROGATE = "X(SquarewaveFourierSeries, (n, T_period))"
+LAST_NEURON = "X(CubaLIF, (v, i), (alpha, beta))"
+
+TOYS = {
+    "surrogate": [
+        (f"{HEADERS}/surrogates.h", END_OF_HEADER, SURROGATE_STRUCT + END_OF_HEADER),
+        (f"{HEADERS}/registry.h", LAST_SURROGATE, f"{LAST_SURROGATE} X(ToySurrogate, (alpha))"),
+        ("snnkernels/surrogate/built_in.py", "", SURROGATE_CLASS),
+    ],
+    "neuron of the zoo": [
+        ("snnkernels/neuron/nonlinear.py", "", ZOO_CLASS),
+        (
+            "snnkernels/functional.py",
+            FUNCTION,
+            f'{FUNCTION}toy = _function_of("toy", neuron.ToyNode)\n',
+        ),
+    ],
+    "neuron of the library": [
+        (f"{HEADERS}/neurons.h", END_OF_HEADER, LIBRARY_STRUCT + END_OF_HEADER),
+        (f"{HEADERS}/registry.h", LAST_NEURON, f"{LAST_NEURON} X(ToyLIF, (v), (beta))"),
+        ("snnkernels/neuron/leaky.py", "", LIBRARY_CLASS),
+        (
+            "snnkernels/functional.py",
+            FUNCTION,
+            f'{FUNCTION}toylif = _function_of("toylif", neuron.ToyLIFNode)\n',
+        ),
+    ],
+}
+
+USE = """
+import torch
+from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import kernels
+
+compiled = []
+kernels.compiled_neuron = lambda request, make=kernels.compiled_neuron: (
+    compiled.append(request.neuron.split("#")[0]) or make(request)
+)
+x = torch.randn(9, 3, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
+for function, node in (("toy", "ToyNode"), ("toylif", "ToyLIFNode")):
+    results = []
+    for backend in ("native", "torch"):
+        fire = surrogate.ToySurrogate()
+        out = getattr(neuron, f"MultiStep{node}")(backend=backend, surrogate_function=fire)(x)
+        (grad,) = torch.autograd.grad(out.sum(), x)
+        same = getattr(functional, function)(x, backend=backend, surrogate_function=fire)[0]
+        assert torch.equal(out, same)
+        results.append((out, grad))
+    (out, grad), (expected, wanted) = results
+    assert 0 < out.mean() < 1 and torch.equal(out, expected)
+    torch.testing.assert_close(grad, wanted)
+    assert node in neuron.__all__ and function in functional.__all__
+assert "ToySurrogate" in surrogate.__all__
+assert set(compiled) == {"ToyNode"}, compiled
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the sources with the toys in."""
+    folder = tmp_path_factory.mktemp("additions")
+    for name in ("csrc", "snnkernels", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__", "_lib")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for edits in TOYS.values():
+        for name, before, after in edits:
+            text = (folder / name).read_text(encoding="utf-8")
+            assert not before or text.count(before) == 1, name
+            text = text.replace(before, after) if before else text + after
+            (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_toy_surrogate_and_toy_neurons_work_once_they_stand_in_the_places(copy):
+    run(copy, "-c", USE)
+
+
+def test_the_tests_of_every_surrogate_and_every_neuron_go_through_the_toys(copy):
+    files = ("tests/test_surrogate.py", "tests/test_equations.py", "tests/test_parity.py")
+    run(copy, "-m", "pytest", "-q", "-x", "-k", "Toy", *files)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_the_places_of_an_addition_are_those_that_contributing_names(kind):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (section,) = [part for part in text.split("\n### ") if part.lower().startswith(f"a {kind}")]
+    numbered = [line for line in section.splitlines() if line[:2] in ("1.", "2.", "3.", "4.", "5.")]
+    assert len(numbered) == len(TOYS[kind])
+    for line, (name, *_) in zip(numbered, TOYS[kind], strict=True):
+        assert f"`{name}`" in line
