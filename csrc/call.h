@@ -22,7 +22,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // The number that stands for a name in the operators' arguments, its FNV-1a hash, as in
-// snnkernels/_backends/registry.py. Not the name itself, because torch's stable ABI frees no string
+// snnkernels/_backends/headers.py. Not the name itself, because torch's stable ABI frees no string
 // that it hands over; the same in every process, because compiled graphs hold it.
 constexpr int64_t number_of(const char* name) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -34,8 +34,8 @@ struct NeuronLine {
   int64_t number;
   const char* name;
   NeuronId id;
-  CompiledNeuron sizes;
-  const CompiledNeuron* compiled;
+  NeuronSizes sizes;
+  const NeuronSizes* compiled;
   const NeuronLine* next;
 };
 
@@ -43,7 +43,7 @@ struct NeuronLine {
 // a forked child could inherit from a thread that it does not have, and no line is ever taken back.
 class CompiledNeurons {
  public:
-  static void add(const char* name, const CompiledNeuron* compiled) {
+  static void add(const char* name, const NeuronSizes* compiled) {
     const std::string& kept = *new std::string(name);
     auto* line = new NeuronLine{number_of(name), kept.c_str(), NeuronId{},
                                 *compiled,       compiled,     first_.load()};
@@ -62,7 +62,7 @@ class CompiledNeurons {
 };
 
 template <class Neuron>
-constexpr CompiledNeuron sizes_of() {
+constexpr NeuronSizes sizes_of() {
   return {Neuron::kStates, Neuron::kParams, Neuron::kOutputs, 0};
 }
 
@@ -271,57 +271,57 @@ bool has_exact_inverse(const Parameter<T>& p) {
 
 template <class T>
 void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
-          const Attributes& s) {
-  const NeuronLine& line = find_neuron(s.neuron);
-  const CompiledNeuron& sizes = line.sizes;
+          const Attributes& a) {
+  const NeuronLine& line = find_neuron(a.neuron);
+  const NeuronSizes& sizes = line.sizes;
   check_sequence("x", x, x);
   const int64_t lanes = lanes_of(x);
-  STD_TORCH_CHECK(s.states == sizes.states, "state_count: expected ", sizes.states, ", got ",
-                  s.states);
-  STD_TORCH_CHECK(s.params == sizes.params, "param_count: expected ", sizes.params, ", got ",
-                  s.params);
-  STD_TORCH_CHECK(s.surrogate_params() >= 0 && s.surrogate_params() <= kMaxSurrogateParams,
-                  "numbers: expected ", s.states + s.params, " and at most ", kMaxSurrogateParams,
-                  " of the surrogate, got ", s.numbers.size());
-  const int64_t layouts = s.tables || !s.layout.empty() ? 2 * s.params : 0;
-  STD_TORCH_CHECK(static_cast<int64_t>(s.layout.size()) == layouts, "layout: expected ", layouts,
-                  " entries, got ", s.layout.size());
-  STD_TORCH_CHECK(s.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
-                  s.outputs);
+  STD_TORCH_CHECK(a.states == sizes.states, "state_count: expected ", sizes.states, ", got ",
+                  a.states);
+  STD_TORCH_CHECK(a.params == sizes.params, "param_count: expected ", sizes.params, ", got ",
+                  a.params);
+  STD_TORCH_CHECK(a.surrogate_params() >= 0 && a.surrogate_params() <= kMaxSurrogateParams,
+                  "numbers: expected ", a.states + a.params, " and at most ", kMaxSurrogateParams,
+                  " of the surrogate, got ", a.numbers.size());
+  const int64_t layouts = a.tables || !a.layout.empty() ? 2 * a.params : 0;
+  STD_TORCH_CHECK(static_cast<int64_t>(a.layout.size()) == layouts, "layout: expected ", layouts,
+                  " entries, got ", a.layout.size());
+  STD_TORCH_CHECK(a.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
+                  a.outputs);
   if (states) check_array<T>("states", *states, x, shape_of_states(sizes.states, x));
 
   call.neuron = line.id;
   call.compiled = line.compiled;
   call.element = element_of(x);
-  call.hard_reset = s.hard_reset;
-  call.spiking = s.spiking;
-  call.options = Options{s.detach_reset, s.decay_input, false};
-  if (!line.compiled) call.surrogate = find_surrogate(s.surrogate);
+  call.hard_reset = a.hard_reset;
+  call.spiking = a.spiking;
+  call.options = Options{a.detach_reset, a.decay_input, false};
+  if (!line.compiled) call.surrogate = find_surrogate(a.surrogate);
   for (int i = 0; i < kMaxSurrogateParams; ++i) {
-    const bool given = i < s.surrogate_params();
-    call.surrogate_params[i] = given ? static_cast<T>(s.surrogate_value(i)) : T(0);
+    const bool given = i < a.surrogate_params();
+    call.surrogate_params[i] = given ? static_cast<T>(a.surrogate_value(i)) : T(0);
   }
   call.steps = x.size(0);
   call.lanes = lanes;
   call.x = x.const_data_ptr();
   call.x_stride = x.stride(0);
   call.states = pointer<T>(states);
-  for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(s.initial(i));
+  for (int i = 0; i < sizes.states; ++i) call.initial[i] = static_cast<T>(a.initial(i));
   int64_t offset = 0;
   for (int i = 0; i < sizes.params; ++i) {
-    const int64_t size = s.size_of_table(i);
-    call.params[i] = Parameter<T>{static_cast<T>(s.value(i)), nullptr, 1, 1};
+    const int64_t size = a.size_of_table(i);
+    call.params[i] = Parameter<T>{static_cast<T>(a.value(i)), nullptr, 1, 1};
     if (size == 0) continue;
-    STD_TORCH_CHECK(s.tables, "tables: expected a tensor where layout has a size");
-    const int64_t inner = s.inner_of_table(i);
+    STD_TORCH_CHECK(a.tables, "tables: expected a tensor where layout has a size");
+    const int64_t inner = a.inner_of_table(i);
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
                     " values of ", inner, " lanes each do not divide ", lanes, " lanes");
-    const T* table = static_cast<const T*>(s.tables->const_data_ptr()) + offset;
+    const T* table = static_cast<const T*>(a.tables->const_data_ptr()) + offset;
     call.params[i] = Parameter<T>{T(0), table, size, inner};
     call.tables |= 1u << i;
     offset += size;
   }
-  if (s.tables) check_array<T>("tables", *s.tables, x, {offset});
+  if (a.tables) check_array<T>("tables", *a.tables, x, {offset});
   STD_TORCH_CHECK(!line.compiled || call.tables == sizes.tables, "layout: '", line.name,
                   "' was compiled for another choice of tables");
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
@@ -332,13 +332,13 @@ using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
 
 template <class T, class Driver>
 ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
-                           const Attributes& s, bool store_v, bool keep) {
+                           const Attributes& a, bool store_v, bool keep) {
   Forward<T> call{};
-  fill(call, x, states, s);
+  fill(call, x, states, a);
   const int64_t steps = call.steps, lanes = call.lanes;
-  const int64_t count = s.states;
+  const int64_t count = a.states;
   const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
-  Tensor spikes = Driver::empty(x, shape_with(s.outputs * steps, x), x.scalar_type());
+  Tensor spikes = Driver::empty(x, shape_with(a.outputs * steps, x), x.scalar_type());
   Tensor v_seq = Driver::empty(x, shape_with(store_v ? steps : 0, x), x.scalar_type());
   Tensor final_states = Driver::empty(x, shape_of_states(count, x), scalar_type<T>());
   Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
@@ -354,15 +354,15 @@ template <class T, class Driver>
 BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& states,
                              const Tensor& checkpoints, const std::optional<Tensor>& grad_spikes,
                              const std::optional<Tensor>& grad_v_seq,
-                             const std::optional<Tensor>& grad_states, const Attributes& s,
+                             const std::optional<Tensor>& grad_states, const Attributes& a,
                              bool table_grads) {
   Backward<T> call{};
-  fill(call, x, states, s);
+  fill(call, x, states, a);
   const int64_t steps = call.steps, lanes = call.lanes;
-  const int64_t count = s.states, rows = table_grads ? __builtin_popcount(call.tables) : 0;
+  const int64_t count = a.states, rows = table_grads ? __builtin_popcount(call.tables) : 0;
   check_array<T>("checkpoints", checkpoints, x,
                  {checkpoint_count(steps, Driver::kChunk) * count * lanes});
-  if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, s.outputs);
+  if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, a.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_of_states(count, x));
   Tensor grad_x = Driver::empty(x, shape_with(steps, x), x.scalar_type());
@@ -378,7 +378,7 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   call.grad_x = grad_x.mutable_data_ptr();
   call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
   auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
-  for (int64_t i = 0; table_grads && i < s.params; ++i) {
+  for (int64_t i = 0; table_grads && i < a.params; ++i) {
     if (!(call.tables >> i & 1u)) continue;
     call.grad_params[i] = sums;
     sums += lanes;
@@ -399,11 +399,11 @@ struct Operators {
                                      bool decay_input, bool spiking, int64_t chunk, int64_t outputs,
                                      bool store_v, bool keep) {
     check_chunk(chunk);
-    const Attributes s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+    const Attributes a{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
                        param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
-               ? run_forward<double, Driver>(x, states, s, store_v, keep)
-               : run_forward<float, Driver>(x, states, s, store_v, keep);
+               ? run_forward<double, Driver>(x, states, a, store_v, keep)
+               : run_forward<float, Driver>(x, states, a, store_v, keep);
   }
 
   static BackwardOutputs scan_backward(
@@ -414,13 +414,13 @@ struct Operators {
       int64_t param_count, bool hard_reset, bool detach_reset, bool decay_input, bool spiking,
       int64_t chunk, int64_t outputs, bool table_grads) {
     check_chunk(chunk);
-    const Attributes s{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
+    const Attributes a{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
                        param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
-                                              grad_states, s, table_grads)
+                                              grad_states, a, table_grads)
                : run_backward<float, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
-                                             grad_states, s, table_grads);
+                                             grad_states, a, table_grads);
   }
 
   static void check_chunk(int64_t chunk) {
@@ -432,8 +432,8 @@ struct Operators {
 }  // namespace snn
 
 // Each device's library takes in neurons that were compiled by themselves, under the given names.
-#define SNN_DEFINE_ADD_UNIT                                                       \
+#define SNN_DEFINE_ADD_COMPILED_NEURON                                            \
   extern "C" __attribute__((visibility("default"))) void snn_add_compiled_neuron( \
-      const char* name, const snn::CompiledNeuron* compiled) {                    \
+      const char* name, const snn::NeuronSizes* compiled) {                       \
     snn::CompiledNeurons::add(name, compiled);                                    \
   }

@@ -52,4 +52,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   m.impl("spike_linear_weight", TORCH_BOX(&snn::cpu::spike_linear_weight));
 }
 
-SNN_DEFINE_ADD_UNIT
+SNN_DEFINE_ADD_COMPILED_NEURON

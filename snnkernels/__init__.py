@@ -30,3 +30,4 @@ __all__ = [
 
 for _error in (BuildError, ConversionWarning, FallbackWarning, StepError):
     _error.__module__ = __name__  # tracebacks and warnings call them what they are imported as
+del _error

@@ -21,18 +21,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from . import _call, neuron, surrogate
-from ._backends.selection import check as _check_backend
+from ._backends import selection
 from ._call.equations import Parameter, State
 from ._core import checks
 from ._spikes import linear as spike_linear
 from ._spikes.storage import SpikeStorage
 from .encoding import poisson_encode as poisson_encode
+from .neuron.gated import conducted as _conducted
+from .neuron.gated import narrowed as _narrowed
 
 Layer: TypeAlias = Callable[..., Tensor]
 
@@ -161,11 +163,11 @@ def glif(
     )
     if not isinstance(conduct, Tensor):
         gates["conduct"] = gates["conduct"].expand(len(x_seq))
-    spikes, v, s, *v_seq = _gated_lif(neuron.conducted(x_seq, **gates), v, s, **named)
+    spikes, v, s, *v_seq = _gated_lif(_conducted(x_seq, **gates), v, s, **named)
     function = named.get("surrogate_function")
     function = _SIGMOID if function is None else function
     return (
-        neuron.narrowed(spikes, function, x_seq.dtype),
+        _narrowed(spikes, function, x_seq.dtype),
         v,
         s,
         *[potentials.to(x_seq.dtype) for potentials in v_seq],
@@ -260,7 +262,7 @@ def _set_step_mode(module: nn.Module, step_mode: str) -> None:
 
 def set_backend(net: nn.Module, backend: str) -> None:
     """Set ``backend`` on every neuron and every ``layer.Linear`` of ``net``."""
-    _check_backend(backend)
+    selection.check_backend(backend)
     _for_each(net, "backend", lambda module: setattr(module, "backend", backend))
 
 
@@ -334,4 +336,5 @@ def _for_each(net: nn.Module, attribute: str, act: Any) -> None:
             act(module)
 
 
-__all__ = [n for n, f in globals().items() if inspect.isfunction(f) and not n.startswith("_")]
+if not TYPE_CHECKING:  # type checkers see the functions themselves
+    __all__ = [n for n, f in globals().items() if inspect.isfunction(f) and not n.startswith("_")]

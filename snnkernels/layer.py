@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import functional
-from ._backends.selection import check as check_backend
+from ._backends.selection import check_backend
 from ._call.equations import Equations
 from ._core import checks
 from ._core.modules import MemoryModule, StepModeModule
@@ -308,8 +308,8 @@ class SynapseFilter(BaseNode):
         """The time constant."""
         return 1 / (self.w.sigmoid().item() if self.learns else self.decay)
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
-        return {"decay": self.w.sigmoid()} if self.learns else super()._values(x_seq)
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
+        return {"decay": self.w.sigmoid()} if self.learns else super()._taken(x_seq)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}, learnable={self.learns}, step_mode={self.step_mode!r}"

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from . import functional, layer, neuron, surrogate
 from ._core import checks
+from ._core.torch_private import convolve
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -177,7 +178,7 @@ def _convolution(
         module.groups,
         _numpy(bias),
     )
-    return node, module._conv_forward(x, module.weight, module.bias)
+    return node, convolve(module, x)
 
 
 def _integrator(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnkernels import functional, surrogate
-from snnkernels._backends import operators, registry
+from snnkernels._backends import headers, operators
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 def lif_attributes() -> operators.Attributes:
     """What the CPU's operators take for a LIF besides tensors."""
     return operators.Attributes(
-        neuron=registry.NUMBERS["LIF"],
-        surrogate=registry.NUMBERS["ATan"],
+        neuron=headers.NUMBERS["LIF"],
+        surrogate=headers.NUMBERS["ATan"],
         numbers=[0.0, 2.0, 1.0, 0.0, 2.0],
         layout=[],
         state_count=1,

@@ -7,12 +7,15 @@ neurons run on the toys.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -137,7 +140,7 @@ from snnkernels import functional, neuron, surrogate
 from snnkernels._backends import kernels
 
 compiled = []
-kernels.compiled_neuron = lambda request, make=kernels.compiled_neuron: (
+kernels.neuron_source = lambda request, make=kernels.neuron_source: (
     compiled.append(request.neuron.split("#")[0]) or make(request)
 )
 x = torch.randn(9, 3, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -159,6 +162,18 @@ assert set(compiled) == {"ToyNode"}, compiled
 """
 
 
+ASKED_FOR = {
+    "tests/test_surrogate.py::test_the_derivative_of_every_surrogate_at_its_kinks_is_stated",
+    "tests/test_surrogate.py::test_the_defaults_of_every_surrogate_are_those_stated",
+    "tests/test_equations.py::test_every_neuron_has_a_plain_loop",
+    "tests/test_equations.py::test_every_neuron_of_the_library_is_among_the_cases_of_other_tests",
+    "tests/test_readme.py::test_every_surrogate_is_listed_with_its_defaults",
+    "tests/test_readme.py::test_every_neuron_and_function_is_listed",
+    "tests/test_readme.py::test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults",
+}
+"""The tests that ask for what nobody but the author knows."""
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the sources with the toys in."""
@@ -166,7 +181,8 @@ def copy(tmp_path_factory):
     for name in ("csrc", "snnkernels", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "_lib")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
     for edits in TOYS.values():
         for name, before, after in edits:
             text = (folder / name).read_text(encoding="utf-8")
@@ -176,28 +192,36 @@ def copy(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, *arguments: str) -> None:
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_a_toy_surrogate_and_toy_neurons_work_once_they_stand_in_the_places(copy):
-    run(copy, "-c", USE)
+    done = run(copy, "-c", USE)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_tests_of_every_surrogate_and_every_neuron_go_through_the_toys(copy):
-    files = ("tests/test_surrogate.py", "tests/test_equations.py", "tests/test_parity.py")
-    run(copy, "-m", "pytest", "-q", "-x", "-k", "Toy", *files)
+def test_of_the_other_tests_those_alone_fail_that_ask_for_what_the_author_knows(copy):
+    files = [f"tests/test_{name}.py" for name in ("surrogate", "equations", "parity", "readme")]
+    which = "Toy or every_surrogate or every_neuron"
+    done = run(copy, "-m", "pytest", "-q", "-rfE", "--tb=short", "-k", which, *files)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    assert set(failed) == ASKED_FOR, done.stdout
+    assert re.search(r"\b[1-9]\d* passed", done.stdout)
 
 
 @pytest.mark.parametrize("kind", TOYS)
 def test_the_places_of_an_addition_are_those_that_contributing_names(kind):
+    sections = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### ")
+    (section,) = [part for part in sections if part.lower().startswith(f"a {kind}\n")]
+    numbered = re.findall(r"^\d\. `([^`]+)`", section, re.MULTILINE)
+    assert numbered == [name for name, *_ in TOYS[kind]]
+
+
+def test_contributing_names_the_files_that_ask_for_more():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (section,) = [part for part in text.split("\n### ") if part.lower().startswith(f"a {kind}")]
-    numbered = [line for line in section.splitlines() if line[:2] in ("1.", "2.", "3.", "4.", "5.")]
-    assert len(numbered) == len(TOYS[kind])
-    for line, (name, *_) in zip(numbered, TOYS[kind], strict=True):
-        assert f"`{name}`" in line
+    for test in ASKED_FOR:
+        name = test.split("::")[0]
+        assert f"`{name}`" in text or (name == "tests/test_readme.py" and "README.md" in text)

@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config as inductor_config
 
 from snnkernels import functional, neuron, surrogate
-from snnkernels._backends import operators, registry
+from snnkernels._backends import headers, operators
 
 from .cases import CASES, assert_same_bits, lif_attributes, randn
 
@@ -33,7 +33,7 @@ def arguments(
     attributes = lif_attributes()._replace(layout=[4, 0, 3, 3, 1, 1] if tables else [])
     if states_of == 2:
         attributes = attributes._replace(
-            neuron=registry.NUMBERS["CubaLIF"],
+            neuron=headers.NUMBERS["CubaLIF"],
             numbers=[0.0, 0.0, 0.5, 0.7, 1.0, 0.0, 2.0],
             layout=[4, 0, 3, 0, 3, 1, 1, 1] if tables else [],
             state_count=2,
@@ -124,14 +124,14 @@ def test_a_compiled_network_has_no_graph_break_and_carries_its_state():
         torch.testing.assert_close(a.grad, e.grad, rtol=1e-4, atol=1e-5)
 
 
-LIBRARY = [getattr(neuron, n) for n in neuron.__all__ if n.startswith("MultiStep")]
+NEURONS = [getattr(neuron, n) for n in neuron.__all__ if n.startswith("MultiStep")]
 
 
 @pytest.mark.parametrize("backend", ["native", "torch"])
 def test_every_neuron_compiles_one_behind_the_other(backend):
     def net():
         torch.manual_seed(0)
-        made = [c(5) if c is neuron.MultiStepGLIFNode else c() for c in LIBRARY]
+        made = [c(5) if c is neuron.MultiStepGLIFNode else c() for c in NEURONS]
         functional.set_backend(nn.Sequential(*made), backend)
         return nn.Sequential(*made)
 

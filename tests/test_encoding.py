@@ -287,10 +287,10 @@ def test_the_step_mode_can_be_changed_and_survives_a_copy_and_a_pickle():
 
 @pytest.mark.parametrize("mode", ["x", "", None, 1])
 def test_an_unknown_step_mode_is_refused_by_name(mode):
-    with pytest.raises(ValueError, match=r"step_mode must be 's' or 'm', got"):
+    with pytest.raises(ValueError, match=r"step_mode must be one of 's', 'm', got"):
         PoissonEncoder(mode)
     encoder = PoissonEncoder()
-    with pytest.raises(ValueError, match=r"step_mode must be 's' or 'm', got"):
+    with pytest.raises(ValueError, match=r"step_mode must be one of 's', 'm', got"):
         encoder.step_mode = mode
 
 

@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 import snnkernels
 from snnkernels import functional, neuron, surrogate
-from snnkernels._backends import registry
+from snnkernels._backends import headers
 from snnkernels._call.equations import Equations
 
+from . import cases
 from .cases import assert_gradients_close, assert_same_bits, randn
 
 Loop = Callable[..., list[Tensor]]
@@ -184,6 +185,15 @@ CASES = [
     (neuron.ILIFNode, ilif, {}, {}),
     (neuron.ILIFNode, ilif, {"D": 2, "v_threshold": 0.6}, {"largest": 2, "theta": 0.6}),
 ]
+
+
+def test_every_neuron_has_a_plain_loop():
+    assert {case[0] for case in CASES} | {neuron.GLIFNode} == set(NEURONS)
+
+
+def test_every_neuron_of_the_library_is_among_the_cases_of_other_tests():
+    functions = {case.function for case in cases.CASES}
+    assert functions == {of_module(cls) for cls in NEURONS if cls.equations.kernel}
 
 
 def name(case):
@@ -354,11 +364,11 @@ class Called(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-LIBRARY = [getattr(neuron, n) for n in neuron.__all__ if not n.startswith(("Base", "MultiStep"))]
+NEURONS = [getattr(neuron, n) for n in neuron.__all__ if not n.startswith(("Base", "MultiStep"))]
 KINKS = ("abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "max", "min", "relu")
 
 
-@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_no_neuron_leaves_it_to_pytorch_what_the_gradient_at_a_kink_is(cls):
     node = (
         cls(4, step_mode="m", backend="torch") if cls is neuron.GLIFNode else cls(backend="torch")
@@ -370,7 +380,7 @@ def test_no_neuron_leaves_it_to_pytorch_what_the_gradient_at_a_kink_is(cls):
     assert called.names.isdisjoint(KINKS)
 
 
-@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_each_neuron_learns_its_tensors_and_says_what_it_is(cls):
     node = cls(8, 6) if cls is neuron.GLIFNode else cls()
     if "tau" in inspect.signature(cls).parameters:
@@ -411,20 +421,19 @@ def test_importing_the_neurons_traces_and_compiles_nothing():
 
 def test_the_library_has_the_kernels_that_neurons_name_with_their_states_and_parameters():
     named = {}
-    for cls in LIBRARY:
+    for cls in NEURONS:
         equations = cls.equations
         if equations.kernel:
             takes = {name: to for name, (to, _) in equations.derived.items()}
             own = equations.numbers[: equations.numbers.index("v_threshold")]
             named[equations.kernel] = tuple(equations.states), tuple(takes.get(n, n) for n in own)
             assert equations.numbers[-2:] == ("v_threshold", "v_reset")
-    assert named == registry.neurons()
+    assert named == headers.neurons()
 
 
-def test_all_thirteen_are_nodes_with_the_same_arguments_and_a_multi_step_name():
+def test_all_neurons_are_nodes_with_the_same_arguments_and_a_multi_step_name():
     shared = list(inspect.signature(neuron.BaseNode).parameters)
-    assert len(LIBRARY) == 13
-    for cls in LIBRARY:
+    for cls in NEURONS:
         multi = getattr(neuron, f"MultiStep{cls.__name__}")
         arguments = [4] if cls is neuron.GLIFNode else []
         node, other = cls(*arguments), multi(*arguments)
@@ -460,7 +469,7 @@ def of_module(cls):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_function_of_a_neuron_gives_what_the_module_gives(cls, dtype):
     x = randn(12, 3, 7, dtype=dtype) + 0.5
     given = {}
@@ -478,7 +487,7 @@ def test_the_function_of_a_neuron_gives_what_the_module_gives(cls, dtype):
         assert_same_bits(value, getattr(node, name).detach())
 
 
-@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_a_function_carries_states_from_call_to_call(cls):
     function, x = of_module(cls), randn(12, 3, 7) + 0.5
     whole = function(x, surrogate_function=FIRE)
@@ -504,7 +513,7 @@ def test_a_function_refuses_arguments_that_it_does_not_take():
 
 
 @pytest.mark.parametrize("part", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
-@pytest.mark.parametrize("cls", [c for c in LIBRARY if not c.equations.charge])
+@pytest.mark.parametrize("cls", [c for c in NEURONS if not c.equations.charge])
 def test_a_part_of_a_neuron_that_has_no_parts_is_refused(cls, part):
     with pytest.raises(TypeError, match=f"Own defines {part}, but its equations are one whole"):
         type("Own", (cls,), {part: lambda self, *given: None})
@@ -519,7 +528,7 @@ def test_a_whole_step_may_be_another():
     assert torch.equal(Doubled(backend="torch")(x), 2 * x)
 
 
-@pytest.mark.parametrize("cls", [c for c in LIBRARY if c.equations.charge])
+@pytest.mark.parametrize("cls", [c for c in NEURONS if c.equations.charge])
 def test_one_part_of_a_neuron_may_be_another_and_the_rest_is_its_own(cls):
     class Never(cls):
         def neuronal_fire(self):
@@ -549,7 +558,7 @@ def test_options_are_told_from_numbers():
             call()
 
 
-@pytest.mark.parametrize("cls", LIBRARY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_source_shows_the_step_or_says_where_it_is(cls):
     node = cls(4) if cls is neuron.GLIFNode else cls()
     shown = node.source()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnkernels import functional, neuron, surrogate
-from snnkernels._backends import registry
+from snnkernels._backends import headers
 
 from .cases import CASES, DTYPES, assert_same_bits, randn, run
 
@@ -212,9 +212,9 @@ def test_arrays_written_around_the_caches_have_the_same_bits():
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("width", [0, 5, 16], ids=["even", "odd", "part_of_a_block"])
 def test_what_is_stored_past_the_caches_is_the_same(width, dtype):
-    lanes = registry.LAUNCH["SNN_CPU_STREAM_BYTES"] // (8 * dtype.itemsize) + width
+    lanes = headers.LAUNCH["SNN_CPU_STREAM_BYTES"] // (8 * dtype.itemsize) + width
     x = randn(9, 1, lanes, dtype=dtype)
-    assert x.nbytes > registry.LAUNCH["SNN_CPU_STREAM_BYTES"]
+    assert x.nbytes > headers.LAUNCH["SNN_CPU_STREAM_BYTES"]
     surrogate_function = surrogate.ATan()
     outputs, (grad,) = run(LIF, x, "native", surrogate_function=surrogate_function)
     expected, (wanted,) = run(LIF, x, "torch", surrogate_function=surrogate_function)
@@ -228,10 +228,10 @@ def test_what_is_stored_past_the_caches_is_the_same(width, dtype):
 def test_tiles_that_are_stored_past_the_caches_are_the_same(offset, neuron):
     """Outputs, checkpoints and states, from a state that is carried on; x may lie anywhere."""
     steps = 33
-    lanes = registry.LAUNCH["SNN_CPU_STREAM_BYTES"] // (4 * steps) // 16 * 16 + 16
+    lanes = headers.LAUNCH["SNN_CPU_STREAM_BYTES"] // (4 * steps) // 16 * 16 + 16
     memory = 2 * randn(steps * lanes + 1)
     x = memory[offset : offset + steps * lanes].view(steps, 1, lanes)
-    assert x.nbytes > registry.LAUNCH["SNN_CPU_STREAM_BYTES"]
+    assert x.nbytes > headers.LAUNCH["SNN_CPU_STREAM_BYTES"]
     v = randn(1, lanes, seed=1)
     upstream = randn(steps, 1, lanes, seed=2)
     found = {}

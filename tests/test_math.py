@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnkernels import surrogate
+from snnkernels._backends import headers
 from snnkernels._build import description, toolchain
 
 from .cases import SURROGATES
@@ -98,7 +99,7 @@ class Library:
         self, instance: surrogate.SurrogateFunction, part: str, x: Tensor, *, vectors: bool
     ) -> Tensor:
         """`part`, "gradient" or "primitive", of each element of x."""
-        number = list(surrogate.BUILT_IN).index(type(instance))
+        number = list(headers.surrogates()).index(type(instance).__name__)
         values = torch.tensor([float(v) for v in instance.values], dtype=x.dtype)
         arguments = [ctypes.c_int(number), _pointer(values), part == "primitive"]
         return self._call("surrogate", arguments, [x], vectors)

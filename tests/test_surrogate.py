@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from snnkernels import FallbackWarning, functional, neuron, surrogate
-from snnkernels._backends import kernels, registry, selection
+from snnkernels._backends import headers, kernels, selection
 
 from .cases import SURROGATES, generator
 
@@ -38,7 +38,7 @@ def away_from_kinks(instance: surrogate.SurrogateFunction) -> torch.Tensor:
 
 
 def test_the_registry_names_the_modules_and_their_parameters():
-    assert registry.surrogates() == {
+    assert headers.surrogates() == {
         name: cls.parameter_names for cls, name in surrogate.BUILT_IN.items()
     }
 
@@ -126,7 +126,7 @@ def test_spiking_must_be_a_boolean():
         surrogate.Sigmoid(spiking=1)
 
 
-def test_defaults_are_those_of_spikingjelly():
+def test_the_defaults_of_every_surrogate_are_those_stated():
     defaults = {
         name: [
             p.default

@@ -5,8 +5,8 @@
 
 namespace snn::cpu {
 
-struct CompiledNeuron : snn::CompiledNeuron {
-  explicit CompiledNeuron(snn::CompiledNeuron sizes) : snn::CompiledNeuron(sizes) {}
+struct CompiledNeuron : NeuronSizes {
+  explicit CompiledNeuron(NeuronSizes sizes) : NeuronSizes(sizes) {}
 
   // The scan over lanes [begin, end).
   virtual void scan(const Forward<float>& call, int64 begin, int64 end) const = 0;

@@ -28,10 +28,10 @@ class CompiledScan final : public CompiledNeuron {
 }  // namespace snn::cpu::SNN_CPU_ISA
 
 // Makes a shared object of the one neuron, for the loaded library to take in.
-#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables)                         \
-  extern "C" __attribute__((visibility("default"))) const snn::CompiledNeuron* \
-  snn_compiled_neuron() {                                                      \
-    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;    \
-    static const snn::cpu::SNN_CPU_ISA::CompiledScan<Traits> scan;             \
-    return &scan;                                                              \
+#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables)                      \
+  extern "C" __attribute__((visibility("default"))) const snn::NeuronSizes* \
+  snn_compiled_neuron() {                                                   \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>; \
+    static const snn::cpu::SNN_CPU_ISA::CompiledScan<Traits> scan;          \
+    return &scan;                                                           \
   }

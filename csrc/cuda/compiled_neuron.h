@@ -5,8 +5,8 @@
 
 namespace snn::cuda {
 
-struct CompiledNeuron : snn::CompiledNeuron {
-  explicit CompiledNeuron(snn::CompiledNeuron sizes) : snn::CompiledNeuron(sizes) {}
+struct CompiledNeuron : NeuronSizes {
+  explicit CompiledNeuron(NeuronSizes sizes) : NeuronSizes(sizes) {}
 
   // Puts a call's kernel on the stream, a cudaStream_t; the launch's error, a cudaError_t.
   virtual int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const = 0;

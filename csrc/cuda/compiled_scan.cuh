@@ -1,6 +1,10 @@
 // A neuron that is compiled by itself, its kernels behind the interface that the driver calls.
 #pragma once
 
+#if defined(__CUDACC__)
+#include <cuda_runtime_api.h>
+#endif
+
 #include "compiled_neuron.h"
 #include "scan.cuh"
 
@@ -49,10 +53,28 @@ class CompiledScan final : public CompiledNeuron {
 }  // namespace snn::cuda
 
 // Defines what the loaded library asks a shared object for.
-#define SNN_COMPILED_NEURON_LAUNCHED_BY(Launcher, Neuron, Surrogate, tables)   \
-  extern "C" __attribute__((visibility("default"))) const snn::CompiledNeuron* \
-  snn_compiled_neuron() {                                                      \
-    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;    \
-    static const snn::cuda::CompiledScan<Traits, Launcher> scan;               \
-    return &scan;                                                              \
+#define SNN_COMPILED_NEURON_LAUNCHED_BY(Launcher, Neuron, Surrogate, tables) \
+  extern "C" __attribute__((visibility("default"))) const snn::NeuronSizes*  \
+  snn_compiled_neuron() {                                                    \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>;  \
+    static const snn::cuda::CompiledScan<Traits, Launcher> scan;             \
+    return &scan;                                                            \
   }
+
+#if defined(__CUDACC__)
+namespace snn::cuda {
+
+struct StreamLauncher {
+  template <class Kernel, class Call>
+  static int launch(Kernel kernel, const Call& call, const Grid& grid, void* stream) {
+    const auto blocks = static_cast<unsigned>(grid.blocks);
+    kernel<<<blocks, grid.threads, 0, static_cast<cudaStream_t>(stream)>>>(call);
+    return cudaGetLastError();
+  }
+};
+
+}  // namespace snn::cuda
+
+#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables) \
+  SNN_COMPILED_NEURON_LAUNCHED_BY(snn::cuda::StreamLauncher, Neuron, Surrogate, tables)
+#endif

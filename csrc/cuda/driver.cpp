@@ -56,7 +56,7 @@ struct Driver {
     int multiprocessors = 0;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
           "read the device's properties", call);
-    const Grid grid = plan_grid(call, multiprocessors);
+    const Grid grid = grid_of(call, multiprocessors);
     STD_TORCH_CHECK(grid.blocks <= std::numeric_limits<int>::max(), operator_name(call),
                     ": expected fewer lanes, got ", call.lanes);
     check(enqueue_any(call, grid, current_stream(device)), "launch its kernel", call);
@@ -91,4 +91,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
   snn::implement_spikes<snn::cuda::SpikeDriver>(m);
 }
 
-SNN_DEFINE_ADD_UNIT
+SNN_DEFINE_ADD_COMPILED_NEURON

@@ -70,7 +70,7 @@ bool is_vectorizable(const Backward<T>& call, int width) {
 // smaller blocks where lanes are few, so that none of its multiprocessors idles while another runs
 // several warps.
 template <class Call>
-Grid plan_grid(const Call& call, int multiprocessors) {
+Grid grid_of(const Call& call, int multiprocessors) {
   const int full = full_width(element_size(call.element), keeps_sums(call));
   const bool many = call.lanes >= int64{SNN_CUDA_FEW_LANES} * multiprocessors;
   const int width = many && is_vectorizable(call, full) ? full : 1;

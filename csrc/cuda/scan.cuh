@@ -21,6 +21,8 @@ SNN_HD constexpr int batch_size(int values) {
   return values % 8 == 0 ? 8 : values % 4 == 0 ? 4 : 1;
 }
 
+static_assert(kSurrogateParams == 2, "the functions below pass two");
+
 // One copy of each for all the kernels of a unit: inlined at every step they would be most of the
 // code. A batch shares the call and the choice of the surrogate, and its values hide each other's
 // latencies.

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from .. import surrogate
 from .._core.torch_private import constant_when_compiled
 from ..surrogate.base import CLASSES
-from . import registry, selection
+from . import headers, selection
 
 if TYPE_CHECKING:
-    from .._build import CompiledNeuron
+    from .._build import NeuronSource
     from .._build.description import DeviceType
 
 Options = tuple[tuple[str, Any], ...]
@@ -96,13 +96,13 @@ class Request:
     spiking: bool
 
 
-def compiled_neuron(request: Request) -> CompiledNeuron:
+def neuron_source(request: Request) -> NeuronSource:
     """What is compiled for a request.
 
     Raises:
         snnkernels.StepError: the step or the surrogate cannot be compiled.
     """
-    from .._build import CompiledNeuron
+    from .._build import NeuronSource
 
     describe, _ = _neurons[request.neuron]
     neuron = describe(request.options)
@@ -113,7 +113,7 @@ def compiled_neuron(request: Request) -> CompiledNeuron:
     for namespace, code in ((_SURROGATES, surrogate_struct), ("printed", neuron.struct)):
         if code:
             lines += [f"namespace snn::{namespace} {{", "", code, f"}}  // snn::{namespace}", ""]
-    return CompiledNeuron(
+    return NeuronSource(
         neuron.title,
         "\n".join(lines),
         neuron.type,
@@ -179,36 +179,36 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | E
         return NO_KERNEL
     _, of_library = _neurons[request.neuron]
     if of_library is not None and request.surrogate in surrogate.BUILT_IN.values():
-        return chosen, registry.NUMBERS[of_library], 1
+        return chosen, headers.NUMBERS[of_library], 1
     from .._build import BuildError
     from .._codegen import StepError
 
     try:
-        compiled = compiled_neuron(request)
+        source = neuron_source(request)
         if chosen == "cupy":
             from . import nvrtc
 
-            nvrtc.add_compiled_neuron(compiled)
+            nvrtc.add_compiled_neuron(source)
         else:
-            _load(cast("DeviceType", device_type), compiled)
+            _load(cast("DeviceType", device_type), source)
     except (BuildError, StepError) as error:
         if backend_name != "auto":
             return error
         selection.warn_once(str(error))
         return NO_KERNEL
-    return chosen, registry.number(compiled.name), compiled.outputs
+    return chosen, headers.number(source.name), source.outputs
 
 
-def _load(device_type: DeviceType, compiled: CompiledNeuron) -> None:
+def _load(device_type: DeviceType, source: NeuronSource) -> None:
     """Build or find its library, and hand it to the loaded library of the device."""
     from .. import _build
 
-    if (device_type, compiled.name) in _loaded:
+    if (device_type, source.name) in _loaded:
         return
-    library = ctypes.CDLL(str(_build.compiled_neuron_path(device_type, compiled)))
+    library = ctypes.CDLL(str(_build.compiled_neuron_path(device_type, source)))
     library.snn_compiled_neuron.restype = ctypes.c_void_p
     add = ctypes.CDLL(str(_build.load(device_type).path)).snn_add_compiled_neuron
     add.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     add.restype = None
-    add(compiled.name.encode(), library.snn_compiled_neuron())
-    _loaded.add((device_type, compiled.name))
+    add(source.name.encode(), library.snn_compiled_neuron())
+    _loaded.add((device_type, source.name))

@@ -23,7 +23,7 @@ from .. import reference
 from .._core import checks
 from .._core.lanes import Lanes
 from .._core.torch_private import below_autograd, may_have_tangents
-from . import registry
+from . import headers
 
 NAMESPACES = {"native": "snnkernels", "cupy": "snnkernels_cupy"}
 """Where the operators of a backend are, by its name."""
@@ -152,7 +152,7 @@ def _refuse_tangents(*tensors: Tensor | None) -> None:
 
 def chunk_length(device_type: str) -> int:
     """Steps between two checkpoints of the state, K of the chunked scan."""
-    return registry.CHUNK[device_type]
+    return headers.CHUNK[device_type]
 
 
 def checkpoint_count(steps: int, chunk: int) -> int:
@@ -173,15 +173,15 @@ def _fake_forward(
     x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *attributes, store_v, keep = rest
-    s = Attributes(*attributes)
+    a = Attributes(*attributes)
     steps, *step = x.shape
     wide = checks.compute_dtype(x.dtype)
-    count = checkpoint_count(steps, s.chunk) if keep else 0
+    count = checkpoint_count(steps, a.chunk) if keep else 0
     return (
-        x.new_empty(s.outputs * steps, *step),
+        x.new_empty(a.outputs * steps, *step),
         x.new_empty(steps if store_v else 0, *step),
-        x.new_empty(states_shape(s.state_count, step), dtype=wide),
-        x.new_empty(count * s.state_count * prod(step), dtype=wide),
+        x.new_empty(states_shape(a.state_count, step), dtype=wide),
+        x.new_empty(count * a.state_count * prod(step), dtype=wide),
     )
 
 
@@ -189,13 +189,13 @@ def _fake_backward(
     x: Tensor, states: Tensor | None, tables: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     *_, table_grads = rest
-    s = Attributes(*rest[_GRADIENTS:-1])
+    a = Attributes(*rest[_GRADIENTS:-1])
     step = x.shape[1:]
     wide = checks.compute_dtype(x.dtype)
     return (
         x.new_empty(x.shape),
-        x.new_empty(0 if states is None else states_shape(s.state_count, step), dtype=wide),
-        x.new_empty(len(s.table_layouts) if table_grads else 0, prod(step), dtype=wide),
+        x.new_empty(0 if states is None else states_shape(a.state_count, step), dtype=wide),
+        x.new_empty(len(a.table_layouts) if table_grads else 0, prod(step), dtype=wide),
     )
 
 

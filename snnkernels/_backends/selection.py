@@ -35,7 +35,7 @@ class Choice:
     reason: str
 
 
-def check(backend: object) -> str:
+def check_backend(backend: object) -> str:
     return checks.choice("backend", backend, BACKENDS)
 
 
@@ -49,7 +49,7 @@ def resolve(backend: str, device_type: str) -> Choice:
             device.
         snnkernels.BuildError: if it was asked for by name and cannot be had.
     """
-    if check(backend) == "torch":
+    if check_backend(backend) == "torch":
         return Choice("torch", "asked for by name")
     if backend != "auto":
         devices = KERNEL_DEVICES[backend]

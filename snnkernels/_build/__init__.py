@@ -3,8 +3,16 @@
 `load` is what the rest of the package calls. Importing this runs nothing and imports no torch.
 """
 
-from .description import CompiledNeuron
+from .description import NeuronSource
 from .errors import BuildError
-from .loader import LoadedLibrary, Outlook, load, outlook, compiled_neuron_path
+from .loader import LoadedLibrary, Outlook, compiled_neuron_path, load, outlook
 
-__all__ = ["BuildError", "LoadedLibrary", "Outlook", "CompiledNeuron", "load", "outlook", "compiled_neuron_path"]
+__all__ = [
+    "BuildError",
+    "LoadedLibrary",
+    "Outlook",
+    "NeuronSource",
+    "load",
+    "outlook",
+    "compiled_neuron_path",
+]

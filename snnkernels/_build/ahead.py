@@ -9,12 +9,12 @@ from pathlib import Path
 
 from .archs import Arch, format_archs
 from .cache import writing
-from .runner import Toolchain, build_library, check_arithmetic, check_library
 from .description import DeviceType, cpu_library, csrc_dir, cuda_library
 from .errors import BuildError
 from .loader import make_manifest
 from .plan import Plan, archs_from_environment, check_known, make_plan
 from .progress import BuildProgress, verbose
+from .runner import Toolchain, build_library, check_arithmetic, check_library
 from .toolchain import find_cxx, find_nvcc, torch_info
 
 __all__ = ["BuildError", "build_ahead", "default_archs"]

@@ -1,7 +1,7 @@
 """What is compiled and how: the one build description that ``setup.py`` and the JIT share.
 
 Needs neither torch nor a compiler. A `Library` is a set of `Unit`s (one source and its flags),
-linked into one shared object. With which tools and for which torch is `compile.py`'s business.
+linked into one shared object. With which tools and for which torch is `runner.py`'s business.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> 
 
 
 @dataclass(frozen=True)
-class CompiledNeuron:
+class NeuronSource:
     """A neuron with its surrogate, to be compiled by itself for a loaded library to take in.
 
     Attributes:
@@ -253,7 +253,7 @@ class CompiledNeuron:
     def files(self, device_type: DeviceType) -> dict[str, str]:
         """Return the sources to write: names and contents."""
         suffix = {"cpu": "cpp", "cuda": "cu"}[device_type]
-        driver = {"cpu": "cpu/compiled_scan.h", "cuda": "cuda/compiled_neuron.cuh"}[device_type]
+        driver = {"cpu": "cpu/compiled_scan.h", "cuda": "cuda/compiled_scan.cuh"}[device_type]
         lines = (
             '#include "neuron.h"',
             f'#include "{driver}"',
@@ -269,10 +269,10 @@ class CompiledNeuron:
         return {"neuron.h": self.header, f"neuron.{suffix}": "\n".join(lines)}
 
 
-def compiled_neuron_library(whole: Library, neuron: CompiledNeuron) -> Library:
-    """Describe the library of a neuron that is compiled by itself, by the flags of the whole library's kernels.
+def compiled_neuron_library(whole: Library, neuron: NeuronSource) -> Library:
+    """Describe the library of one compiled neuron, by the flags of the whole library's kernels.
 
-    The sources that `CompiledNeuron.files` writes have relative paths until they are placed.
+    The sources that `NeuronSource.files` writes have relative paths until they are placed.
     """
     root = f"-I{whole.csrc}"
     if whole.device_type == "cuda":
@@ -283,7 +283,11 @@ def compiled_neuron_library(whole: Library, neuron: CompiledNeuron) -> Library:
         flags = (*conversions.flags, "-fno-tree-slp-vectorize", root)  # which crashes GCC 12
         units = [Unit(Path("neuron.cpp"), flags), conversions]
     return replace(
-        whole, units=tuple(units), torch_libraries=(), owner=neuron.title, symbol="snn_compiled_neuron"
+        whole,
+        units=tuple(units),
+        torch_libraries=(),
+        owner=neuron.title,
+        symbol="snn_compiled_neuron",
     )
 
 

@@ -20,10 +20,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from .runner import Toolchain, build_failure, check_units, first_error, job_count, kernels_of
 from .description import Library
 from .errors import build_error
 from .process import timed_out, timeout_seconds
+from .runner import Toolchain, build_failure, check_units, first_error, job_count, kernels_of
 
 _STATUS = re.compile(r"\[\d+/\d+ [\d.]+\] (?P<command>.*)")
 _NINJA_STATUS = "[%f/%t %e] "

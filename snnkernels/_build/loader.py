@@ -12,13 +12,21 @@ from typing import Literal, NamedTuple
 
 from . import cache, toolchain
 from .archs import parse_archs
-from .runner import build_library, check_arithmetic, check_library
-from .description import PREBUILT_DIR, DeviceType, CompiledNeuron, check_device_type, csrc_dir, library_file_name, sources_digest
+from .description import (
+    PREBUILT_DIR,
+    DeviceType,
+    NeuronSource,
+    check_device_type,
+    csrc_dir,
+    library_file_name,
+    sources_digest,
+)
 from .errors import BuildError, build_error
 from .jit import build_library_with_torch
 from .locks import lock_of_process
 from .plan import Plan, all_sources, plan_build
 from .progress import BuildProgress, verbose
+from .runner import build_library, check_arithmetic, check_library
 from .toolchain import cpu_identity, torch_info
 
 Origin = Literal["prebuilt", "cache", "jit"]
@@ -100,7 +108,7 @@ def _telling(problem: str) -> Iterator[None]:
 
 
 def _found_or_built(
-    device_type: DeviceType, neuron: CompiledNeuron | None = None, *, why: str
+    device_type: DeviceType, neuron: NeuronSource | None = None, *, why: str
 ) -> tuple[Path, Origin]:
     """Load a library from the cache, or build it; one that does not load is built once more."""
     try:
@@ -122,8 +130,8 @@ def _found_or_built(
     return entry.library, "jit" if built else "cache"
 
 
-def compiled_neuron_path(device_type: DeviceType, neuron: CompiledNeuron) -> Path:
-    """Return the library of a neuron that is compiled by itself, loaded from the cache or built now.
+def compiled_neuron_path(device_type: DeviceType, neuron: NeuronSource) -> Path:
+    """Return the library of a compiled neuron, from the cache or built now.
 
     Raises:
         BuildError: it can be neither found nor built nor loaded.
@@ -242,7 +250,7 @@ def find_entry(plan: Plan) -> cache.Entry | None:
 
 
 def find_without_tools(
-    device_type: DeviceType, neuron: CompiledNeuron | None = None
+    device_type: DeviceType, neuron: NeuronSource | None = None
 ) -> cache.Entry | None:
     """Return an entry that fits this torch and machine, whatever compiled it.
 

@@ -13,9 +13,19 @@ from pathlib import Path
 from . import toolchain
 from .archs import ENVIRONMENT_VARIABLES, Arch, format_archs, parse_archs
 from .cache import entry_name
-from .runner import Toolchain
-from .description import DeviceType, Library, CompiledNeuron, check_device_type, cpu_library, csrc_dir, cuda_library, compiled_neuron_library, sources_digest
+from .description import (
+    DeviceType,
+    Library,
+    NeuronSource,
+    check_device_type,
+    compiled_neuron_library,
+    cpu_library,
+    csrc_dir,
+    cuda_library,
+    sources_digest,
+)
 from .errors import build_error
+from .runner import Toolchain
 from .toolchain import Nvcc, find_cxx, find_ninja, find_nvcc, torch_info
 
 
@@ -31,7 +41,7 @@ class Plan:
     family: str
     capabilities: tuple[tuple[int, int], ...] = ()
     """The GPUs here, if they chose the architectures: any build that runs on them will do."""
-    neuron: CompiledNeuron | None = None
+    neuron: NeuronSource | None = None
     """The neuron that is compiled by itself; None for the library of all that csrc holds."""
 
     @property
@@ -52,7 +62,7 @@ def plan_build(
     device_type: DeviceType,
     *,
     archs: Sequence[Arch] | None = None,
-    neuron: CompiledNeuron | None = None,
+    neuron: NeuronSource | None = None,
 ) -> Plan:
     """Work out what a build on this machine, for this machine, would be; build nothing.
 
@@ -103,7 +113,7 @@ def make_plan(
     tools: Toolchain,
     target: str,
     capabilities: tuple[tuple[int, int], ...] = (),
-    neuron: CompiledNeuron | None = None,
+    neuron: NeuronSource | None = None,
 ) -> Plan:
     """Hash all that decides what a build gives into a key; the family leaves out the GPUs."""
     sources = all_sources(library.csrc, library.device_type, neuron)
@@ -126,7 +136,7 @@ def make_plan(
     return Plan(library, tools, sources, target, key, family, capabilities, neuron)
 
 
-def all_sources(csrc: Path, device_type: DeviceType, neuron: CompiledNeuron | None) -> str:
+def all_sources(csrc: Path, device_type: DeviceType, neuron: NeuronSource | None) -> str:
     """Hash the sources of a build: csrc, and the neuron to compile by itself."""
     digest = sources_digest(csrc, device_type)
     return digest if neuron is None else _hash([digest, *neuron.files(device_type).values()])

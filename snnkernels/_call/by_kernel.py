@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._backends import kernels, operators, registry
+from .._backends import headers, kernels, operators
 from .._core import checks
 from .._core.lanes import Lanes
 from ..surrogate import SurrogateFunction
@@ -36,7 +36,7 @@ def new_attributes(
     _, number, outputs = kernel
     return operators.Attributes(
         neuron=number,
-        surrogate=registry.NUMBERS.get(type(surrogate_function).__name__, 0),
+        surrogate=headers.NUMBERS.get(type(surrogate_function).__name__, 0),
         numbers=(*numbers_of(states), *numbers_of(params), *surrogate_function.values),
         layout=(),
         state_count=len(states),
@@ -56,7 +56,7 @@ def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
 
 
 def scan(
-    kernel: kernels.Kernel,
+    backend: str,
     x_seq: Tensor,
     states: Sequence[State],
     params: Sequence[Parameter],
@@ -66,7 +66,7 @@ def scan(
     """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
 
     Args:
-        kernel: what runs it.
+        backend: what runs it.
         x_seq: the input.
         states: the states before the first step.
         params: the parameters in the kernel's order.
@@ -87,7 +87,7 @@ def scan(
         or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, after = operators.scan(
-        kernel[0], lanes, x_seq, initial, tables, attributes, store_v_seq, keep
+        backend, lanes, x_seq, initial, tables, attributes, store_v_seq, keep
     )
     outputs = attributes.outputs
     if outputs == 1:

@@ -12,7 +12,6 @@ from .._core import checks, firing
 from .arguments import on_device
 from .call import Call, Moment, Outcome
 from .equations import Parameter, State
-from .route import parameters_of
 
 
 def run(call: Call, params: Mapping[str, Parameter], store_v_seq: bool) -> Outcome:
@@ -36,7 +35,7 @@ def replay(call: Call, visit: Callable[[Tensor | None, Moment, Moment], None]) -
     Args:
         visit: called after each step with H (None where there is none), the outputs and the states.
     """
-    equations, values = call.equations, _step_values(call, parameters_of(call))
+    equations, values = call.equations, _step_values(call, call.parameters())
 
     def show(x: Tensor, before: Moment, outputs: Moment, after: Moment) -> None:
         h = None if equations.charge is None else equations.charged(x, before, values)[0]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .._backends import kernels
-from .arguments import states_before
-from .equations import Equations, State
+from .arguments import checked_parameters, derived, states_before
+from .equations import Equations, Parameter, State
 
 Moment = tuple[Tensor, ...]
 """Outputs, or states, of one step, each [B, ...]."""
@@ -49,6 +49,15 @@ class Call(NamedTuple):
     given: Mapping[str, Any]
     surrogate_function: nn.Module
     backend: str
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters that step and kernels take by name, checked.
+
+        Raises:
+            TypeError, ValueError: naming the one that does not fit.
+        """
+        params = checked_parameters(self.given, self.x_seq, self.equations.limits)
+        return derived(self.equations, params, self.x_seq)
 
 
 def call_of(

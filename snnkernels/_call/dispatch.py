@@ -23,7 +23,7 @@ def run(call: Call, store_v_seq: bool) -> Outcome:
     route = route_of(call)
     if route.attributes is not None:
         outcome = by_kernel.scan(
-            route.kernel, call.x_seq, call.states, route.values, route.attributes, store_v_seq
+            route.backend, call.x_seq, call.states, route.values, route.attributes, store_v_seq
         )
     else:
         outcome = by_steps.run(call, route.params, store_v_seq)
@@ -46,7 +46,7 @@ def source_of(call: Call) -> str:
     function = call.surrogate_function
     key = function.key if has_kernel(function, "native") else ""
     neuron = current_key(call.equations.id)
-    header = kernels.compiled_neuron(kernels.Request(neuron, call.options, (), key, True)).header
+    header = kernels.neuron_source(kernels.Request(neuron, call.options, (), key, True)).header
     if call.equations.kernel is None:
         return header
     return (

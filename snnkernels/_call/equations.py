@@ -50,7 +50,7 @@ class Equations:
             other values, the parameters that may be None. None: any parameter may be an option.
         last: the parameters that modules take behind ``surrogate_function``.
         kernel: the name of the library's kernels for it in ``registry.h``, which take the
-            parameters that are no flags in the order of ``params``; None if kernels are printed
+            parameters that are no booleans in the order of ``params``; None if kernels are printed
             from the step.
     """
 
@@ -79,8 +79,8 @@ class Equations:
         self.derived = dict(derived or {})
         self.last = tuple(last)
         self.kernel = kernel
-        self.flags = tuple(n for n, default in params.items() if isinstance(default, bool))
-        self.numbers = tuple(n for n in params if n not in self.flags)
+        self.booleans = tuple(n for n, default in params.items() if isinstance(default, bool))
+        self.numbers = tuple(n for n in params if n not in self.booleans)
         self._may_be_none = may_be_none
         self._prepare()
 
@@ -103,7 +103,7 @@ class Equations:
 
     states: dict[str, State | str]
     params: dict[str, Any]
-    flags: tuple[str, ...]
+    booleans: tuple[str, ...]
     """The parameters whose default is True or False."""
     numbers: tuple[str, ...]
     """The other parameters."""
@@ -147,7 +147,7 @@ class Equations:
                 else:
                     given[name] = value
             return tuple(options), given
-        for name in self.flags:
+        for name in self.booleans:
             value = values[name]
             if value is not True and value is not False:
                 checks.boolean(name, value)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._backends import kernels, operators
 from . import by_kernel
-from .arguments import ONLY_FLOATS, checked_parameters, derived
+from .arguments import ONLY_FLOATS
 from .call import Call
 from .equations import Parameter, current_key
 from .surrogates import check_surrogate, has_kernel, is_declared
@@ -22,12 +22,13 @@ class Route(NamedTuple):
 
     Attributes:
         params: the checked parameters by name.
-        kernel: what runs it, with the parameters in its order and what its operators take; without
-            these the step itself does.
+        backend: what runs it.
+        values: the parameters in the kernel's order.
+        attributes: what the operators take; None if the step itself runs.
     """
 
     params: dict[str, Parameter]
-    kernel: kernels.Kernel
+    backend: str
     values: Sequence[Parameter]
     attributes: operators.Attributes | None
 
@@ -64,9 +65,9 @@ def route_of(call: Call) -> Route:
 def _route(call: Call, neuron: str) -> Route:
     equations, x_seq, function = call.equations, call.x_seq, call.surrogate_function
     check_surrogate(function)
-    params = parameters_of(call)
+    params = call.parameters()
     if not has_kernel(function, call.backend):
-        return Route(params, kernels.NO_KERNEL, (), None)
+        return Route(params, "torch", (), None)
     values = list(params.values())
     if equations.kernel is not None and "v_reset" not in params:
         values.append(0.0)
@@ -80,8 +81,8 @@ def _route(call: Call, neuron: str) -> Route:
         x_seq.device.type,
     )
     if kernel == kernels.NO_KERNEL:
-        return Route(params, kernel, values, None)
-    flags = {} if equations.kernel is None else dict(call.options)
+        return Route(params, "torch", values, None)
+    options = {} if equations.kernel is None else dict(call.options)
     attributes = by_kernel.new_attributes(
         kernel,
         call.states,
@@ -89,13 +90,7 @@ def _route(call: Call, neuron: str) -> Route:
         function,
         x_seq.device.type,
         hard_reset=equations.kernel is not None and "v_reset" in params,
-        detach_reset=flags.get("detach_reset", False),
-        decay_input=flags.get("decay_input", False),
+        detach_reset=options.get("detach_reset", False),
+        decay_input=options.get("decay_input", False),
     )
-    return Route(params, kernel, values, attributes)
-
-
-def parameters_of(call: Call) -> dict[str, Parameter]:
-    """The parameters that step and kernels take by name, checked."""
-    params = checked_parameters(call.given, call.x_seq, call.equations.limits)
-    return derived(call.equations, params, call.x_seq)
+    return Route(params, kernel[0], values, attributes)

@@ -50,7 +50,7 @@ def has_kernel(
     kind = type(surrogate_function).__name__
     if not getattr(surrogate_function, "has_own_forward", True):
         kind = f"{kind} with hooks or a forward of its own"
-    if selection.check(backend_name) in selection.KERNEL_DEVICES:
+    if selection.check_backend(backend_name) in selection.KERNEL_DEVICES:
         raise ValueError(
             f"backend={backend_name!r} has no kernel for the surrogate {kind}; "
             "use backend='auto' or 'torch', write it with surrogate.custom, or take one of the "

@@ -381,7 +381,7 @@ class _Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if not self.graph.backward:
             self._look_around()
-        name = func._schema.name.removeprefix("aten::")
+        name = func.name().removeprefix("aten::").split(".")[0]
         in_place = name.endswith("_") and not name.endswith("__")
         if in_place and not self.graph.backward:
             raise refusal(name, self.graph.line)

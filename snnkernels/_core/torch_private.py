@@ -1,6 +1,7 @@
 """What is private in PyTorch and used here: all of it stands in this file.
 
-None of it has a public form, or one that costs a small layer less than its kernel.
+None of it has a public form, or one that costs a small layer less than its kernel. What modules
+override of ``nn.Module``'s own (``_apply``, ``_replicate_for_data_parallel``) stands in them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ __all__ = [
     "TorchDispatchMode",
     "below_autograd",
     "constant_when_compiled",
+    "convolve",
     "copy_hooks",
     "has_hooks",
     "is_batched",
@@ -83,6 +85,12 @@ def version_of(tensor: Tensor) -> int:
     return tensor._version
 
 
+def convolve(module: Any, x: Tensor) -> Tensor:
+    """What a convolution does to one step of x, whatever a subclass adds to ``forward``."""
+    y: Tensor = module._conv_forward(x, module.weight, module.bias)
+    return y
+
+
 def submodules(module: nn.Module) -> dict[str, nn.Module | None]:
     """The module's own, by name, to read and to replace."""
     return module._modules
@@ -90,8 +98,12 @@ def submodules(module: nn.Module) -> dict[str, nn.Module | None]:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module runs more than its ``forward``."""
-    own = vars(module)
-    return any(own[name] for name in _HOOKS)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def copy_hooks(source: nn.Module, target: nn.Module) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._backends import operators, registry, selection
+from .._backends import headers, operators, selection
 from .._core.torch_private import is_batched, is_watched, is_zero_tensor
 from . import storage
 
@@ -22,7 +22,7 @@ from . import storage
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend_name: str) -> Tensor:
     """``functional.linear``, its arguments in order."""
     words = None
-    if selection.check(backend_name) in ("auto", "native") and _is_fit(x, weight, bias):
+    if selection.check_backend(backend_name) in ("auto", "native") and _is_fit(x, weight, bias):
         words = _spikes(x, backend_name)
     if words is None:
         return F.linear(x, weight, bias)
@@ -37,7 +37,7 @@ def _spikes(x: Tensor, backend_name: str) -> Tensor | None:
     packed = storage.pack(x)
     if packed is None:
         return None
-    most = registry.LAUNCH["SNN_CPU_LINEAR_MAX_PERCENT"] * x.numel()
+    most = headers.LAUNCH["SNN_CPU_LINEAR_MAX_PERCENT"] * x.numel()
     spikes: int = _operators().count_spikes(packed.words)
     return packed.words if 100 * spikes <= most else None
 
@@ -67,7 +67,7 @@ def _is_large(x: Tensor, weight: Tensor) -> bool:
     rows = x.numel() // inputs if inputs else 0
     sizes = {"ROWS": rows, "INPUTS": inputs, "OUTPUTS": outputs}
     sizes["PRODUCTS"] = rows * inputs * outputs
-    return all(n >= registry.LAUNCH[f"SNN_CPU_LINEAR_MIN_{name}"] for name, n in sizes.items())
+    return all(n >= headers.LAUNCH[f"SNN_CPU_LINEAR_MIN_{name}"] for name, n in sizes.items())
 
 
 def _is_plain(tensor: Tensor) -> bool:

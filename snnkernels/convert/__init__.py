@@ -90,7 +90,7 @@ def _copy(net: nn.Module) -> nn.Module:
     """A deep copy in which carried states are cut off their history, which cannot be copied."""
     memo: dict[int, Any] = {}
     for module in net.modules():
-        for value in (*vars(module).values(), *module._buffers.values()):
+        for value in (*vars(module).values(), *module.buffers(recurse=False)):
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(net, memo)

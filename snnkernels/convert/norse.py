@@ -99,8 +99,8 @@ class _Neuron(BaseNode):
         self.reset()
         return spikes, after
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
-        return along_last(super()._values(x_seq), x_seq)
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
+        return along_last(super()._taken(x_seq), x_seq)
 
 
 class LIFBoxCell(_Neuron):

@@ -124,8 +124,8 @@ class _Neuron(BaseNode):
         assert isinstance(spikes, Tensor)
         return spikes.transpose(0, 1)
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
-        values = super()._values(x_seq)
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
+        values = super()._taken(x_seq)
         for name in ("mem", "syn"):
             tau = getattr(self, f"tau_{name}", None)
             if tau is not None:

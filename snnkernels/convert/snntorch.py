@@ -105,8 +105,8 @@ class _Neuron(BaseNode):
             setattr(self, name, state if fits else 0.0)
         return BaseNode.forward(self, x)
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
-        return along_last(super()._values(x_seq), x_seq)
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
+        return along_last(super()._taken(x_seq), x_seq)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """A checkpoint of snnTorch's module fits."""

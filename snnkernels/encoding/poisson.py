@@ -6,15 +6,14 @@ import operator
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .._backends import operators
-from .._backends import selection as backends
+from .._backends import operators, selection
 from .._core import checks
 from .._core.lanes import Lanes
+from .._core.modules import StepModeModule
 from .._spikes import storage
 
-_STEP_MODES = ("s", "m")
 _SPIKE_DTYPES = (*checks.FLOAT_DTYPES, torch.bool)
 
 
@@ -57,7 +56,7 @@ def poisson_encode(
     return _encode(x.expand(steps, *x.shape), dtype, generator, backend)
 
 
-class PoissonEncoder(nn.Module):
+class PoissonEncoder(StepModeModule):
     """Spikes that fire, independently in every step, with the probability that the intensity gives.
 
     A spike is ``u < x`` with ``u`` uniform in [0, 1), as SpikingJelly's ``PoissonEncoder`` (which
@@ -99,18 +98,7 @@ class PoissonEncoder(nn.Module):
         super().__init__()
         self.step_mode = step_mode
         self.dtype = _checked_dtype(dtype)
-        self.backend = backends.check(backend)
-
-    @property
-    def step_mode(self) -> str:
-        """``"s"`` or ``"m"``; may be changed at any time."""
-        return self._step_mode
-
-    @step_mode.setter
-    def step_mode(self, mode: str) -> None:
-        if mode not in _STEP_MODES:
-            raise ValueError(f"step_mode must be 's' or 'm', got {mode!r}")
-        self._step_mode = mode
+        self.backend = selection.check_backend(backend)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes of ``x``, in its shape and on its device.
@@ -160,7 +148,7 @@ def _encode(
     """Spikes of intensities x_seq [T, B, ...], one step each."""
     steps, *shape = x_seq.shape
     dtype = _checked_dtype(dtype) or x_seq.dtype
-    chosen = backends.name_for(backend, x_seq.device.type)
+    chosen = selection.name_for(backend, x_seq.device.type)
     keys = _draw_keys(steps, x_seq.device, generator)
     spikes = operators.namespace(chosen).poisson_encode(_flat(x_seq.detach()), keys, dtype)
     spikes = spikes.view(steps, *shape)

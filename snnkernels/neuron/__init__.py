@@ -15,10 +15,13 @@ kernels follow. A neuron of your own is made alike, by :func:`snnkernels.compile
 not a step on single numbers subclasses :class:`BaseNode`.
 """
 
+from typing import TYPE_CHECKING
+
 from .adaptive import *  # noqa: F403
 from .base import BaseNode as BaseNode
 from .gated import *  # noqa: F403
 from .leaky import *  # noqa: F403
 from .nonlinear import *  # noqa: F403
 
-__all__ = [name for name in dir() if name.endswith("Node")]
+if not TYPE_CHECKING:  # type checkers see the classes themselves
+    __all__ = [name for name in dir() if name.endswith("Node")]

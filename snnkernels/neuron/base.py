@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from .. import _call, surrogate
 from .._backends import selection
-from .._backends.selection import check as _check_backend
+from .._backends.selection import check_backend
 from .._call.equations import Equations, Parameter, reset
 from .._core import checks
 from .._core.modules import MemoryModule, StepModeModule, detached
@@ -181,7 +181,7 @@ class BaseNode(StepModeModule, MemoryModule):
 
     @backend.setter
     def backend(self, value: str) -> None:
-        self._backend = _check_backend(value)
+        self._backend = check_backend(value)
 
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
@@ -206,7 +206,7 @@ class BaseNode(StepModeModule, MemoryModule):
         for name, value in zip(self.equations.states, values, strict=True):
             self._put(name, value)
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
         """What the equations take besides x and the states: parameters and options."""
         return {name: getattr(self, name) for name in self.equations.params}
 
@@ -234,7 +234,7 @@ class BaseNode(StepModeModule, MemoryModule):
         return x if multi else x.unsqueeze(0)
 
     def _as_call(self, x_seq: Tensor, states: Sequence[Any]) -> _call.Call:
-        values = self._values(x_seq)
+        values = self._taken(x_seq)
         return _call.call_of(self.equations, x_seq, states, values, self._surrogate, self._backend)
 
     def _run(self, x_seq: Tensor) -> tuple[Tensor, ...]:
@@ -284,7 +284,7 @@ class BaseNode(StepModeModule, MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One step in plain PyTorch: charge, fire, reset."""
-        values = self._values(x.unsqueeze(0))
+        values = self._taken(x.unsqueeze(0))
         self._set_states(_call.full_states(self.equations, self._states(), values, x))
         self.neuronal_charge(x)
         if self.monitor_state:
@@ -317,7 +317,7 @@ class BaseNode(StepModeModule, MemoryModule):
         self.v = reset(self.v, spike, **values)
 
     def _part_values(self, x: Tensor, names: Sequence[str]) -> dict[str, Any]:
-        return _call.part_values(self.equations, self._values(x.unsqueeze(0)), names, x)
+        return _call.part_values(self.equations, self._taken(x.unsqueeze(0)), names, x)
 
     def source(self) -> str:
         """The C++ header that the node's kernels are compiled from.

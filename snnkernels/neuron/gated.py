@@ -82,8 +82,8 @@ class GLIFNode(BaseNode):
         self.conduct = _logit("init_conduct", init_conduct, (steps, *shape))
         self.register_memory("t", 0)
 
-    def _values(self, x_seq: Tensor) -> dict[str, Any]:
-        return {name: torch.sigmoid(value) for name, value in super()._values(x_seq).items()}
+    def _taken(self, x_seq: Tensor) -> dict[str, Any]:
+        return {name: torch.sigmoid(value) for name, value in super()._taken(x_seq).items()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes, for one step of ``x`` or for all of them.

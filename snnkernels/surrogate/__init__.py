@@ -12,17 +12,22 @@ kernels are compiled with it. Any other module from tensor to tensor, such as on
 ``torch.autograd.Function`` or a subclass with a ``forward`` of its own, runs on the reference path.
 """
 
+from typing import TYPE_CHECKING
+
 from .._core.firing import use_outside_of_nodes
-from .base import SurrogateFunction, heaviside
+from .base import SurrogateFunction as SurrogateFunction
+from .base import heaviside as heaviside
 from .built_in import *  # noqa: F403
 from .built_in import Sigmoid
-from .custom import custom
+from .of_functions import _rebuild_custom as _rebuild_custom
+from .of_functions import custom as custom
 
 BUILT_IN: dict[type[SurrogateFunction], str] = {
     cls: cls.__name__ for cls in SurrogateFunction.__subclasses__()
 }
 """The surrogates that the kernels hold, by the name under which they hold them."""
 
-__all__ = ["SurrogateFunction", "custom", "heaviside", *sorted(BUILT_IN.values())]
+if not TYPE_CHECKING:  # type checkers see the classes themselves
+    __all__ = ["SurrogateFunction", "custom", "heaviside", *sorted(BUILT_IN.values())]
 
 use_outside_of_nodes(Sigmoid())

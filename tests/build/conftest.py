@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels._build import CompiledNeuron, cache, description, loader
+from snnkernels._build import NeuronSource, cache, description, loader
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -71,11 +71,11 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-TOY = CompiledNeuron("Toy", "", "int", "int", outputs=1, tables=0)
+TOY = NeuronSource("Toy", "", "int", "int", outputs=1, tables=0)
 
 
 @pytest.fixture
-def toy(csrc: Path) -> CompiledNeuron:
+def toy(csrc: Path) -> NeuronSource:
     """A neuron compiled by itself that builds in a blink."""
     (csrc / "cpu" / "kernels_convert.cpp").write_text("int convert() { return 1; }\n")
     (csrc / "cpu" / "compiled_scan.h").write_text(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnkernels import functional, surrogate
-from snnkernels._backends import registry
+from snnkernels._backends import headers
 
 from ..cases import (
     CASES,
@@ -18,11 +18,11 @@ from ..cases import (
 from .near import assert_gradients_near
 from .shim.plugin import last_grid, multiprocessors, set_multiprocessors
 
-K = registry.CHUNK["cuda"]
+K = headers.CHUNK["cuda"]
 SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (1, 2), (2 * K, 64), (4, 6)]
 FULL_WIDTH = {torch.float64: 1, torch.float32: 2, torch.float16: 4, torch.bfloat16: 4}
 SUMS_LANES = 2
-FEW_LANES = registry.LAUNCH["SNN_CUDA_FEW_LANES"]
+FEW_LANES = headers.LAUNCH["SNN_CUDA_FEW_LANES"]
 PARAMETERS = {"numbers": None, "scalar": (), "per_lane": (-1,)}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snnkernels import functional, neuron, surrogate
-from snnkernels._backends import registry
+from snnkernels._backends import headers
 
 from ..cases import CASES, DTYPES, RESETS, SURROGATES, Case, assert_same_bits, randn
 from ..test_compiled import Adaptive, TwoFires
@@ -20,7 +20,7 @@ from .near import assert_gradients_near
 
 pytestmark = pytest.mark.gpu
 REPOSITORY = Path(__file__).resolve().parents[2]
-K = registry.CHUNK["cuda"]
+K = headers.CHUNK["cuda"]
 SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (4, 64)]
 DIVIDES_OR_ADDS = [torch.float64, torch.float32]
 

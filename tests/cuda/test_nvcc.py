@@ -144,7 +144,7 @@ def compiled_report(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFac
     tables = (False, False, True, False, False)
     options = (("decay_input", True), ("detach_reset", False))
     key = node.surrogate_function.key
-    compiled = kernels.compiled_neuron(
+    compiled = kernels.neuron_source(
         kernels.Request(node.equations.key, options, tables, key, True)
     )
     for name, text in compiled.files("cuda").items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snnkernels._backends.nvrtc import launcher
-from snnkernels._backends.nvrtc.calls import Grid
+from snnkernels._backends.nvrtc.structs import Grid
 
 ADDRESS = 4096
 

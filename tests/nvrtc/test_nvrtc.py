@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from snnkernels import neuron
-from snnkernels._backends import kernels, registry
-from snnkernels._backends.nvrtc import calls, host, programs, toolkit
+from snnkernels._backends import headers, kernels
+from snnkernels._backends.nvrtc import host, programs, structs, toolkit
 from snnkernels._backends.nvrtc.programs import Program
 from snnkernels._build import BuildError, cache, description
 
@@ -35,10 +35,10 @@ def compile_scan(nvrtc: toolkit.Nvrtc, *axes: object, arch: tuple[int, int] = (9
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("hard_reset", [True, False], ids=["hard", "soft"])
-@pytest.mark.parametrize("name", registry.neurons())
+@pytest.mark.parametrize("name", headers.neurons())
 def test_every_built_in_neuron_compiles(name, hard_reset, direction, dtype, nvrtc):
     for tables in [False, True] if direction == "backward" else [False]:
-        width = calls.full_width(dtype.itemsize, tables)
+        width = structs.full_width(dtype.itemsize, tables)
         compile_scan(nvrtc, direction, name, hard_reset, dtype, width, tables)
 
 
@@ -51,11 +51,11 @@ def test_every_neuron_that_is_printed_compiles(cls, dtype, nvrtc):
     fixed, params = equations.split({name: getattr(node, name) for name in equations.params})
     tables = tuple(n in equations.learnable for n in params)
     key = node.surrogate_function.key
-    compiled = kernels.compiled_neuron(kernels.Request(equations.key, fixed, tables, key, True))
+    compiled = kernels.neuron_source(kernels.Request(equations.key, fixed, tables, key, True))
     host.add_compiled_neuron(compiled)
     sizes = len(equations.states), len(params)
     for direction in DIRECTIONS:
-        width = calls.full_width(dtype.itemsize, direction == "backward" and any(tables))
+        width = structs.full_width(dtype.itemsize, direction == "backward" and any(tables))
         compile_scan(nvrtc, direction, compiled.name, False, dtype, width, True, sizes)
 
 
@@ -83,7 +83,7 @@ def test_a_neuron_taken_for_one_with_other_states_does_not_compile(nvrtc):
     node = neuron.ALIFNode()
     key = node.surrogate_function.key
     options = (("decay_input", True), ("detach_reset", False))
-    compiled = kernels.compiled_neuron(
+    compiled = kernels.neuron_source(
         kernels.Request(node.equations.key, options, (False,) * 5, key, True)
     )
     host.add_compiled_neuron(compiled)

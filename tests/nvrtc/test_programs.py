@@ -23,7 +23,7 @@ class CountingNvrtc(Nvrtc):
     cubin: bytes = b"\x7fELF machine code"
     compiled: list[str] = field(default_factory=list, compare=False)
 
-    def compile(self, source, name, headers, options, kernel):
+    def compile(self, source, name, headers, flags, kernel):
         self.compiled.append(kernel)
         return Compiled(self.cubin, "symbol")
 

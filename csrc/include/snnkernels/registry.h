@@ -34,6 +34,25 @@
 
 namespace snn {
 
+// The names in a line's "(a, b)".
+constexpr int count_of_names(const char* listed) {
+  int count = listed[1] != ')';
+  for (; *listed; ++listed) count += *listed == ',';
+  return count;
+}
+
+#define SNN_LINE(Name, states, params)                                       \
+  static_assert(Name<HardReset>::kStates == count_of_names(#states) &&       \
+                    Name<HardReset>::kParams == count_of_names(#params) + 2, \
+                #Name ": its line in registry.h has other states or parameters");
+SNN_FOR_EACH_NEURON(SNN_LINE)
+#undef SNN_LINE
+#define SNN_LINE(Name, params)                               \
+  static_assert(count_of_names(#params) <= kSurrogateParams, \
+                #Name ": more parameters than kSurrogateParams");
+SNN_FOR_EACH_SURROGATE(SNN_LINE)
+#undef SNN_LINE
+
 enum class SurrogateId : int {
 #define SNN_LINE(Name, params) Name,
   SNN_FOR_EACH_SURROGATE(SNN_LINE)

@@ -48,9 +48,9 @@ struct Parameter {
   int64 inner;
 };
 
-// A neuron that is compiled by itself and joins a loaded library; each device's compiled_neuron.h
-// says with which functions.
-struct CompiledNeuron {
+// What a kernel holds of a neuron. A compiled neuron, which joins a loaded library, begins with
+// this; each device's compiled_neuron.h says with which functions it goes on.
+struct NeuronSizes {
   int states;
   int params;
   int outputs;
@@ -60,7 +60,7 @@ struct CompiledNeuron {
 template <class T>
 struct Scan {
   NeuronId neuron;
-  const CompiledNeuron* compiled;  // null: the neuron is one of the library's own
+  const NeuronSizes* compiled;  // null: the neuron is one of the library's own
   Element element;
   bool hard_reset;
   Options options;

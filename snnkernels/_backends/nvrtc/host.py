@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._build.description import CompiledNeuron
+from ..._build.description import NeuronSource
 from ..._build.errors import BuildError
 from ..._core.checks import compute_dtype
 from ..._core.lanes import is_dense
-from .. import operators, registry
+from .. import headers, operators
 from ..operators import Attributes
-from . import calls, launcher, toolkit
-from .calls import Rows
+from . import launcher, structs, toolkit
 from .programs import Program
+from .structs import Rows
 
 NAMESPACE = operators.NAMESPACES["cupy"]
 
@@ -48,21 +48,21 @@ _ONES = {
 """What a spike is in memory: an element's bytes, and the bits of a one."""
 _UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "snn::uint64"}
 
-_Layout = Callable[[Any], Any]
-"""``calls.forward`` or ``calls.backward``."""
+_Struct = Callable[[Any], Any]
+"""``structs.forward`` or ``structs.backward``."""
 
 _REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "float")}
 
 
 @dataclass(frozen=True)
 class _Neuron:
-    """A neuron that kernels can be had for; a compiled one has no number in ``scan.h``."""
+    """A neuron that kernels can be had for; a compiled one has no place in ``registry.h``."""
 
     name: str
-    number: int = 0
+    place: int = 0
     states: int | None = None
     params: int | None = None
-    compiled: CompiledNeuron | None = None
+    compiled: NeuronSource | None = None
 
     @property
     def outputs(self) -> int:
@@ -71,19 +71,19 @@ class _Neuron:
 
 def _built_in() -> dict[int, _Neuron]:
     return {
-        registry.NUMBERS[name]: _Neuron(name, number, len(states), len(params) + 2)
-        for number, (name, (states, params)) in enumerate(registry.neurons().items())
+        headers.NUMBERS[name]: _Neuron(name, place, len(states), len(params) + 2)
+        for place, (name, (states, params)) in enumerate(headers.neurons().items())
     }
 
 
 _neurons = _built_in()
-_surrogates = {registry.NUMBERS[name]: place for place, name in enumerate(registry.surrogates())}
+_surrogates = {headers.NUMBERS[name]: place for place, name in enumerate(headers.surrogates())}
 _library: torch.library.Library | None = None
 
 
-def add_compiled_neuron(compiled: CompiledNeuron) -> None:
+def add_compiled_neuron(compiled: NeuronSource) -> None:
     """Let the operators know a neuron that is compiled by itself, by its name's number."""
-    _neurons[registry.number(compiled.name)] = _Neuron(compiled.name, compiled=compiled)
+    _neurons[headers.number(compiled.name)] = _Neuron(compiled.name, compiled=compiled)
 
 
 def load() -> str:
@@ -111,7 +111,7 @@ def define(dispatch_key: str) -> None:
     if _library is not None:
         return
     _library = torch.library.Library(NAMESPACE, "DEF")
-    schemas = registry.schemas()
+    schemas = headers.schemas()
     for implementation in (scan_forward, scan_backward, poisson_encode, pack_spikes, unpack_spikes):
         name = implementation.__name__
         _library.define(schemas[name])
@@ -124,21 +124,21 @@ def scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``scan_forward`` of ``csrc/schemas.h``."""
     *attributes, store_v, keep = rest
-    s = Attributes(*attributes)
-    call = _begin(calls.forward, x, states, tables, s)
+    a = Attributes(*attributes)
+    call = _begin(structs.forward, x, states, tables, a)
     steps, *step = x.shape
     lanes = prod(step)
     wide = compute_dtype(x.dtype)
-    spikes = x.new_empty(s.outputs * steps, *step)
+    spikes = x.new_empty(a.outputs * steps, *step)
     v_seq = x.new_empty(steps if store_v else 0, *step)
-    final_states = x.new_empty(operators.states_shape(s.state_count, step), dtype=wide)
-    saved = operators.checkpoint_count(steps, s.chunk) if keep else 0
-    checkpoints = x.new_empty(saved * s.state_count * lanes, dtype=wide)
+    final_states = x.new_empty(operators.states_shape(a.state_count, step), dtype=wide)
+    saved = operators.checkpoint_count(steps, a.chunk) if keep else 0
+    checkpoints = x.new_empty(saved * a.state_count * lanes, dtype=wide)
     call["spikes"], call["v_seq"] = spikes.data_ptr(), v_seq.data_ptr() if store_v else 0
     call["final_states"] = final_states.data_ptr()
     call["checkpoints"] = checkpoints.data_ptr() if saved else 0
     arrays = states, final_states, checkpoints
-    _launch("forward", s, call, (x, spikes, v_seq), arrays)
+    _launch("forward", a, call, (x, spikes, v_seq), arrays)
     return spikes, v_seq, final_states, checkpoints
 
 
@@ -154,16 +154,16 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``scan_backward`` of ``csrc/schemas.h``."""
     *attributes, table_grads = rest
-    s = Attributes(*attributes)
-    call = _begin(calls.backward, x, states, tables, s)
+    a = Attributes(*attributes)
+    call = _begin(structs.backward, x, states, tables, a)
     steps, *step = x.shape
     lanes = prod(step)
     wide = compute_dtype(x.dtype)
-    shape = operators.states_shape(s.state_count, step)
-    saved = operators.checkpoint_count(steps, s.chunk)
-    _check_array("checkpoints", checkpoints, x, (saved * s.state_count * lanes,))
+    shape = operators.states_shape(a.state_count, step)
+    saved = operators.checkpoint_count(steps, a.chunk)
+    _check_array("checkpoints", checkpoints, x, (saved * a.state_count * lanes,))
     if grad_spikes is not None:
-        _check_sequence("grad_spikes", grad_spikes, x, s.outputs)
+        _check_sequence("grad_spikes", grad_spikes, x, a.outputs)
         call["grad_spikes"], call["grad_spikes_stride"] = (
             grad_spikes.data_ptr(),
             grad_spikes.stride(0),
@@ -176,87 +176,87 @@ def scan_backward(
         call["grad_states"] = grad_states.data_ptr()
     grad_x = x.new_empty(x.shape)
     grad_initial = x.new_empty(0 if states is None else shape, dtype=wide)
-    grad_params = x.new_empty(len(s.table_layouts) if table_grads else 0, lanes, dtype=wide)
+    grad_params = x.new_empty(len(a.table_layouts) if table_grads else 0, lanes, dtype=wide)
     call["checkpoints"] = checkpoints.data_ptr()
     call["grad_x"] = grad_x.data_ptr()
     call["grad_initial"] = 0 if states is None else grad_initial.data_ptr()
     if table_grads:
-        for (i, _, _), sums in zip(s.table_layouts, grad_params, strict=True):
+        for (i, _, _), sums in zip(a.table_layouts, grad_params, strict=True):
             call["grad_params"][i] = sums.data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
-    _launch("backward", s, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
+    _launch("backward", a, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
     return grad_x, grad_initial, grad_params
 
 
 def _begin(
-    layout: _Layout, x: Tensor, states: Tensor | None, tables: Tensor | None, s: Attributes
+    struct_of: _Struct, x: Tensor, states: Tensor | None, tables: Tensor | None, a: Attributes
 ) -> Any:
     """Check what all scans have, and fill the struct's common part."""
     _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
-    numbers = struct.pack(f"{len(s.numbers)}d", *s.numbers)
-    rest = s._replace(numbers=(), layout=tuple(s.layout))
-    call = _prepared(layout, x.dtype, tables is not None, rest, numbers).copy()
+    numbers = struct.pack(f"{len(a.numbers)}d", *a.numbers)
+    rest = a._replace(numbers=(), layout=tuple(a.layout))
+    call = _prepared(struct_of, x.dtype, tables is not None, rest, numbers).copy()
     if states is not None:
-        _check_array("states", states, x, operators.states_shape(s.state_count, x.shape[1:]))
+        _check_array("states", states, x, operators.states_shape(a.state_count, x.shape[1:]))
     call["steps"], call["lanes"] = x.shape[0], prod(x.shape[1:])
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
     call["states"] = 0 if states is None else states.data_ptr()
     if tables is not None:
-        _fill_tables(call, x, tables, s)
+        _fill_tables(call, x, tables, a)
     return call
 
 
 @lru_cache(maxsize=1024)
 def _prepared(
-    layout: _Layout, dtype: torch.dtype, tables: bool, s: Attributes, packed: bytes
+    struct_of: _Struct, dtype: torch.dtype, tables: bool, a: Attributes, packed: bytes
 ) -> Any:
     """The struct as far as the attributes decide, checked; numbers come packed, for 0.0 == -0.0.
 
     It takes longer to fill than the kernel of a small layer to run, hence it is remembered.
     """
-    _expect(s.neuron in _neurons, "neuron", "the number of a kernel's name", s.neuron)
-    neuron = _neurons[s.neuron]
-    chunk = registry.CHUNK["cuda"]
-    _expect(s.chunk == chunk, "chunk", chunk, s.chunk)
-    _expect(s.outputs == neuron.outputs, "outputs", neuron.outputs, s.outputs)
+    _expect(a.neuron in _neurons, "neuron", "the number of a kernel's name", a.neuron)
+    neuron = _neurons[a.neuron]
+    chunk = headers.CHUNK["cuda"]
+    _expect(a.chunk == chunk, "chunk", chunk, a.chunk)
+    _expect(a.outputs == neuron.outputs, "outputs", neuron.outputs, a.outputs)
     if neuron.compiled is None:
-        _expect(s.state_count == neuron.states, "state_count", neuron.states, s.state_count)
-        _expect(s.param_count == neuron.params, "param_count", neuron.params, s.param_count)
+        _expect(a.state_count == neuron.states, "state_count", neuron.states, a.state_count)
+        _expect(a.param_count == neuron.params, "param_count", neuron.params, a.param_count)
         _expect(
-            s.surrogate in _surrogates, "surrogate", "the number of a kernel's name", s.surrogate
+            a.surrogate in _surrogates, "surrogate", "the number of a kernel's name", a.surrogate
         )
     numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
-    own = s.state_count + s.param_count
-    most = own + calls.MAX_SURROGATE_PARAMS
+    own = a.state_count + a.param_count
+    most = own + structs.MAX_SURROGATE_PARAMS
     fits = own <= len(numbers) <= most
     _expect(fits, "numbers", f"{own} and the surrogate's, at most {most}", len(numbers))
-    entries = 2 * s.param_count if tables or s.layout else 0
-    _expect(len(s.layout) == entries, "layout", f"{entries} entries", len(s.layout))
-    mask = sum(1 << i for i, _, _ in s.table_layouts)
+    entries = 2 * a.param_count if tables or a.layout else 0
+    _expect(len(a.layout) == entries, "layout", f"{entries} entries", len(a.layout))
+    mask = sum(1 << i for i, _, _ in a.table_layouts)
     _expect(tables or not mask, "tables", "a tensor where layout has a size", None)
     fits = neuron.compiled is None or neuron.compiled.tables == mask
-    sizes = s.layout[: s.param_count] or [0] * s.param_count
+    sizes = a.layout[: a.param_count] or [0] * a.param_count
     _expect(fits, "layout", "the tables that it was compiled for", sizes)
-    call: Any = np.zeros((), layout(_REALS[compute_dtype(dtype)][0]))
-    call["neuron"], call["element"] = neuron.number, _ELEMENTS[dtype][0]
-    call["hard_reset"], call["spiking"] = s.hard_reset, s.spiking
-    call["surrogate"] = _surrogates.get(s.surrogate, 0)
+    call: Any = np.zeros((), struct_of(_REALS[compute_dtype(dtype)][0]))
+    call["neuron"], call["element"] = neuron.place, _ELEMENTS[dtype][0]
+    call["hard_reset"], call["spiking"] = a.hard_reset, a.spiking
+    call["surrogate"] = _surrogates.get(a.surrogate, 0)
     call["surrogate_params"][: len(numbers) - own] = numbers[own:]
-    call["initial"][: s.state_count] = numbers[: s.state_count]
+    call["initial"][: a.state_count] = numbers[: a.state_count]
     call["tables"] = mask
     params = call["params"]
-    params["value"][: s.param_count] = numbers[s.state_count : own]
-    params["size"][: s.param_count] = params["inner"][: s.param_count] = 1
+    params["value"][: a.param_count] = numbers[a.state_count : own]
+    params["size"][: a.param_count] = params["inner"][: a.param_count] = 1
     options = call["options"]
-    options["detach_reset"], options["decay_input"] = s.detach_reset, s.decay_input
+    options["detach_reset"], options["decay_input"] = a.detach_reset, a.decay_input
     options["inverse_is_exact"] = not mask & 1 and _has_exact_inverse(params["value"][0])
     return call
 
 
-def _fill_tables(call: Any, x: Tensor, tables: Tensor, s: Attributes) -> None:
+def _fill_tables(call: Any, x: Tensor, tables: Tensor, a: Attributes) -> None:
     lanes, offset = prod(x.shape[1:]), 0
-    for i, size, inner in s.table_layouts:
+    for i, size, inner in a.table_layouts:
         fits = size > 0 and inner > 0 and lanes % (size * inner) == 0
         _expect(fits, "layout", "a product that divides the lanes", (size, inner))
         address = tables.data_ptr() + offset * tables.element_size()
@@ -275,7 +275,7 @@ def _has_exact_inverse(value: np.floating[Any]) -> bool:
 
 def _launch(
     direction: str,
-    s: Attributes,
+    a: Attributes,
     call: Any,
     sequences: Sequence[Tensor | None],
     arrays: Sequence[Tensor | None],
@@ -292,11 +292,11 @@ def _launch(
     multiprocessors = launcher.multiprocessors(device)
     tables = bool(call["tables"])
     sums = tables and direction == "backward"
-    grid = calls.plan_scan(steps, lanes, x.element_size(), s.spiking, sums, rows, multiprocessors)
+    grid = structs.scan_grid(steps, lanes, x.element_size(), a.spiking, sums, rows, multiprocessors)
     _check_blocks(grid.blocks)
-    sizes = s.state_count, s.param_count
-    name = _neurons[s.neuron].name
-    program = scan_program(direction, name, s.hard_reset, x.dtype, grid.width, tables, sizes)
+    sizes = a.state_count, a.param_count
+    name = _neurons[a.neuron].name
+    program = scan_program(direction, name, a.hard_reset, x.dtype, grid.width, tables, sizes)
     launcher.launch(program, call, grid, device)
 
 
@@ -322,7 +322,7 @@ def scan_program(
         sizes: the states and parameters of a neuron that is compiled by itself.
     """
     element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
-    neuron = _neurons[registry.number(name)]
+    neuron = _neurons[headers.number(name)]
     if neuron.compiled is not None:
         kernel = f"snn::cuda::{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
         return Program("compiled_neuron.cu", kernel, neuron.compiled, *sizes)
@@ -340,7 +340,7 @@ def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
     steps, lanes = x.shape[0], prod(x.shape[1:])
     _check_vector("keys", keys, steps, torch.int64)
     _expect(keys.device == x.device, "keys", "the device of x", keys.device)
-    call = np.zeros((), calls.ENCODE)
+    call = np.zeros((), structs.ENCODE)
     size = _fill_format(call, dtype)
     spikes = x.new_empty(x.shape, dtype=dtype)
     call["element"] = _ELEMENTS[x.dtype][0]
@@ -348,34 +348,34 @@ def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
     call["keys"], call["spikes"] = keys.data_ptr(), spikes.data_ptr()
     kernel = f"encode_kernel<{_UNSIGNED[size]}>"
-    _launch_spikes(kernel, call, calls.plan_encode(steps, lanes), x)
+    _launch_spikes(kernel, call, structs.encode_grid(steps, lanes), x)
     return spikes
 
 
 def pack_spikes(x: Tensor) -> tuple[Tensor, Tensor]:
     """``pack_spikes`` of ``csrc/schemas.h``."""
     _check_vector("x", x, x.numel(), x.dtype)
-    call = np.zeros((), calls.PACK)
+    call = np.zeros((), structs.PACK)
     size = _fill_format(call, x.dtype)
-    words = x.new_empty(-(-x.numel() // calls.WORD_BITS), dtype=torch.int32)
+    words = x.new_empty(-(-x.numel() // operators.WORD_BITS), dtype=torch.int32)
     foreign = x.new_zeros(1, dtype=torch.bool)
     call["count"], call["x"] = x.numel(), x.data_ptr()
     call["words"], call["foreign"] = words.data_ptr(), foreign.data_ptr()
     width = 16 // size if x.data_ptr() % 16 == 0 else 1
     kernel = f"pack_kernel<{_UNSIGNED[size]}, {width}>"
-    _launch_spikes(kernel, call, calls.plan_pack(x.numel()), x)
+    _launch_spikes(kernel, call, structs.pack_grid(x.numel()), x)
     return words, foreign
 
 
 def unpack_spikes(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """``unpack_spikes`` of ``csrc/schemas.h``."""
-    _check_vector("words", words, -(-count // calls.WORD_BITS), torch.int32)
-    call = np.zeros((), calls.UNPACK)
+    _check_vector("words", words, -(-count // operators.WORD_BITS), torch.int32)
+    call = np.zeros((), structs.UNPACK)
     size = _fill_format(call, dtype)
     x = words.new_empty(count, dtype=dtype)
     call["count"], call["words"], call["x"] = count, words.data_ptr(), x.data_ptr()
     kernel = f"unpack_kernel<{_UNSIGNED[size]}>"
-    _launch_spikes(kernel, call, calls.plan_unpack(count), words)
+    _launch_spikes(kernel, call, structs.unpack_grid(count), words)
     return x
 
 
@@ -386,7 +386,7 @@ def _fill_format(call: Any, dtype: torch.dtype) -> int:
     return _ONES[dtype][0]
 
 
-def _launch_spikes(kernel: str, call: Any, grid: calls.Grid, like: Tensor) -> None:
+def _launch_spikes(kernel: str, call: Any, grid: structs.Grid, like: Tensor) -> None:
     if grid.blocks == 0:
         return
     _check_blocks(grid.blocks)

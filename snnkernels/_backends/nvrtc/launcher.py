@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from . import toolkit
-from .calls import Grid
 from .programs import Program, ensure
+from .structs import Grid
 
 _kernels: dict[tuple[Program, int], Any] = {}
 

@@ -16,7 +16,7 @@ from ..._build.errors import BuildError, build_error
 from ..._build.progress import say, verbose
 from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
 
-# Strict arithmetic, as for nvcc: see build/description.py. What has no annotation, as lambdas have
+# Strict arithmetic, as for nvcc: see _build/description.py. What has no annotation, as lambdas have
 # none, is for the device: before 13.5 NVRTC took it for the host, and refused it.
 _ARITHMETIC = ("-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 FLAGS = ("-std=c++17", "-default-device", *_ARITHMETIC)
@@ -38,7 +38,7 @@ class Program:
 
     source: str
     kernel: str
-    neuron: description.CompiledNeuron | None = None
+    neuron: description.NeuronSource | None = None
     states: int = 0
     params: int = 0
 

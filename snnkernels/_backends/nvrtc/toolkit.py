@@ -44,7 +44,7 @@ class Nvrtc:
         source: str,
         name: str,
         headers: Mapping[str, str],
-        options: Sequence[str],
+        flags: Sequence[str],
         kernel: str,
     ) -> Compiled:
         """Compile one kernel.
@@ -53,7 +53,7 @@ class Nvrtc:
             source: the program.
             name: what the program is called in the log.
             headers: contents by the very names by which they are included.
-            options: the compiler's options, ``-arch=sm_90`` or the like among them.
+            flags: the compiler's, ``-arch=sm_90`` or the like among them.
             kernel: the kernel as a C++ expression, such as ``f<float, 2>``.
 
         Raises:
@@ -66,7 +66,7 @@ class Nvrtc:
         program = nvrtc.createProgram(source, name, texts, names)
         try:
             nvrtc.addNameExpression(program, kernel)
-            nvrtc.compileProgram(program, tuple(options))
+            nvrtc.compileProgram(program, tuple(flags))
             return Compiled(nvrtc.getCUBIN(program), nvrtc.getLoweredName(program, kernel))
         except nvrtc.NVRTCError as error:
             raise CompileError(nvrtc.getProgramLog(program).strip() or str(error)) from None

@@ -29,7 +29,7 @@ struct Driver {
 
   template <class Call>
   static void launch(const Call& call, const snn::Tensor&) {
-    last_grid = snn::cuda::plan_grid(call, multiprocessors);
+    last_grid = snn::cuda::grid_of(call, multiprocessors);
     dispatch(call, last_grid);
   }
 };
@@ -69,7 +69,7 @@ namespace {
 template <class Call>
 bool run_foreign(const void* memory, const snn::cuda::Grid& grid) {
   const Call& call = *static_cast<const Call*>(memory);
-  last_grid = snn::cuda::plan_grid(call, multiprocessors);
+  last_grid = snn::cuda::grid_of(call, multiprocessors);
   const bool planned = last_grid.width == grid.width && last_grid.threads == grid.threads &&
                        last_grid.blocks == grid.blocks;
   if (planned) dispatch(call, grid);
@@ -117,4 +117,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
   snn::implement_spikes<SpikeDriver>(m);
 }
 
-SNN_DEFINE_ADD_UNIT
+SNN_DEFINE_ADD_COMPILED_NEURON

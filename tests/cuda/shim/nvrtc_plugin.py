@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from snnkernels._backends import operators, registry, selection
+from snnkernels._backends import headers, operators, selection
 from snnkernels._backends.nvrtc import host, launcher
-from snnkernels._backends.nvrtc.calls import Grid
 from snnkernels._backends.nvrtc.programs import Program
-from snnkernels._build import CompiledNeuron
+from snnkernels._backends.nvrtc.structs import Grid
+from snnkernels._build import NeuronSource
 
 from .plugin import LIBRARY, compile_neuron, multiprocessors
 
@@ -23,7 +23,7 @@ def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
     operators.register("native")
     host.define("CPU")
-    registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
+    headers.CHUNK["cpu"] = headers.CHUNK["cuda"]
     launcher.launch = launch
     launcher.multiprocessors = lambda device: multiprocessors()
     selection.name_for = lambda name, device_type: "torch" if name == "torch" else "cupy"
@@ -47,7 +47,7 @@ def launch(program: Program, call: np.ndarray[Any, Any], grid: Grid, device: int
 
 
 @cache
-def compiled(neuron: CompiledNeuron) -> int:
+def compiled(neuron: NeuronSource) -> int:
     library = ctypes.CDLL(str(compile_neuron(neuron)))
     library.snn_compiled_neuron.restype = ctypes.c_void_p
     return int(library.snn_compiled_neuron())

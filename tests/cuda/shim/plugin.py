@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from snnkernels import _build
-from snnkernels._backends import registry
+from snnkernels._backends import headers
 
 from ..conftest import compiler
 
@@ -17,19 +17,19 @@ LIBRARY = Path(os.environ["SNNKERNELS_SHIM"])
 
 def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
-    registry.CHUNK["cpu"] = registry.CHUNK["cuda"]
+    headers.CHUNK["cpu"] = headers.CHUNK["cuda"]
     _build.load = lambda device_type: _build.LoadedLibrary(LIBRARY, "jit", 0.0)
     _build.compiled_neuron_path = lambda device_type, neuron: compile_neuron(neuron)
 
 
-def compile_neuron(neuron: _build.CompiledNeuron) -> Path:
+def compile_neuron(neuron: _build.NeuronSource) -> Path:
     """The CUDA kernels of a compiled neuron, for the host and under the sanitizers."""
     folder = LIBRARY.parent / f"{LIBRARY.stem}-{neuron.name}"
     folder.mkdir(exist_ok=True)
     files = neuron.files("cuda")
     (folder / "neuron.h").write_text(files["neuron.h"])
     source = folder / "neuron.cpp"
-    source.write_text(files["neuron.cu"].replace("cuda/compiled_neuron.cuh", "compiled_neuron.h"))
+    source.write_text(files["neuron.cu"].replace("cuda/compiled_scan.cuh", "compiled_neuron.h"))
     library = folder / "neuron.so"
     subprocess.run([*compiler(), "-shared", str(source), "-o", str(library)], check=True)
     return library

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from snnkernels._backends.nvrtc import calls
+from snnkernels._backends.nvrtc import structs
 from snnkernels._build import description
 
 STRUCTS = {
-    "Forward<float>": calls.forward(np.float32),
-    "Forward<double>": calls.forward(np.float64),
-    "Backward<float>": calls.backward(np.float32),
-    "Backward<double>": calls.backward(np.float64),
-    "Encode": calls.ENCODE,
-    "PackSpikes": calls.PACK,
-    "UnpackSpikes": calls.UNPACK,
+    "Forward<float>": structs.forward(np.float32),
+    "Forward<double>": structs.forward(np.float64),
+    "Backward<float>": structs.backward(np.float32),
+    "Backward<double>": structs.backward(np.float64),
+    "Encode": structs.ENCODE,
+    "PackSpikes": structs.PACK,
+    "UnpackSpikes": structs.UNPACK,
 }
 
 

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import registry
+from .. import headers
+from ..operators import WORD_BITS
 
-_LIMITS = registry.limits()
+_LIMITS = headers.limits()
 ACCESS_BYTES, FEW_LANES, SUMS_LANES, THREADS, WARP = (
-    registry.LAUNCH[f"SNN_CUDA_{name}"]
+    headers.LAUNCH[f"SNN_CUDA_{name}"]
     for name in ("ACCESS_BYTES", "FEW_LANES", "SUMS_LANES", "THREADS", "WARP")
 )
 MAX_SURROGATE_PARAMS = _LIMITS["kMaxSurrogateParams"]
-_ENCODE_STEPS = registry.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
-WORD_BITS = 32
+_ENCODE_STEPS = headers.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
 
 POINTER, INT64, INT32, UINT16, BOOL = np.uintp, np.int64, np.int32, np.uint16, np.bool_
 Field = tuple[str, Any] | tuple[str, Any, tuple[int, ...]]
@@ -134,7 +134,7 @@ def full_width(element_bytes: int, sums: bool) -> int:
     return min(width, SUMS_LANES) if sums else width
 
 
-def plan_scan(
+def scan_grid(
     steps: int,
     lanes: int,
     element_bytes: int,
@@ -165,17 +165,17 @@ def plan_scan(
     return Grid(width, threads, _ceil(workers, threads))
 
 
-def plan_encode(steps: int, lanes: int) -> Grid:
+def encode_grid(steps: int, lanes: int) -> Grid:
     """Lay out drawing [T, L] spikes: a thread draws four lanes of some steps."""
     return _spikes(_ceil(lanes, 4) * _ceil(steps, _ENCODE_STEPS))
 
 
-def plan_pack(count: int) -> Grid:
+def pack_grid(count: int) -> Grid:
     """Lay out packing: a thread packs one word."""
     return _spikes(_ceil(count, WORD_BITS))
 
 
-def plan_unpack(count: int) -> Grid:
+def unpack_grid(count: int) -> Grid:
     """Lay out unpacking: a thread unpacks four elements."""
     return _spikes(_ceil(count, 4))
 

@@ -104,3 +104,6 @@ def _rebuild_custom(
     values: dict[str, float],
 ) -> SurrogateFunction:
     return custom(gradient, primitive, spiking=spiking, **values)
+
+
+_rebuild_custom.__module__ = __package__  # what pickles name, wherever it is defined
