@@ -1,8 +1,8 @@
-"""Kernels that are compiled one by one: a neuron with its surrogate, either or both printed.
+"""The kernel for a configuration: one of the library's, or one that is compiled for it alone.
 
-The library of kernels holds the neurons of ``registry.h`` with the surrogates there. Every other
-pair becomes a kernel of its own, which the backend's operators take in by name and from then on run
-as one of theirs: natively a small shared object, with CuPy a program for NVRTC.
+The library holds the neurons of ``registry.h`` with the surrogates there. Every other pair, either
+or both printed, becomes a compiled neuron, which the backend's operators take in by name and from
+then on run as one of theirs: natively a small shared object, with CuPy a program for NVRTC.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from .. import surrogate
+from .. import _build, _codegen, surrogate
+from .._build import BuildError, NeuronSource
+from .._build.description import DeviceType
+from .._codegen import StepError
 from .._core.torch_private import constant_when_compiled
 from ..surrogate.base import CLASSES
 from . import headers, selection
-
-if TYPE_CHECKING:
-    from .._build import NeuronSource
-    from .._build.description import DeviceType
 
 Options = tuple[tuple[str, Any], ...]
 """A neuron's options by name: what is True, False, None or a string."""
@@ -102,8 +101,6 @@ def neuron_source(request: Request) -> NeuronSource:
     Raises:
         snnkernels.StepError: the step or the surrogate cannot be compiled.
     """
-    from .._build import NeuronSource
-
     describe, _ = _neurons[request.neuron]
     neuron = describe(request.options)
     wanted = request.surrogate, request.spiking
@@ -128,8 +125,6 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     """A surrogate's printed struct (empty for those of ``registry.h``) and its C++ type."""
     if key in surrogate.BUILT_IN.values():
         return "", key
-    from .. import _codegen
-
     cls = CLASSES[key]
     name, trace = _codegen.identifier(cls.__name__), cls.traced()
     printed_type = f"{_SURROGATES}::{name}"
@@ -180,9 +175,6 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | E
     _, of_library = _neurons[request.neuron]
     if of_library is not None and request.surrogate in surrogate.BUILT_IN.values():
         return chosen, headers.NUMBERS[of_library], 1
-    from .._build import BuildError
-    from .._codegen import StepError
-
     try:
         source = neuron_source(request)
         if chosen == "cupy":
@@ -201,8 +193,6 @@ def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | E
 
 def _load(device_type: DeviceType, source: NeuronSource) -> None:
     """Build or find its library, and hand it to the loaded library of the device."""
-    from .. import _build
-
     if (device_type, source.name) in _loaded:
         return
     library = ctypes.CDLL(str(_build.compiled_neuron_path(device_type, source)))

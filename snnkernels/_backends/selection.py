@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import torch
+
+from .. import _build
+from .._build.description import DeviceType
 from .._build.locks import lock_of_process
 from .._core import checks
 from .._core.torch_private import constant_when_compiled
-
-if TYPE_CHECKING:
-    from .._build.description import DeviceType
+from . import operators
 
 BACKENDS = ("auto", "native", "cupy", "torch")
 KERNEL_DEVICES: dict[str, tuple[DeviceType, ...]] = {"native": ("cpu", "cuda"), "cupy": ("cuda",)}
@@ -63,8 +65,6 @@ def resolve(backend: str, device_type: str) -> Choice:
 
 
 def _first_to_load(device_type: str) -> Choice:
-    from .. import _build
-
     problems = []
     for name, devices in KERNEL_DEVICES.items():
         if device_type not in devices:
@@ -83,7 +83,6 @@ def _load(name: str, device_type: str) -> str:
 
         return nvrtc.load()
     from .. import _build
-    from . import operators
 
     library = _build.load(cast("DeviceType", device_type))
     with _lock:
@@ -134,8 +133,6 @@ def _settle(backend: str, device_type: str) -> str:
 
 def explain() -> dict[str, Choice]:
     """What ``auto`` chooses on each device this machine has, without building anything."""
-    import torch
-
     choices: dict[str, Choice] = {}
     for device_type in KERNEL_DEVICES["native"]:
         if device_type == "cuda" and not torch.cuda.is_available():
@@ -146,8 +143,6 @@ def explain() -> dict[str, Choice]:
 
 
 def _outlook(device_type: DeviceType) -> Choice:
-    from .. import _build
-
     native = Choice(*_build.outlook(device_type))
     if native.name == "native" or device_type not in KERNEL_DEVICES["cupy"]:
         return native

@@ -8,18 +8,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from .. import _codegen
 from .._backends import kernels
 from .._build.locks import lock_of_process
+from .._codegen import NeuronTrace, Outside, StepError
 from .._core import checks
 from .._core.firing import spike
 from .._core.torch_private import constant_when_compiled
-
-if TYPE_CHECKING:
-    from .._codegen import NeuronTrace, Outside
 
 Parameter = float | Tensor
 State = float | Tensor
@@ -86,7 +85,7 @@ class Equations:
 
     def _prepare(self) -> None:
         self._traces: dict[kernels.Options, NeuronTrace] = {}
-        self.outside = None if self.step is None else _outside(self.step)
+        self.outside = None if self.step is None else Outside(self.step)
         self.id = str(next(_numbers))
         self.key = ""
 
@@ -126,7 +125,7 @@ class Equations:
 
     def _look_again(self) -> None:
         assert self.step is not None
-        before, outside = self.key, _outside(self.step)
+        before, outside = self.key, Outside(self.step)
         self._traces.clear()
         self._register()
         self.outside = outside  # behind the key: other threads ask this one for that
@@ -187,8 +186,6 @@ class Equations:
         """
         found = self._traces.get(options)
         if found is None:
-            from .. import _codegen
-
             assert self.step is not None
             fixed = dict(options)
             params = [name for name in self.params if name not in fixed]
@@ -203,8 +200,6 @@ class Equations:
         """Whether all that it gives are spikes."""
         if self.charge is not None:
             return True
-        from .._codegen import StepError
-
         try:
             outputs = self.trace(options).outputs
         except StepError:  # the step runs in PyTorch then
@@ -215,8 +210,6 @@ class Equations:
         if self.kernel is not None:
             reset = "SoftReset" if ("v_reset", None) in options else "HardReset"
             return kernels.Description(self.kernel, "", f"{self.kernel}<{reset}>", 1, True)
-        from .. import _codegen
-
         trace = self.trace(options)
         name = _codegen.identifier(self.name.removesuffix("Node"))
         return kernels.Description(
@@ -241,12 +234,6 @@ def _named(function: Callable[..., Any]) -> tuple[str, ...]:
     """The arguments that a function takes by name alone."""
     code = function.__code__
     return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-
-
-def _outside(step: Step) -> Outside:
-    from .._codegen import Outside
-
-    return Outside(step)
 
 
 @constant_when_compiled

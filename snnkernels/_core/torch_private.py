@@ -1,6 +1,6 @@
 """What is private in PyTorch and used here: all of it stands in this file.
 
-None of it has a public form, or one that costs a small layer less than its kernel. What modules
+Each has no public form, or one that takes longer than the kernel of a small layer. What modules
 override of ``nn.Module``'s own (``_apply``, ``_replicate_for_data_parallel``) stands in them.
 """
 
@@ -12,22 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import TorchDispatchMode
-
-__all__ = [
-    "TorchDispatchMode",
-    "below_autograd",
-    "constant_when_compiled",
-    "convolve",
-    "copy_hooks",
-    "has_hooks",
-    "is_batched",
-    "is_watched",
-    "is_zero_tensor",
-    "may_have_tangents",
-    "submodules",
-    "version_of",
-]
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

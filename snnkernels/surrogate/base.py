@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
+from .._codegen import Outside, SurrogateTrace, trace_surrogate
 from .._core import checks
 from .._core.torch_private import constant_when_compiled, has_hooks
-
-if TYPE_CHECKING:
-    from .._codegen import Outside, SurrogateTrace
 
 
 def heaviside(x: Tensor) -> Tensor:
@@ -65,12 +63,10 @@ class SurrogateFunction(nn.Module):
         Raises:
             snnkernels.StepError: naming the line that cannot be compiled.
         """
-        from .. import _codegen
-
         has_primitive = cls.primitive is not SurrogateFunction.primitive
         primitive = cls.primitive if has_primitive else None
-        cls._outside = _codegen.Outside(*filter(None, (cls.gradient, primitive)))
-        return _codegen.trace_surrogate(cls.gradient, primitive, cls.parameter_names)
+        cls._outside = Outside(*filter(None, (cls.gradient, primitive)))
+        return trace_surrogate(cls.gradient, primitive, cls.parameter_names)
 
     def __init__(self, spiking: bool = True, **parameters: float) -> None:
         super().__init__()
