@@ -645,7 +645,7 @@ SCALE = torch.tensor(0.5, dtype=torch.float64)
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_cannot_be_compiled_is_refused_with_its_line_and_a_way_out(step, line, words):
-    with pytest.raises(StepError, match=f"(?s)test_compiled.py, line.*{words}") as caught:
+    with pytest.raises(StepError, match=f"(?s)test_compile_neuron.py, line.*{words}") as caught:
         snnkernels.compile_neuron(step, states={"v": 0.0}, params={"w": 1.0})
     assert line in str(caught.value)
 

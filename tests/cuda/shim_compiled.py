@@ -8,7 +8,7 @@ from snnkernels._backends import kernels, operators
 from snnkernels._call import by_kernel
 
 from ..cases import DTYPES, randn
-from ..test_compiled import Adaptive, Bare, Exact, Sixteen, TwoFires, compare, hat
+from ..test_compile_neuron import Adaptive, Bare, Exact, Sixteen, TwoFires, compare, hat
 from .shim.plugin import last_grid
 from .shim_cases import SIZES, K, width_for
 

@@ -15,7 +15,7 @@ from snnkernels import functional, neuron, surrogate
 from snnkernels._backends import headers
 
 from ..cases import CASES, DTYPES, RESETS, SURROGATES, Case, assert_same_bits, randn
-from ..test_compiled import Adaptive, TwoFires
+from ..test_compile_neuron import Adaptive, TwoFires
 from .near import assert_gradients_near
 
 pytestmark = pytest.mark.gpu
