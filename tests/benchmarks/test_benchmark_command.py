@@ -123,6 +123,8 @@ def test_an_interrupted_run_keeps_what_it_has(
 ):
     native_is(faithful)
     measured = runner.run_case
+    # A shell starts what runs in its background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(case, *rest):
         if case.mode == "inference":
@@ -131,7 +133,10 @@ def test_an_interrupted_run_keeps_what_it_has(
 
     monkeypatch.setattr(runner, "run_case", interrupted)
     path = tmp_path / "found.json"
-    assert main([*TINY, "--json", str(path)]) == 130
+    try:
+        assert main([*TINY, "--json", str(path)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     found = json.loads(path.read_text())
     assert [case["case"]["mode"] for case in found["cases"]] == ["training"]
     assert len(found["not_measured"]) == 1
