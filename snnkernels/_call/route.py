@@ -23,7 +23,7 @@ class Route(NamedTuple):
     Attributes:
         params: the checked parameters by name.
         backend: what runs it.
-        values: the parameters in the kernel's order.
+        values: the parameters in the kernel's order; none if the step itself runs.
         attributes: what the operators take; None if the step itself runs.
     """
 
@@ -81,7 +81,7 @@ def _route(call: Call, neuron: str) -> Route:
         x_seq.device.type,
     )
     if kernel == kernels.NO_KERNEL:
-        return Route(params, "torch", values, None)
+        return Route(params, "torch", (), None)
     options = {} if equations.kernel is None else dict(call.options)
     attributes = by_kernel.new_attributes(
         kernel,
