@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import cases, contenders
 from benchmarks.peers import catalogue, workloads
+from snnkernels._backends import selection
 
 DEFAULT_BUDGET = 2.5
 QUICK_BUDGET = 0.6
@@ -68,8 +69,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=sorted(contenders.BACKENDS),
         default=list(contenders.DEFAULT_BACKENDS),
-        help="native: the fused kernels; cupy: those for GPUs, by NVRTC; torch: the reference, "
-        "without which there is no ratio (default: native torch)",
+        help=f"{selection.help_text()}, without which there is no ratio "
+        f"(default: {' '.join(contenders.DEFAULT_BACKENDS)})",
     )
     group.add_argument(
         "--surrogate",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -18,7 +19,7 @@ from benchmarks import memory, traffic
 from benchmarks.cases import Case
 from benchmarks.timing import Call, clock_for
 from snnkernels import functional, surrogate
-from snnkernels._backends.selection import KERNEL_DEVICES
+from snnkernels._backends import selection
 
 Role = Literal["fused", "reference", "other", "copy"]
 Forward = Callable[..., tuple[Tensor, ...]]
@@ -229,16 +230,19 @@ class CopyRun:
         return None
 
 
-def on_backend(name: str, backend: str, role: Role) -> Contender:
+_ROLES: dict[str, Role] = {"native": "fused", "torch": "reference"}
+
+
+def on_backend(name: str) -> Contender:
     """The package's own function on one of its backends."""
 
     def prepare(workload: Workload) -> Run:
         device = workload.case.device
-        if device not in KERNEL_DEVICES.get(backend, (device,)):
-            raise Unavailable(f"backend {backend!r} has no kernels for {device}")
-        return LocalRun(bind(make_forward(workload.case, backend), workload), workload)
+        if not selection.BACKENDS[name].runs_on(device):
+            raise Unavailable(f"backend {name!r} has no kernels for {device}")
+        return LocalRun(bind(make_forward(workload.case, name), workload), workload)
 
-    return Contender(name, role, prepare)
+    return Contender(name, _ROLES.get(name, "other"), prepare)
 
 
 def compiled(max_steps: int = COMPILE_MAX_STEPS) -> Contender:
@@ -286,9 +290,7 @@ def _copy_source(workload: Workload) -> Tensor:
 
 
 BACKENDS: dict[str, Callable[[], Contender]] = {
-    "native": lambda: on_backend("native", "native", "fused"),
-    "cupy": lambda: on_backend("cupy", "cupy", "other"),
-    "torch": lambda: on_backend("torch", "torch", "reference"),
+    name: partial(on_backend, name) for name in selection.BACKENDS
 }
 """Contenders that ``--backends`` names."""
 

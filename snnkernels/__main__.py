@@ -11,7 +11,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from . import __version__
-from ._backends import nvrtc
+from ._backends.nvrtc import toolkit
+from ._backends.selection import explain
 from ._build import BuildError, cache, description, loader, plan, toolchain
 from ._build.archs import Arch, parse_archs
 
@@ -206,10 +207,16 @@ def _compilers() -> Table:
     if not nvccs:
         places = "not in $CUDA_HOME, on PATH, in the nvidia packages, in /usr/local/cuda"
         rows.append(("nvcc", "missing", places))
-    name, found = nvrtc.outlook()
-    rows.append(("NVRTC, by CuPy", *_compiler(found, "" if name == "cupy" else found, used)))
+    rows.append(("NVRTC, by CuPy", *_nvrtc(used)))
     rows.append(("ninja", *_ninja()))
     return _grid(*rows)
+
+
+def _nvrtc(used: str) -> tuple[str, str]:
+    try:
+        return _compiler(str(toolkit.require()), "", used)
+    except BuildError as error:
+        return _compiler("", str(error), used)
 
 
 def _ninja() -> tuple[str, str]:
@@ -226,8 +233,6 @@ def _compiler(found: str, problem: str, used: str) -> tuple[str, str]:
 
 
 def _backends() -> Table:
-    from ._backends.selection import explain
-
     rows = [(device.upper(), choice.name, choice.reason) for device, choice in explain().items()]
     return _grid(*rows)
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from snnkernels._backends.selection import BACKENDS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "snnkernels"
 FLOORS = (
@@ -95,6 +97,16 @@ def test_no_modules_import_each_other_in_a_circle():
         assert free, {name: needs & graph.keys() for name, needs in graph.items()}
         for name in free:
             del graph[name]
+
+
+def test_no_room_above_the_backends_knows_one_by_its_name():
+    low = {each for floor in FLOORS[: FLOORS.index(("_backends",)) + 1] for each in floor}
+    high = [name for name in FILES if room(name) not in low and room(name) != "__main__"]
+    assert "_call.route" in high
+    for name in high:
+        tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert words.isdisjoint(BACKENDS), name
 
 
 def is_private(name: str) -> bool:

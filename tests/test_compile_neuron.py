@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import snnkernels
 from snnkernels import FallbackWarning, StepError, _build, _codegen, functional, spike, surrogate
-from snnkernels._backends import kernels
+from snnkernels._backends import kernels, selection
 from snnkernels._call import gives_spikes
 from snnkernels._call.equations import Equations
 from snnkernels.neuron import BaseNode
@@ -388,7 +388,7 @@ def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
     node = Adaptive(step_mode="m", backend="native")
     node(randn(6, 2, 5))
     monkeypatch.setattr(kernels, "_kernels", {})
-    monkeypatch.setattr(kernels, "_loaded", set())
+    monkeypatch.setattr(selection.BACKENDS["native"], "_added", set())
     monkeypatch.setattr("snnkernels._build.loader._build_entry", None)
     node(
         randn(6, 2, 5),
@@ -401,7 +401,7 @@ def test_without_a_compiler_the_step_runs_with_one_warning(monkeypatch):
 
     monkeypatch.setattr(_build, "compiled_neuron_path", no_compiler)
     monkeypatch.setattr(kernels, "_kernels", {})
-    monkeypatch.setattr(kernels, "_loaded", set())
+    monkeypatch.setattr(selection.BACKENDS["native"], "_added", set())
     node = Adaptive(step_mode="m")
     with pytest.warns(FallbackWarning, match="no C\\+\\+ compiler"):
         node(randn(6, 2, 5))
@@ -837,9 +837,9 @@ class Doubled(surrogate.ATan):
 
 def test_a_surrogate_with_a_forward_of_its_own_runs_on_the_reference():
     x = randn(8, 3, 5)
-    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+    with pytest.raises(ValueError, match="the surrogate Doubled has no kernel"):
         functional.lif(x, surrogate_function=Doubled(), backend="native")
-    with pytest.raises(ValueError, match="no kernel for the surrogate Doubled"):
+    with pytest.raises(ValueError, match="the surrogate Doubled has no kernel"):
         Adaptive(step_mode="m", surrogate_function=Doubled(), backend="native")(x)
     with pytest.warns(FallbackWarning, match="surrogate Doubled has no kernel"):
         out = functional.lif(x, surrogate_function=Doubled())[0]

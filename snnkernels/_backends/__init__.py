@@ -1,6 +1,7 @@
 """What runs a call.
 
-`selection` chooses the backend, `kernels` finds or compiles the kernel for a configuration,
-`operators` are what PyTorch sees of both backends that have kernels, `headers` reads what the C++
-headers declare, and `nvrtc` is the cupy backend.
+`base` says what a backend is; `native`, `nvrtc` (which users call cupy) and `plain` (torch) are the
+three. `selection` chooses among them, `kernels` finds or compiles the kernel for a configuration,
+`operators` are what PyTorch sees of those that have kernels, and `headers` reads what the C++
+headers declare.
 """

@@ -7,13 +7,12 @@ then on run as one of theirs: natively a small shared object, with CuPy a progra
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
-from .. import _build, _codegen, surrogate
+from .. import _codegen, surrogate
 from .._build import BuildError, NeuronSource
 from .._build.description import DeviceType
 from .._codegen import StepError
@@ -46,14 +45,13 @@ class Description(NamedTuple):
 Describe = Callable[[Options], Description]
 
 Kernel = tuple[str, int, int]
-"""The backend that runs it, the operators' number for it, and how many outputs it has."""
+"""The namespace of the operators that run it, their number for it, how many outputs it has."""
 
-NO_KERNEL: Kernel = ("torch", 0, 0)
+NO_KERNEL: Kernel = ("", 0, 0)
 
 _MOST_REMEMBERED = 1024  # surrogates may be made anew for every call
 
 _neurons: dict[str, tuple[Describe, str | None]] = {}
-_loaded: set[tuple[str, str]] = set()
 
 _NO_SURROGATE = "Sigmoid", True  # for neurons that do not spike: one kernel for all surrogates
 
@@ -169,36 +167,18 @@ def kernel_for(
 
 
 def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | Exception:
-    chosen = selection.name_for(backend_name, device_type)
-    if chosen == "torch":
+    backend = selection.chosen(backend_name, device_type)
+    if not backend.devices:
         return NO_KERNEL
     _, of_library = _neurons[request.neuron]
     if of_library is not None and request.surrogate in surrogate.BUILT_IN.values():
-        return chosen, headers.NUMBERS[of_library], 1
+        return backend.namespace, headers.NUMBERS[of_library], 1
     try:
         source = neuron_source(request)
-        if chosen == "cupy":
-            from . import nvrtc
-
-            nvrtc.add_compiled_neuron(source)
-        else:
-            _load(cast("DeviceType", device_type), source)
+        backend.add_compiled_neuron(cast("DeviceType", device_type), source)
     except (BuildError, StepError) as error:
         if backend_name != "auto":
             return error
         selection.warn_once(str(error))
         return NO_KERNEL
-    return chosen, headers.number(source.name), source.outputs
-
-
-def _load(device_type: DeviceType, source: NeuronSource) -> None:
-    """Build or find its library, and hand it to the loaded library of the device."""
-    if (device_type, source.name) in _loaded:
-        return
-    library = ctypes.CDLL(str(_build.compiled_neuron_path(device_type, source)))
-    library.snn_compiled_neuron.restype = ctypes.c_void_p
-    add = ctypes.CDLL(str(_build.load(device_type).path)).snn_add_compiled_neuron
-    add.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
-    add.restype = None
-    add(source.name.encode(), library.snn_compiled_neuron())
-    _loaded.add((device_type, source.name))
+    return backend.namespace, headers.number(source.name), source.outputs

@@ -19,20 +19,16 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .. import reference
 from .._core import checks
 from .._core.lanes import Lanes
 from .._core.torch_private import below_autograd, may_have_tangents
 from . import headers
 
-NAMESPACES = {"native": "snnkernels", "cupy": "snnkernels_cupy"}
-"""Where the operators of a backend are, by its name."""
-
 WORD_BITS = 32
 
 
 class Operators:
-    """The loaded operators of one backend, and what this module adds to them."""
+    """The loaded operators of a namespace, and what this module adds to them."""
 
     def __init__(self, namespace: str) -> None:
         operators = getattr(torch.ops, namespace)
@@ -53,21 +49,14 @@ class Operators:
 _loaded: dict[str, Operators] = {}
 
 
-def register(backend_name: str) -> None:
-    """Attach fakes and autograd to a backend's loaded operators; acts once.
+def register(namespace: str) -> None:
+    """Attach fakes and autograd to the loaded operators of a namespace; acts once.
 
     Autograd goes in as a kernel rather than through ``torch.library.register_autograd``, whose
     general form costs a call more time than the whole scan of a small layer.
     """
-    if backend_name not in _loaded:
-        _loaded[backend_name] = Operators(NAMESPACES[backend_name])
-
-
-def namespace(backend_name: str) -> Any:
-    """The operators of a backend by their names, those of plain PyTorch for "torch"."""
-    if backend_name == "torch":
-        return reference
-    return getattr(torch.ops, NAMESPACES[backend_name])
+    if namespace not in _loaded:
+        _loaded[namespace] = Operators(namespace)
 
 
 class Attributes(NamedTuple):
@@ -98,7 +87,7 @@ class Attributes(NamedTuple):
 
 
 def scan(
-    backend_name: str,
+    namespace: str,
     lanes: Lanes,
     x_seq: Tensor,
     states: Tensor | None,
@@ -110,7 +99,7 @@ def scan(
     """``scan_forward`` over x_seq [T, B, ...] without the dispatcher's detour through Python.
 
     Args:
-        backend_name: a backend whose operators are loaded.
+        namespace: one whose operators are registered.
         lanes: how x_seq flattens.
         states: in the lanes' order already.
         tables: the tensor parameters, end to end.
@@ -127,14 +116,14 @@ def scan(
         _refuse_tangents(x_seq, states, tables)
     if keep and not compiling:
         spikes, final, v_seq, _ = _Scan.apply(
-            _loaded[backend_name], x_seq, states, tables, lanes, attributes, store_v
+            _loaded[namespace], x_seq, states, tables, lanes, attributes, store_v
         )
     else:
         args = lanes.arrange_sequence(x_seq), states, tables, *attributes, store_v, keep
         if compiling:
-            spikes, v_seq, final, _ = namespace(backend_name).scan_forward(*args)
+            spikes, v_seq, final, _ = getattr(torch.ops, namespace).scan_forward(*args)
         else:
-            spikes, v_seq, final, _ = below_autograd(_loaded[backend_name].forward, args)
+            spikes, v_seq, final, _ = below_autograd(_loaded[namespace].forward, args)
         spikes, final = lanes.restore(spikes), lanes.restore(final)
         v_seq = lanes.restore(v_seq) if store_v else None
     count = attributes.state_count
@@ -238,7 +227,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "spike_linear": _fake_linear,
     "spike_linear_weight": _fake_linear_weight,
 }
-"""By operator; the cupy backend does without the last three, which are for CPUs."""
+"""By operator; backends without kernels for CPUs do without the last three."""
 
 
 def _without_gradient(operator: Any, *args: Any) -> Any:

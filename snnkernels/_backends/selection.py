@@ -8,21 +8,27 @@ them that can be had, and where that is torch warns once, with the reason.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 
-from .. import _build
-from .._build.description import DeviceType
+from .._build import BuildError
+from .._build.description import DEVICE_TYPES, DeviceType
 from .._build.locks import lock_of_process
 from .._core import checks
 from .._core.torch_private import constant_when_compiled
-from . import operators
+from .base import Backend
+from .native import Native
+from .nvrtc import Cupy
+from .plain import Torch
 
-BACKENDS = ("auto", "native", "cupy", "torch")
-KERNEL_DEVICES: dict[str, tuple[DeviceType, ...]] = {"native": ("cpu", "cuda"), "cupy": ("cuda",)}
-"""The backends that run kernels, in the order in which auto tries them, and where."""
+BACKENDS: dict[str, Backend] = {each.name: each for each in (Native(), Cupy(), Torch())}
+"""By their names, in the order in which auto tries them; the last runs what no other does."""
+
+NAMES = ("auto", *BACKENDS)
+"""What the argument ``backend`` may be."""
 
 
 class FallbackWarning(UserWarning):
@@ -31,14 +37,24 @@ class FallbackWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that was chosen for a device, and the reason in one sentence."""
+    """The backend that was chosen for a device, what it is, and why not those before it."""
 
     name: str
     reason: str
 
 
 def check_backend(backend: object) -> str:
-    return checks.choice("backend", backend, BACKENDS)
+    return checks.choice("backend", backend, NAMES)
+
+
+def help_text() -> str:
+    """What the backends are, for the help of a command line."""
+    return "; ".join(f"{name}: {backend.summary}" for name, backend in BACKENDS.items())
+
+
+def may_have_kernels(backend: str, device_type: str) -> bool:
+    """Whether a request for ``backend`` may get kernels on a device."""
+    return check_backend(backend) == "auto" or device_type in BACKENDS[backend].devices
 
 
 def resolve(backend: str, device_type: str) -> Choice:
@@ -51,43 +67,30 @@ def resolve(backend: str, device_type: str) -> Choice:
             device.
         snnkernels.BuildError: if it was asked for by name and cannot be had.
     """
-    if check_backend(backend) == "torch":
-        return Choice("torch", "asked for by name")
-    if backend != "auto":
-        devices = KERNEL_DEVICES[backend]
-        if device_type not in devices:
+    with _lock:
+        if check_backend(backend) == "auto":
+            return _first(lambda each, device: each.load(device), device_type)
+        asked = BACKENDS[backend]
+        if not asked.runs_on(device_type):
             raise ValueError(
-                f"backend={backend!r} has kernels for {' and '.join(devices)}, "
+                f"backend={backend!r} has kernels for {' and '.join(asked.devices)}, "
                 f"got a tensor on {device_type!r}"
             )
-        return Choice(backend, _load(backend, device_type))
-    return _first_to_load(device_type)
+        return Choice(backend, asked.load(cast("DeviceType", device_type)))
 
 
-def _first_to_load(device_type: str) -> Choice:
-    problems = []
-    for name, devices in KERNEL_DEVICES.items():
-        if device_type not in devices:
+def _first(ready: Callable[[Backend, DeviceType], str], device_type: str) -> Choice:
+    """The first backend that is ready for a device."""
+    reasons = []
+    for backend in BACKENDS.values():
+        if device_type not in backend.devices:
             continue
         try:
-            return Choice(name, _load(name, device_type))
-        except _build.BuildError as error:
-            problems.append(str(error))
-    return Choice("torch", "\n".join(problems) or f"there are no kernels for {device_type!r}")
-
-
-def _load(name: str, device_type: str) -> str:
-    """Make a backend's operators ready; return what they are, for people."""
-    if name == "cupy":
-        from . import nvrtc
-
-        return nvrtc.load()
-    from .. import _build
-
-    library = _build.load(cast("DeviceType", device_type))
-    with _lock:
-        operators.register(name)
-    return f"{library.path} ({library.origin})"
+            reasons.append(ready(backend, device_type))
+            return Choice(backend.name, "\n".join(reasons))
+        except BuildError as error:
+            reasons.append(str(error))
+    return Choice(Torch.name, "\n".join(reasons) or f"there are no kernels for {device_type!r}")
 
 
 _warned: set[str] = set()
@@ -104,13 +107,30 @@ def warn_once(reason: str) -> None:
         )
 
 
+def fall_back(backend: str, reason: str) -> None:
+    """Let plain PyTorch run what has no kernel on any backend; auto says so once.
+
+    Raises:
+        ValueError: a backend with kernels was asked for by name.
+    """
+    if check_backend(backend) == "auto":
+        warn_once(reason)
+    elif BACKENDS[backend].devices:
+        raise ValueError(f"backend={backend!r}: {reason}; use backend='auto' or 'torch'")
+
+
 _settled: dict[tuple[str, str], str] = {}
 _lock = lock_of_process()
 
 
+def chosen(backend: str, device_type: str) -> Backend:
+    """:func:`resolve`, remembered, warning once per device where auto falls back."""
+    return BACKENDS[name_for(backend, device_type)]
+
+
 @constant_when_compiled
 def name_for(backend: str, device_type: str) -> str:
-    """:func:`resolve`, remembered, by name alone, warning once per device where auto falls back."""
+    """The name of what is :func:`chosen`."""
     key = (backend, device_type)
     name = _settled.get(key)
     if name is None:
@@ -122,7 +142,7 @@ def name_for(backend: str, device_type: str) -> str:
 
 def _settle(backend: str, device_type: str) -> str:
     choice = resolve(backend, device_type)
-    if choice.name != backend and choice.name == "torch":
+    if backend == "auto" and choice.name == Torch.name:
         warnings.warn(
             f"snnkernels runs on the plain-PyTorch reference for {device_type!r}: {choice.reason}",
             FallbackWarning,
@@ -133,20 +153,9 @@ def _settle(backend: str, device_type: str) -> str:
 
 def explain() -> dict[str, Choice]:
     """What ``auto`` chooses on each device this machine has, without building anything."""
-    choices: dict[str, Choice] = {}
-    for device_type in KERNEL_DEVICES["native"]:
-        if device_type == "cuda" and not torch.cuda.is_available():
-            choices[device_type] = Choice("none", "PyTorch sees no CUDA device")
-        else:
-            choices[device_type] = _outlook(device_type)
-    return choices
-
-
-def _outlook(device_type: DeviceType) -> Choice:
-    native = Choice(*_build.outlook(device_type))
-    if native.name == "native" or device_type not in KERNEL_DEVICES["cupy"]:
-        return native
-    from . import nvrtc
-
-    other = Choice(*nvrtc.outlook())
-    return Choice(other.name, f"{native.reason}\n{other.reason}")
+    return {
+        device_type: Choice("none", "PyTorch sees no CUDA device")
+        if device_type == "cuda" and not torch.cuda.is_available()
+        else _first(lambda each, device: each.outlook(device), device_type)
+        for device_type in DEVICE_TYPES
+    }

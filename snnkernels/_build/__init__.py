@@ -5,12 +5,11 @@
 
 from .description import NeuronSource
 from .errors import BuildError
-from .loader import LoadedLibrary, Outlook, compiled_neuron_path, load, outlook
+from .loader import LoadedLibrary, compiled_neuron_path, load, outlook
 
 __all__ = [
     "BuildError",
     "LoadedLibrary",
-    "Outlook",
     "NeuronSource",
     "load",
     "outlook",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from . import cache, toolchain
 from .archs import parse_archs
@@ -199,29 +199,23 @@ def _why_not_for_this_gpu(manifest: cache.Manifest) -> str:
     return ""
 
 
-class Outlook(NamedTuple):
-    """The backend that a device would get, and why."""
+def outlook(device_type: DeviceType) -> str:
+    """Say what `load` would find for a device, and build and load nothing.
 
-    name: str
-    reason: str
-
-
-def outlook(device_type: DeviceType) -> Outlook:
-    """Say what `load` would find for a device, and build and load nothing."""
+    Raises:
+        BuildError: that of `load`, as far as it can be told.
+    """
     check_device_type(device_type)
     outcome = _outcomes.get(device_type)
     if isinstance(outcome, LoadedLibrary):
-        return Outlook("native", f"loaded from {outcome.path} ({outcome.origin})")
+        return f"loaded from {outcome.path} ({outcome.origin})"
     if isinstance(outcome, BuildError):
-        return Outlook("torch", str(outcome))
-    try:
-        path, problem = prebuilt(device_type)
-        if path is not None:
-            return Outlook("native", f"prebuilt: {path}")
-        with _telling(problem):
-            return Outlook("native", _outlook_without_prebuilt(device_type))
-    except BuildError as error:
-        return Outlook("torch", str(error))
+        raise outcome.with_traceback(None)
+    path, problem = prebuilt(device_type)
+    if path is not None:
+        return f"prebuilt: {path}"
+    with _telling(problem):
+        return _outlook_without_prebuilt(device_type)
 
 
 def _outlook_without_prebuilt(device_type: DeviceType) -> str:

@@ -56,7 +56,7 @@ def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
 
 
 def scan(
-    backend: str,
+    namespace: str,
     x_seq: Tensor,
     states: Sequence[State],
     params: Sequence[Parameter],
@@ -66,7 +66,7 @@ def scan(
     """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
 
     Args:
-        backend: what runs it.
+        namespace: where ``torch.ops`` has the operators that run it.
         x_seq: the input.
         states: the states before the first step.
         params: the parameters in the kernel's order.
@@ -87,7 +87,7 @@ def scan(
         or (tables is not None and tables.requires_grad)
     )
     spikes, v_seq, after = operators.scan(
-        backend, lanes, x_seq, initial, tables, attributes, store_v_seq, keep
+        namespace, lanes, x_seq, initial, tables, attributes, store_v_seq, keep
     )
     outputs = attributes.outputs
     if outputs == 1:

@@ -8,7 +8,7 @@ from . import by_kernel, by_steps
 from .call import Call, Outcome
 from .equations import current_key
 from .route import route_of
-from .surrogates import gives_spikes, has_kernel
+from .surrogates import gives_spikes, is_declared, without_kernel
 
 
 def run(call: Call, store_v_seq: bool) -> Outcome:
@@ -23,7 +23,7 @@ def run(call: Call, store_v_seq: bool) -> Outcome:
     route = route_of(call)
     if route.attributes is not None:
         outcome = by_kernel.scan(
-            route.backend, call.x_seq, call.states, route.values, route.attributes, store_v_seq
+            route.namespace, call.x_seq, call.states, route.values, route.attributes, store_v_seq
         )
     else:
         outcome = by_steps.run(call, route.params, store_v_seq)
@@ -42,11 +42,14 @@ def source_of(call: Call) -> str:
 
     Raises:
         snnkernels.StepError: the step cannot be compiled; the message gives the line.
+        ValueError: there are no kernels with its surrogate.
     """
     function = call.surrogate_function
-    key = function.key if has_kernel(function, "native") else ""
+    if not is_declared(function):
+        raise ValueError(without_kernel(function))
     neuron = current_key(call.equations.id)
-    header = kernels.neuron_source(kernels.Request(neuron, call.options, (), key, True)).header
+    request = kernels.Request(neuron, call.options, (), function.key, True)
+    header = kernels.neuron_source(request).header
     if call.equations.kernel is None:
         return header
     return (

@@ -22,13 +22,13 @@ class Route(NamedTuple):
 
     Attributes:
         params: the checked parameters by name.
-        backend: what runs it.
+        namespace: where ``torch.ops`` has the operators that run it; "" if the step itself runs.
         values: the parameters in the kernel's order; none if the step itself runs.
         attributes: what the operators take; None if the step itself runs.
     """
 
     params: dict[str, Parameter]
-    backend: str
+    namespace: str
     values: Sequence[Parameter]
     attributes: operators.Attributes | None
 
@@ -67,7 +67,7 @@ def _route(call: Call, neuron: str) -> Route:
     check_surrogate(function)
     params = call.parameters()
     if not has_kernel(function, call.backend):
-        return Route(params, "torch", (), None)
+        return Route(params, "", (), None)
     values = list(params.values())
     if equations.kernel is not None and "v_reset" not in params:
         values.append(0.0)
@@ -81,7 +81,7 @@ def _route(call: Call, neuron: str) -> Route:
         x_seq.device.type,
     )
     if kernel == kernels.NO_KERNEL:
-        return Route(params, "torch", (), None)
+        return Route(params, "", (), None)
     options = {} if equations.kernel is None else dict(call.options)
     attributes = by_kernel.new_attributes(
         kernel,

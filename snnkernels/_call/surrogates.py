@@ -47,18 +47,16 @@ def has_kernel(
     """
     if is_declared(surrogate_function):
         return True
+    selection.fall_back(backend_name, without_kernel(surrogate_function))
+    return False
+
+
+def without_kernel(surrogate_function: nn.Module) -> str:
+    """What to say of a surrogate that is not declared."""
     kind = type(surrogate_function).__name__
     if not getattr(surrogate_function, "has_own_forward", True):
         kind = f"{kind} with hooks or a forward of its own"
-    if selection.check_backend(backend_name) in selection.KERNEL_DEVICES:
-        raise ValueError(
-            f"backend={backend_name!r} has no kernel for the surrogate {kind}; "
-            "use backend='auto' or 'torch', write it with surrogate.custom, or take one of the "
-            "surrogates in snnkernels.surrogate"
-        )
-    if backend_name == "auto":
-        selection.warn_once(
-            f"the surrogate {kind} has no kernel; those of snnkernels.surrogate and "
-            "surrogate.custom keep the fused path"
-        )
-    return False
+    return (
+        f"the surrogate {kind} has no kernel, unlike those of snnkernels.surrogate and "
+        "surrogate.custom"
+    )

@@ -8,42 +8,39 @@ add up what fired, and the packed form is what the backward keeps. Anything else
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._backends import headers, operators, selection
+from .._backends import headers, selection
+from .._backends.base import Backend
+from .._backends.operators import differentiable_once
 from .._core.torch_private import is_batched, is_watched, is_zero_tensor
 from . import storage
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend_name: str) -> Tensor:
     """``functional.linear``, its arguments in order."""
-    words = None
-    if selection.check_backend(backend_name) in ("auto", "native") and _is_fit(x, weight, bias):
-        words = _spikes(x, backend_name)
-    if words is None:
-        return F.linear(x, weight, bias)
-    y: Tensor = _SpikeLinear.apply(x, weight, bias, words)
-    return y.view(*x.shape[:-1], weight.shape[0])
+    if selection.may_have_kernels(backend_name, "cpu") and _is_fit(x, weight, bias):
+        backend = selection.chosen(backend_name, "cpu")
+        words = _spikes(x, backend) if backend.devices else None
+        if words is not None:
+            y: Tensor = _SpikeLinear.apply(x, weight, bias, words, backend.operators)
+            return y.view(*x.shape[:-1], weight.shape[0])
+    return F.linear(x, weight, bias)
 
 
-def _spikes(x: Tensor, backend_name: str) -> Tensor | None:
+def _spikes(x: Tensor, backend: Backend) -> Tensor | None:
     """x in packed words, if it holds few enough spikes and nothing else."""
-    if selection.name_for(backend_name, "cpu") != "native":
-        return None
     packed = storage.pack(x)
     if packed is None:
         return None
     most = headers.LAUNCH["SNN_CPU_LINEAR_MAX_PERCENT"] * x.numel()
-    spikes: int = _operators().count_spikes(packed.words)
+    spikes: int = backend.operators.count_spikes(packed.words)
     return packed.words if 100 * spikes <= most else None
-
-
-def _operators() -> Any:
-    return operators.namespace("native")
 
 
 def _is_fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -85,24 +82,33 @@ class _SpikeLinear(torch.autograd.Function):
     """x W^T + b of the packed x [..., inputs], as [rows, outputs]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, words: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        words: Tensor,
+        operators: Any,
+    ) -> Tensor:
         wants_x, wants_weight, *_ = ctx.needs_input_grad
         ctx.save_for_backward(weight if wants_x else None, words if wants_weight else None)
-        ctx.x_shape = x.shape
-        y: Tensor = _operators().spike_linear(words, weight, bias, x.numel() // x.shape[-1])
+        ctx.x_shape, ctx.operators = x.shape, operators
+        y: Tensor = operators.spike_linear(words, weight, bias, x.numel() // x.shape[-1])
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, words = ctx.saved_tensors
         inputs, wants_bias = ctx.x_shape[-1], ctx.needs_input_grad[2]
-        grad_x, *others = operators.differentiable_once(
-            "a linear layer on spikes", _gradients, grad, weight, words, inputs, wants_bias
+        gradients = partial(_gradients, ctx.operators)
+        grad_x, *others = differentiable_once(
+            "a linear layer on spikes", gradients, grad, weight, words, inputs, wants_bias
         )
-        return None if grad_x is None else grad_x.view(ctx.x_shape), *others, None
+        return None if grad_x is None else grad_x.view(ctx.x_shape), *others, None, None
 
 
 def _gradients(
+    operators: Any,
     grad: Tensor,
     weight: Tensor | None,
     words: Tensor | None,
@@ -112,15 +118,15 @@ def _gradients(
     """Of x [rows, inputs], weight and bias, as far as they are wanted, given that of y."""
     grad = grad.contiguous()
     return (
-        None if weight is None else _product(grad, weight),
-        None if words is None else _operators().spike_linear_weight(words, grad, inputs),
+        None if weight is None else _product(operators, grad, weight),
+        None if words is None else operators.spike_linear_weight(words, grad, inputs),
         grad.sum(0) if wants_bias else None,
     )
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def _product(operators: Any, a: Tensor, b: Tensor) -> Tensor:
     """a b, in memory that is kept for later: in fresh memory a large one can take twice as long."""
     if torch.compiler.is_compiling() or is_watched() or is_batched(a):
         return a @ b
-    out = _operators().empty_from_cpu_cache(a, (a.shape[0], b.shape[1]))
+    out = operators.empty_from_cpu_cache(a, (a.shape[0], b.shape[1]))
     return torch.mm(a, b, out=out)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .._backends import operators, selection
+from .._backends.base import Backend
 from .._core import checks
 from .._core.lanes import is_dense_in_any_order
 from .._core.torch_private import version_of
@@ -49,13 +50,11 @@ class _Stamp:
 class Packed:
     """A run of elements, 32 to a word, as a backend packed it."""
 
-    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: str) -> None:
+    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: Backend) -> None:
         self.words, self.count, self.dtype, self.by = words, count, dtype, by
 
     def unpack(self) -> Tensor:
-        flat: Tensor = operators.namespace(self.by).unpack_spikes(
-            self.words, self.count, self.dtype
-        )
+        flat: Tensor = self.by.operators.unpack_spikes(self.words, self.count, self.dtype)
         return flat
 
 
@@ -159,8 +158,8 @@ def pack(tensor: Tensor) -> Packed | None:
     the CPU shows another number than 0 and 1. On a GPU that is for the caller to know."""
     count = tensor.numel()
     flat = tensor.detach().as_strided((count,), (1,))
-    name = selection.name_for("auto", tensor.device.type)
-    words, foreign = operators.namespace(name).pack_spikes(flat)
+    backend = selection.chosen("auto", tensor.device.type)
+    words, foreign = backend.operators.pack_spikes(flat)
     if tensor.device.type == "cpu" and foreign.item():
         return None
-    return Packed(words, count, tensor.dtype, name)
+    return Packed(words, count, tensor.dtype, backend)

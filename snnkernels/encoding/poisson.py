@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .._backends import operators, selection
+from .._backends import selection
 from .._core import checks
 from .._core.lanes import Lanes
 from .._core.modules import StepModeModule
@@ -148,9 +148,9 @@ def _encode(
     """Spikes of intensities x_seq [T, B, ...], one step each."""
     steps, *shape = x_seq.shape
     dtype = _checked_dtype(dtype) or x_seq.dtype
-    chosen = selection.name_for(backend, x_seq.device.type)
+    operators = selection.chosen(backend, x_seq.device.type).operators
     keys = _draw_keys(steps, x_seq.device, generator)
-    spikes = operators.namespace(chosen).poisson_encode(_flat(x_seq.detach()), keys, dtype)
+    spikes = operators.poisson_encode(_flat(x_seq.detach()), keys, dtype)
     spikes = spikes.view(steps, *shape)
     lanes = Lanes(x_seq)
     if not lanes.in_order:

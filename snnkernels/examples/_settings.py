@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .._backends.selection import BACKENDS
+from .._backends import selection
 from ._data import DATASETS
 from ._errors import ExampleError
 
@@ -159,9 +159,8 @@ OPTIONS = (
     ),
     Option(
         "--backend",
-        _choice(*BACKENDS),
-        "native: the fused kernels; cupy: those for GPUs, without nvcc; torch: plain PyTorch; "
-        "auto: the first of them that can be had",
+        _choice(*selection.NAMES),
+        f"{selection.help_text()}; auto: the first of them that can be had",
         fixed=False,
     ),
     Option("--seed", _integer(0), "seed of weights, shuffling and spikes"),

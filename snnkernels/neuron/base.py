@@ -268,12 +268,12 @@ class BaseNode(StepModeModule, MemoryModule):
             value = value.float()
         self.monitor[key].append(value.cpu().numpy().copy())
 
+    @property
+    def _no_kernel(self) -> str:
+        return f"{type(self).__name__} defines its own equations, without a kernel"
+
     def _run_parts(self, x_seq: Tensor) -> tuple[Tensor, ...]:
-        reason = f"{type(self).__name__} defines its own equations, without a kernel"
-        if self.backend in selection.KERNEL_DEVICES:
-            raise ValueError(f"backend={self.backend!r}: {reason}; use backend='auto' or 'torch'")
-        if self.backend == "auto":
-            selection.warn_once(reason)
+        selection.fall_back(self.backend, self._no_kernel)
         spikes, potentials = [], []
         for x in x_seq:
             spikes.append(self.single_step_forward(x))
@@ -327,7 +327,7 @@ class BaseNode(StepModeModule, MemoryModule):
             ValueError: there are none.
         """
         if self._has_own_parts:
-            raise ValueError(f"{type(self).__name__} defines its own equations, without a kernel")
+            raise ValueError(self._no_kernel)
         return _call.source_of(self._as_call(torch.empty(1, 1), ()))
 
     def __getstate__(self) -> dict[str, Any]:

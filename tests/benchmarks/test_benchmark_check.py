@@ -20,7 +20,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.runner import Settings, run_case
 
-REFERENCE = on_backend("torch", "torch", "reference")
+REFERENCE = on_backend("torch")
 CHECK = Settings(budget=0.0, check=True)
 
 

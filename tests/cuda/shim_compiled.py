@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnkernels import functional, surrogate
-from snnkernels._backends import kernels, operators
+from snnkernels._backends import kernels
 from snnkernels._call import by_kernel
 
 from ..cases import DTYPES, randn
@@ -47,7 +47,7 @@ def test_an_empty_table_is_none():
         kernel, (0.0, 0.25), params, node.surrogate_function, "cpu"
     )
     x = randn(K + 3, 1000, dtype=torch.float16)
-    scan = operators.namespace(kernel[0])
+    scan = getattr(torch.ops, kernel[0])
     out, _, _, checkpoints = scan.scan_forward(x, None, None, *attributes, False, True)
     gradients = torch.ones_like(out), None, None
     expected = scan.scan_backward(x, None, None, checkpoints, *gradients, *attributes, False)

@@ -90,6 +90,6 @@ def test_a_compiled_function_has_no_graph_break_and_the_same_results():
 
 
 def test_nothing_ran_on_the_native_operators(monkeypatch):
-    monkeypatch.delitem(operators._loaded, "native")
+    monkeypatch.delitem(operators._loaded, "snnkernels")
     for case in CASES:
         run(case, randn(9, 2, 6), "cupy")

@@ -6,9 +6,8 @@ import types
 import pytest
 import torch
 
-from snnkernels import _build, functional
-from snnkernels._backends import nvrtc, selection
-from snnkernels._backends.nvrtc import toolkit
+from snnkernels import functional
+from snnkernels._backends.nvrtc import Cupy, toolkit
 from snnkernels._build import BuildError
 
 from ..cases import assert_same_bits, randn
@@ -43,9 +42,10 @@ def _forget():
 
 def why_not() -> str:
     with pytest.raises(BuildError) as caught:
-        nvrtc.load()
-    name, reason = nvrtc.outlook()
-    assert (name, reason) == ("torch", str(caught.value))
+        Cupy().load("cuda")
+    with pytest.raises(BuildError) as foreseen:
+        Cupy().outlook("cuda")
+    assert str(foreseen.value) == str(caught.value)
     return str(caught.value)
 
 
@@ -95,39 +95,7 @@ def test_a_missing_or_foreign_nvrtc_is_named_by_its_package(monkeypatch, nvrtc):
 
 def test_what_fits_is_told_with_its_version(monkeypatch):
     fake_cupy(monkeypatch)
-    assert nvrtc.outlook() == ("cupy", "CuPy with NVRTC 13.0, each kernel at its first use")
-
-
-def test_cupy_has_no_kernels_for_the_cpu():
-    with pytest.raises(
-        ValueError, match="backend='cupy' has kernels for cuda, got a tensor on 'cpu'"
-    ):
-        functional.lif(randn(3, 2), backend="cupy")
-
-
-def refuse(message: str):
-    def load(*_):
-        raise BuildError(message)
-
-    return load
-
-
-def test_auto_tries_native_then_cupy_then_torch(monkeypatch):
-    monkeypatch.setattr(_build, "load", refuse("no nvcc"))
-    monkeypatch.setattr(nvrtc, "load", lambda: "CuPy with NVRTC")
-    assert selection.resolve("auto", "cuda") == selection.Choice("cupy", "CuPy with NVRTC")
-    monkeypatch.setattr(nvrtc, "load", refuse("no CuPy"))
-    assert selection.resolve("auto", "cuda") == selection.Choice("torch", "no nvcc\nno CuPy")
-    with pytest.raises(BuildError, match="no CuPy"):
-        selection.resolve("cupy", "cuda")
-
-
-def test_info_says_why_neither_native_nor_cupy_is_used(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(_build, "outlook", lambda device: _build.Outlook("torch", f"no {device}"))
-    monkeypatch.setattr(nvrtc, "outlook", lambda: ("torch", "no CuPy"))
-    assert selection.explain()["cuda"] == selection.Choice("torch", "no cuda\nno CuPy")
-    assert selection.explain()["cpu"] == selection.Choice("torch", "no cpu")
+    assert Cupy().outlook("cuda") == "CuPy with NVRTC 13.0, each kernel at its first use"
 
 
 @pytest.mark.gpu

@@ -5,6 +5,29 @@ results in the cache, `structs` lays out a call as ``csrc/include`` declares it,
 kernels on a GPU, and `host` has the operators that PyTorch sees.
 """
 
-from .host import add_compiled_neuron, load, outlook
+from ..._build.description import DeviceType, NeuronSource
+from ..base import Backend
 
-__all__ = ["add_compiled_neuron", "load", "outlook"]
+
+class Cupy(Backend):
+    name = "cupy"
+    summary = "the fused kernels for GPUs, without nvcc"
+    devices = ("cuda",)
+    namespace = "snnkernels_cupy"
+
+    def load(self, device_type: DeviceType) -> str:
+        from . import host, toolkit
+
+        compiler = toolkit.require()
+        host.define(self.namespace, "CUDA")
+        return f"CuPy with {compiler}"
+
+    def outlook(self, device_type: DeviceType) -> str:
+        from . import toolkit
+
+        return f"CuPy with {toolkit.require()}, each kernel at its first use"
+
+    def add_compiled_neuron(self, device_type: DeviceType, neuron: NeuronSource) -> None:
+        from . import host
+
+        host.add_compiled_neuron(neuron)

@@ -19,16 +19,13 @@ import torch
 from torch import Tensor
 
 from ..._build.description import NeuronSource
-from ..._build.errors import BuildError
 from ..._core.checks import compute_dtype
 from ..._core.lanes import is_dense
 from .. import headers, operators
 from ..operators import Attributes
-from . import launcher, structs, toolkit
+from . import launcher, structs
 from .programs import Program
 from .structs import Rows
-
-NAMESPACE = operators.NAMESPACES["cupy"]
 
 _ELEMENTS = {
     torch.float64: (0, "double"),
@@ -86,37 +83,18 @@ def add_compiled_neuron(compiled: NeuronSource) -> None:
     _neurons[headers.number(compiled.name)] = _Neuron(compiled.name, compiled=compiled)
 
 
-def load() -> str:
-    """Define the operators, once there is all that they need; return what that is, for people.
-
-    Raises:
-        snnkernels.BuildError: something is missing; names the package.
-    """
-    nvrtc = toolkit.require()
-    define("CUDA")
-    return f"CuPy with {nvrtc}"
-
-
-def outlook() -> tuple[str, str]:
-    """The backend that a GPU would get, "cupy" or "torch", and why; defines nothing."""
-    try:
-        return "cupy", f"CuPy with {toolkit.require()}, each kernel at its first use"
-    except BuildError as error:
-        return "torch", str(error)
-
-
-def define(dispatch_key: str) -> None:
-    """Define the operators and implement them for a dispatch key; acts once."""
+def define(namespace: str, dispatch_key: str) -> None:
+    """Define the operators in a namespace and implement them for a dispatch key; acts once."""
     global _library
     if _library is not None:
         return
-    _library = torch.library.Library(NAMESPACE, "DEF")
+    _library = torch.library.Library(namespace, "DEF")
     schemas = headers.schemas()
     for implementation in (scan_forward, scan_backward, poisson_encode, pack_spikes, unpack_spikes):
         name = implementation.__name__
         _library.define(schemas[name])
         _library.impl(name, implementation, dispatch_key)
-    operators.register("cupy")
+    operators.register(namespace)
 
 
 def scan_forward(

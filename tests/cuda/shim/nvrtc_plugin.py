@@ -21,8 +21,8 @@ from .plugin import LIBRARY, compile_neuron, multiprocessors
 
 def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
-    operators.register("native")
-    host.define("CPU")
+    operators.register("snnkernels")
+    host.define("snnkernels_cupy", "CPU")
     headers.CHUNK["cpu"] = headers.CHUNK["cuda"]
     launcher.launch = launch
     launcher.multiprocessors = lambda device: multiprocessors()
