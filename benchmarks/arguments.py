@@ -67,9 +67,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--backends",
         nargs="+",
-        choices=sorted(contenders.BACKENDS),
+        choices=list(selection.BACKENDS),
         default=list(contenders.DEFAULT_BACKENDS),
-        help=f"{selection.help_text()}, without which there is no ratio "
+        help=f"{selection.help_text()}; without torch there is no ratio "
         f"(default: {' '.join(contenders.DEFAULT_BACKENDS)})",
     )
     group.add_argument(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -289,11 +288,6 @@ def _copy_source(workload: Workload) -> Tensor:
     return values.to(device=case.device, dtype=case.torch_dtype)
 
 
-BACKENDS: dict[str, Callable[[], Contender]] = {
-    name: partial(on_backend, name) for name in selection.BACKENDS
-}
-"""Contenders that ``--backends`` names."""
-
 DEFAULT_BACKENDS = ("native", "torch")
 
 
@@ -304,7 +298,7 @@ def line_up(
     compile_max_steps: int = COMPILE_MAX_STEPS,
 ) -> list[Contender]:
     """The contenders of a run: backends, torch.compile on request, the two copies."""
-    contenders = [BACKENDS[name]() for name in backends]
+    contenders = [on_backend(name) for name in backends]
     if compile_reference:
         contenders.append(compiled(compile_max_steps))
     return [*contenders, copy_to_existing(), copy_to_fresh()]

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from . import __version__
-from ._backends.nvrtc import toolkit
+from ._backends.nvrtc import Cupy
 from ._backends.selection import explain
 from ._build import BuildError, cache, description, loader, plan, toolchain
 from ._build.archs import Arch, parse_archs
@@ -214,7 +214,7 @@ def _compilers() -> Table:
 
 def _nvrtc(used: str) -> tuple[str, str]:
     try:
-        return _compiler(str(toolkit.require()), "", used)
+        return _compiler(Cupy().outlook("cuda"), "", used)
     except BuildError as error:
         return _compiler("", str(error), used)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from snnkernels import BuildError, FallbackWarning, encoding, functional, layer, neuron, surrogate
 from snnkernels._backends import headers, kernels, operators, selection
-from snnkernels._backends.base import Backend
+from snnkernels._backends.base import KernelBackend
 from snnkernels._call import route
 
 from .cases import CASES, assert_same_bits, randn, run
@@ -16,7 +16,7 @@ BACKENDS = dict(selection.BACKENDS)
 NATIVE, CUPY = BACKENDS["native"], BACKENDS["cupy"]
 
 
-class Toy(Backend):
+class Toy(KernelBackend):
     """The library's kernels for CPUs in another namespace, through which every call is noted."""
 
     name = "toy"
@@ -67,9 +67,9 @@ def forgetful(monkeypatch):
 
 @pytest.fixture
 def toy(monkeypatch, forgetful):
-    """One more backend, before the others."""
-    monkeypatch.setattr(selection, "BACKENDS", {"toy": TOY, **BACKENDS})
-    monkeypatch.setattr(selection, "NAMES", ("auto", "toy", *BACKENDS))
+    """One more backend, after the others."""
+    monkeypatch.setattr(selection, "BACKENDS", {**BACKENDS, "toy": TOY})
+    monkeypatch.setitem(selection.KERNEL_DEVICES, "toy", TOY.devices)
     TOY.calls.clear()
     TOY.neurons.clear()
     return TOY
@@ -93,7 +93,17 @@ def test_a_new_backend_is_given_each_compiled_neuron(toy):
     assert_same_bits(out, Adaptive(step_mode="m", backend="torch")(x))
 
 
-def test_auto_takes_the_first_for_all_of_a_network(toy):
+LINEAR = {"pack_spikes", "count_spikes", "spike_linear", "spike_linear_weight"}
+
+
+def test_a_new_backend_adds_up_spikes_in_linear_layers(toy):
+    x, weight = (torch.rand(1024, 512) < 0.1).float(), randn(256, 512).requires_grad_()
+    functional.linear(x, weight, backend="toy").sum().backward()
+    assert set(toy.calls) == LINEAR
+
+
+def test_auto_takes_the_first_for_all_of_a_network(toy, monkeypatch):
+    monkeypatch.setattr(selection, "BACKENDS", {"toy": TOY, **BACKENDS})
     net = nn.Sequential(
         encoding.PoissonEncoder(step_mode="m"),
         layer.Linear(512, 256, bias=False),
@@ -102,10 +112,18 @@ def test_auto_takes_the_first_for_all_of_a_network(toy):
     )
     with functional.spike_storage():
         net(torch.rand(16, 64, 512) * 0.2).sum().backward()
-    encoder = "poisson_encode"
-    linear = "pack_spikes", "count_spikes", "spike_linear", "spike_linear_weight"
-    lif, kept_by_linear = ("scan_forward", "scan_backward"), "unpack_spikes"
-    assert set(toy.calls) == {encoder, *linear, *lif, kept_by_linear}
+    others = {"poisson_encode", "scan_forward", "scan_backward", "unpack_spikes"}
+    assert set(toy.calls) == LINEAR | others
+
+
+def test_spikes_are_unpacked_by_the_backend_that_packed_them(toy, monkeypatch):
+    weight = randn(4, 64).requires_grad_()
+    with monkeypatch.context() as first, functional.spike_storage():
+        first.setattr(selection, "BACKENDS", {"toy": TOY, **BACKENDS})
+        y = nn.functional.linear((torch.rand(8, 64) < 0.5).float(), weight)
+    monkeypatch.setattr(selection, "_settled", {})
+    y.sum().backward()
+    assert toy.calls == ["pack_spikes", "unpack_spikes"]
 
 
 def test_set_backend_takes_its_name(toy):
@@ -121,11 +139,11 @@ def test_torch_compile_has_no_graph_break_on_it(toy):
     def call(x):
         return encoder(functional.lif(x, tau=3.0, backend="toy")[0])
 
-    x = randn(12, 3, 6).requires_grad_()
+    x = randn(12, 3, 6)
     torch._dynamo.reset()
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
-    assert_same_bits(compiled(x), call(x))
-    assert "poisson_encode" in toy.calls
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")(x)
+    assert toy.calls == ["scan_forward", "poisson_encode"]
+    assert_same_bits(compiled, call(x))
 
 
 def test_it_refuses_what_has_no_kernel_as_the_others_do(toy):
@@ -133,24 +151,20 @@ def test_it_refuses_what_has_no_kernel_as_the_others_do(toy):
         def forward(self, x):
             return super().forward(x)
 
-    with pytest.raises(ValueError, match="backend='toy': the surrogate Square .*has no kernel"):
+    with pytest.raises(
+        ValueError, match="backend='toy': the surrogate Square .*; use backend='auto' or 'torch'"
+    ):
         functional.lif(randn(3, 2), surrogate_function=Square(), backend="toy")
 
 
-@pytest.mark.parametrize(("name", "devices"), [("cupy", "cuda"), ("native", "cpu and cuda")])
-def test_a_backend_by_name_refuses_devices_that_it_has_no_kernels_for(name, devices):
-    with pytest.raises(
-        ValueError,
-        match=f"backend='{name}' has kernels for {devices}, got a tensor on 'meta'",
-    ):
-        functional.lif(randn(3, 2).to("meta"), backend=name)
-
-
-def test_cupy_has_no_kernels_for_the_cpu():
-    with pytest.raises(
-        ValueError, match="backend='cupy' has kernels for cuda, got a tensor on 'cpu'"
-    ):
-        functional.lif(randn(3, 2), backend="cupy")
+@pytest.mark.parametrize(
+    ("name", "devices", "other"),
+    [("cupy", "cuda", "cpu"), ("native", "cpu and cuda", "meta"), ("toy", "cpu", "meta")],
+)
+def test_a_backend_by_name_refuses_devices_that_it_has_no_kernels_for(toy, name, devices, other):
+    message = f"backend='{name}' has kernels for {devices}, got a tensor on '{other}'"
+    with pytest.raises(ValueError, match=message):
+        functional.lif(randn(3, 2, 2).to(other), backend=name)
 
 
 def test_an_unknown_backend_is_told_the_known_ones():

@@ -349,7 +349,7 @@ def test_a_second_backward_is_refused_by_name():
     x = randn(4, 2, 3).requires_grad_()
     out = Adaptive(step_mode="m", backend="native")(x)
     (grad,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="native neuron.*backend='torch'"):
+    with pytest.raises(NotImplementedError, match="fused neuron.*backend='torch'"):
         grad.sum().backward()
 
 

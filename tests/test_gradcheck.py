@@ -50,5 +50,5 @@ def test_the_backward_of_the_backward_is_refused_by_name():
     x = randn(5, 2, 3).requires_grad_()
     out, *_ = CASES[1].function(x, backend="native")
     (grad,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="native neuron.*backend='torch'"):
+    with pytest.raises(NotImplementedError, match="fused neuron.*backend='torch'"):
         grad.sum().backward()

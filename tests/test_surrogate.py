@@ -391,3 +391,9 @@ def test_what_is_remembered_of_kernels_is_bounded(monkeypatch):
     for number in range(10):
         kernels.kernel_for("IF", (), (), f"Custom#{number}", True, "torch", "cpu")
         assert 1 <= len(kernels._kernels) <= 4
+
+
+def test_a_surrogate_without_a_kernel_has_no_source_of_kernels():
+    node = neuron.LIFNode(surrogate_function=OtherSurrogate())
+    with pytest.raises(ValueError, match="^the surrogate OtherSurrogate has no kernel; those of"):
+        node.source()

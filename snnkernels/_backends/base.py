@@ -11,33 +11,44 @@ from .._build.description import DeviceType, NeuronSource
 
 
 class Backend(ABC):
-    """One way to run calls. :mod:`selection` has an instance of each.
+    """One way to run calls; :mod:`selection` has an instance of each.
 
     Attributes:
         name: what users ask for it by.
         summary: what it is, for a line of help.
-        devices: the device types that it has kernels for. One without any runs plain PyTorch, on
-            every device.
-        namespace: where ``torch.ops`` has its operators, those of ``csrc/schemas.h``. With kernels
-            for the CPU they are all there, else those that are not for CPUs alone.
+        devices: the device types that it has kernels for; one without any runs on every device.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     devices: ClassVar[tuple[DeviceType, ...]] = ()
-    namespace: ClassVar[str] = ""
 
     def runs_on(self, device_type: str) -> bool:
         return not self.devices or device_type in self.devices
 
     @property
+    @abstractmethod
     def operators(self) -> Any:
-        """Its operators by their names, once it is loaded."""
+        """Its operators by their names in ``csrc/schemas.h``, once it is loaded."""
+
+
+class KernelBackend(Backend):
+    """One with kernels.
+
+    Attributes:
+        namespace: where ``torch.ops`` has its operators, once it is loaded. One with kernels for
+            CPUs has all, any other those that are not for CPUs alone.
+    """
+
+    namespace: ClassVar[str]
+
+    @property
+    def operators(self) -> Any:
         return getattr(torch.ops, self.namespace)
 
     @abstractmethod
     def load(self, device_type: DeviceType) -> str:
-        """Make its operators ready for a device; return what they are, for people.
+        """Make its operators ready for a device, registered; return what they are, for people.
 
         Raises:
             snnkernels.BuildError: they cannot be had; the message says why and what mends it.
@@ -45,7 +56,7 @@ class Backend(ABC):
 
     @abstractmethod
     def outlook(self, device_type: DeviceType) -> str:
-        """What :meth:`load` would find, and raise; builds and loads nothing."""
+        """What :meth:`load` would find, or raise; builds and loads nothing."""
 
     @abstractmethod
     def add_compiled_neuron(self, device_type: DeviceType, neuron: NeuronSource) -> None:

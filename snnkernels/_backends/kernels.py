@@ -2,7 +2,7 @@
 
 The library holds the neurons of ``registry.h`` with the surrogates there. Every other pair, either
 or both printed, becomes a compiled neuron, which the backend's operators take in by name and from
-then on run as one of theirs: natively a small shared object, with CuPy a program for NVRTC.
+then on run as one of theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .._codegen import StepError
 from .._core.torch_private import constant_when_compiled
 from ..surrogate.base import CLASSES
 from . import headers, selection
+from .base import KernelBackend
 
 Options = tuple[tuple[str, Any], ...]
 """A neuron's options by name: what is True, False, None or a string."""
@@ -168,7 +169,7 @@ def kernel_for(
 
 def _kernel(request: Request, backend_name: str, device_type: str) -> Kernel | Exception:
     backend = selection.chosen(backend_name, device_type)
-    if not backend.devices:
+    if not isinstance(backend, KernelBackend):
         return NO_KERNEL
     _, of_library = _neurons[request.neuron]
     if of_library is not None and request.surrogate in surrogate.BUILT_IN.values():

@@ -7,10 +7,10 @@ import ctypes
 from .. import _build
 from .._build.description import DEVICE_TYPES, DeviceType, NeuronSource
 from . import operators
-from .base import Backend
+from .base import KernelBackend
 
 
-class Native(Backend):
+class Native(KernelBackend):
     name = "native"
     summary = "the fused kernels"
     devices = DEVICE_TYPES

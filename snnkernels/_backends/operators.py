@@ -134,7 +134,7 @@ def _refuse_tangents(*tensors: Tensor | None) -> None:
     for tensor in tensors:
         if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
             raise NotImplementedError(
-                "snnkernels: native neurons have no forward-mode derivative, expected inputs "
+                "snnkernels: fused neurons have no forward-mode derivative, expected inputs "
                 "without a tangent; use reverse mode (torch.autograd.grad)"
             )
 
@@ -250,7 +250,7 @@ def _differentiable_forward(
 
 def _differentiable_backward(operators: Operators, *args: Any) -> Any:
     backward = partial(_without_gradient, operators.backward)
-    return differentiable_once("a native neuron", backward, *args)
+    return differentiable_once("a fused neuron", backward, *args)
 
 
 def _scan_backward(operators: Operators, *args: Any) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -19,16 +18,19 @@ from .._build.description import DEVICE_TYPES, DeviceType
 from .._build.locks import lock_of_process
 from .._core import checks
 from .._core.torch_private import constant_when_compiled
-from .base import Backend
+from .base import Backend, KernelBackend
 from .native import Native
 from .nvrtc import Cupy
 from .plain import Torch
 
 BACKENDS: dict[str, Backend] = {each.name: each for each in (Native(), Cupy(), Torch())}
-"""By their names, in the order in which auto tries them; the last runs what no other does."""
+"""By their names, in the order in which auto tries those with kernels."""
 
-NAMES = ("auto", *BACKENDS)
-"""What the argument ``backend`` may be."""
+KERNEL_DEVICES: dict[str, tuple[DeviceType, ...]] = {
+    "auto": DEVICE_TYPES,
+    **{name: backend.devices for name, backend in BACKENDS.items()},
+}
+"""What the argument ``backend`` may be, and the device types for which it may get kernels."""
 
 
 class FallbackWarning(UserWarning):
@@ -44,17 +46,12 @@ class Choice:
 
 
 def check_backend(backend: object) -> str:
-    return checks.choice("backend", backend, NAMES)
+    return checks.choice("backend", backend, KERNEL_DEVICES)
 
 
 def help_text() -> str:
     """What the backends are, for the help of a command line."""
     return "; ".join(f"{name}: {backend.summary}" for name, backend in BACKENDS.items())
-
-
-def may_have_kernels(backend: str, device_type: str) -> bool:
-    """Whether a request for ``backend`` may get kernels on a device."""
-    return check_backend(backend) == "auto" or device_type in BACKENDS[backend].devices
 
 
 def resolve(backend: str, device_type: str) -> Choice:
@@ -71,19 +68,21 @@ def resolve(backend: str, device_type: str) -> Choice:
         if check_backend(backend) == "auto":
             return _first(lambda each, device: each.load(device), device_type)
         asked = BACKENDS[backend]
-        if not asked.runs_on(device_type):
+        if not isinstance(asked, KernelBackend):
+            return Choice(backend, asked.summary)
+        if device_type not in asked.devices:
             raise ValueError(
                 f"backend={backend!r} has kernels for {' and '.join(asked.devices)}, "
                 f"got a tensor on {device_type!r}"
             )
-        return Choice(backend, asked.load(cast("DeviceType", device_type)))
+        return Choice(backend, asked.load(device_type))
 
 
-def _first(ready: Callable[[Backend, DeviceType], str], device_type: str) -> Choice:
-    """The first backend that is ready for a device."""
+def _first(ready: Callable[[KernelBackend, DeviceType], str], device_type: str) -> Choice:
+    """The first backend with kernels that is ready for a device, else plain PyTorch."""
     reasons = []
     for backend in BACKENDS.values():
-        if device_type not in backend.devices:
+        if not isinstance(backend, KernelBackend) or device_type not in backend.devices:
             continue
         try:
             reasons.append(ready(backend, device_type))
@@ -103,7 +102,7 @@ def warn_once(reason: str) -> None:
         warnings.warn(
             f"snnkernels runs on the plain-PyTorch reference: {reason}",
             FallbackWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
@@ -115,7 +114,7 @@ def fall_back(backend: str, reason: str) -> None:
     """
     if check_backend(backend) == "auto":
         warn_once(reason)
-    elif BACKENDS[backend].devices:
+    elif KERNEL_DEVICES[backend]:
         raise ValueError(f"backend={backend!r}: {reason}; use backend='auto' or 'torch'")
 
 
@@ -146,7 +145,7 @@ def _settle(backend: str, device_type: str) -> str:
         warnings.warn(
             f"snnkernels runs on the plain-PyTorch reference for {device_type!r}: {choice.reason}",
             FallbackWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return choice.name
 

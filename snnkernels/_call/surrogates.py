@@ -57,6 +57,6 @@ def without_kernel(surrogate_function: nn.Module) -> str:
     if not getattr(surrogate_function, "has_own_forward", True):
         kind = f"{kind} with hooks or a forward of its own"
     return (
-        f"the surrogate {kind} has no kernel, unlike those of snnkernels.surrogate and "
-        "surrogate.custom"
+        f"the surrogate {kind} has no kernel; those of snnkernels.surrogate and "
+        "surrogate.custom have one"
     )

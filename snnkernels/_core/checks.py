@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def number(
     raise ValueError(f"{name} must be {' and '.join(limits)}, got {value!r}")
 
 
-def choice(name: str, value: object, options: Sequence[str]) -> str:
+def choice(name: str, value: object, options: Collection[str]) -> str:
     if value not in options:
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{name} must be one of {listed}, got {value!r}")

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._backends import headers, selection
-from .._backends.base import Backend
 from .._backends.operators import differentiable_once
 from .._core.torch_private import is_batched, is_watched, is_zero_tensor
 from . import storage
@@ -24,22 +23,23 @@ from . import storage
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend_name: str) -> Tensor:
     """``functional.linear``, its arguments in order."""
-    if selection.may_have_kernels(backend_name, "cpu") and _is_fit(x, weight, bias):
+    devices = selection.KERNEL_DEVICES[selection.check_backend(backend_name)]
+    if "cpu" in devices and _is_fit(x, weight, bias):
         backend = selection.chosen(backend_name, "cpu")
-        words = _spikes(x, backend) if backend.devices else None
+        words = _spikes(x, backend.operators) if backend.devices else None
         if words is not None:
             y: Tensor = _SpikeLinear.apply(x, weight, bias, words, backend.operators)
             return y.view(*x.shape[:-1], weight.shape[0])
     return F.linear(x, weight, bias)
 
 
-def _spikes(x: Tensor, backend: Backend) -> Tensor | None:
+def _spikes(x: Tensor, operators: Any) -> Tensor | None:
     """x in packed words, if it holds few enough spikes and nothing else."""
-    packed = storage.pack(x)
+    packed = storage.pack(x, operators)
     if packed is None:
         return None
     most = headers.LAUNCH["SNN_CPU_LINEAR_MAX_PERCENT"] * x.numel()
-    spikes: int = backend.operators.count_spikes(packed.words)
+    spikes: int = operators.count_spikes(packed.words)
     return packed.words if 100 * spikes <= most else None
 
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from .._backends import operators, selection
-from .._backends.base import Backend
 from .._core import checks
 from .._core.lanes import is_dense_in_any_order
 from .._core.torch_private import version_of
@@ -48,13 +47,13 @@ class _Stamp:
 
 
 class Packed:
-    """A run of elements, 32 to a word, as a backend packed it."""
+    """A run of elements, 32 to a word, as a backend's operators packed it."""
 
-    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: Backend) -> None:
+    def __init__(self, words: Tensor, count: int, dtype: torch.dtype, by: Any) -> None:
         self.words, self.count, self.dtype, self.by = words, count, dtype, by
 
     def unpack(self) -> Tensor:
-        flat: Tensor = self.by.operators.unpack_spikes(self.words, self.count, self.dtype)
+        flat: Tensor = self.by.unpack_spikes(self.words, self.count, self.dtype)
         return flat
 
 
@@ -146,20 +145,20 @@ def _packed(tensor: Tensor) -> Packed | None:
     key = (stamp, tensor.storage_offset(), tensor.numel())
     packed: Packed | None = known[key]() if key in known else None
     if packed is None:
-        packed = pack(tensor)
+        packed = pack(tensor, selection.chosen("auto", tensor.device.type).operators)
         if packed is not None:
             alive = {k: ref for k, ref in known.items() if ref() is not None}
             storage._snn_packed = {**alive, key: weakref.ref(packed)}
     return packed
 
 
-def pack(tensor: Tensor) -> Packed | None:
-    """The elements of a dense tensor in the order of memory, packed now; None if a look at them on
-    the CPU shows another number than 0 and 1. On a GPU that is for the caller to know."""
+def pack(tensor: Tensor, by: Any) -> Packed | None:
+    """The elements of a dense tensor in the order of memory, packed now by a backend's operators;
+    None if a look at them on the CPU shows another number than 0 and 1. On a GPU that is for the
+    caller to know."""
     count = tensor.numel()
     flat = tensor.detach().as_strided((count,), (1,))
-    backend = selection.chosen("auto", tensor.device.type)
-    words, foreign = backend.operators.pack_spikes(flat)
+    words, foreign = by.pack_spikes(flat)
     if tensor.device.type == "cpu" and foreign.item():
         return None
-    return Packed(words, count, tensor.dtype, backend)
+    return Packed(words, count, tensor.dtype, by)

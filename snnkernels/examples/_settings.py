@@ -159,7 +159,7 @@ OPTIONS = (
     ),
     Option(
         "--backend",
-        _choice(*selection.NAMES),
+        _choice(*selection.KERNEL_DEVICES),
         f"{selection.help_text()}; auto: the first of them that can be had",
         fixed=False,
     ),

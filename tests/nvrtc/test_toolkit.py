@@ -1,20 +1,23 @@
 """What is said where CuPy, NVRTC, torch's CUDA or the driver are missing or do not fit."""
 
+import subprocess
 import sys
 import types
+from functools import partial
 
 import pytest
 import torch
 
 from snnkernels import functional
+from snnkernels.__main__ import main
 from snnkernels._backends.nvrtc import Cupy, toolkit
-from snnkernels._build import BuildError
+from snnkernels._build import BuildError, toolchain
 
 from ..cases import assert_same_bits, randn
 
 
-def fake_cupy(monkeypatch, *, runtime=13020, driver=13010, nvrtc=(13, 0), archs=(75, 90)):
-    """A CuPy that tells versions; `nvrtc` may be an exception, as where the library is missing."""
+def put_cupy(put, *, runtime=13020, driver=13010, nvrtc=(13, 0), archs=(75, 90)):
+    """Put in a CuPy that tells versions; `nvrtc` may be an exception, as without the library."""
 
     def version():
         if isinstance(nvrtc, Exception):
@@ -29,7 +32,11 @@ def fake_cupy(monkeypatch, *, runtime=13020, driver=13010, nvrtc=(13, 0), archs=
     )
     modules = {"cupy": types.SimpleNamespace(cuda=cuda), "cupy.cuda": cuda}
     for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
+        put(name, module)
+
+
+def fake_cupy(monkeypatch, **settings):
+    put_cupy(partial(monkeypatch.setitem, sys.modules), **settings)
     toolkit.find_nvrtc.cache_clear()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
 
@@ -96,6 +103,42 @@ def test_a_missing_or_foreign_nvrtc_is_named_by_its_package(monkeypatch, nvrtc):
 def test_what_fits_is_told_with_its_version(monkeypatch):
     fake_cupy(monkeypatch)
     assert Cupy().outlook("cuda") == "CuPy with NVRTC 13.0, each kernel at its first use"
+
+
+LOADED = """
+import sys, torch
+from snnkernels._backends import selection
+from tests.nvrtc.test_toolkit import put_cupy
+put_cupy(sys.modules.__setitem__)
+torch.version.cuda = "13.0"
+for _ in range(2):
+    print(selection.resolve("cupy", "cuda").reason)
+has = torch._C._dispatch_has_kernel_for_dispatch_key
+for name in ("scan_forward", "scan_backward", "poisson_encode", "pack_spikes", "unpack_spikes"):
+    assert has(f"snnkernels_cupy::{name}", "CUDA"), name
+    assert has(f"snnkernels_cupy::{name}", "Meta") and has(f"snnkernels_cupy::{name}", "Autograd")
+"""
+
+
+def test_what_is_loaded_are_operators_for_cuda():
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["CuPy with NVRTC 13.0"] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        ({}, "used CuPy with NVRTC 13.0, each kernel at its first use"),
+        ({"driver": 0}, "not used there is no NVIDIA driver"),
+    ],
+)
+def test_info_has_a_row_of_it(monkeypatch, capsys, settings, row):
+    fake_cupy(monkeypatch, **settings)
+    monkeypatch.setattr(toolchain, "nvcc_probes", lambda cuda: ())
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["info"]) == 0
+    assert f"NVRTC, by CuPy {row}" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.gpu

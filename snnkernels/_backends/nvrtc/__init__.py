@@ -5,22 +5,36 @@ results in the cache, `structs` lays out a call as ``csrc/include`` declares it,
 kernels on a GPU, and `host` has the operators that PyTorch sees.
 """
 
+import torch
+
 from ..._build.description import DeviceType, NeuronSource
-from ..base import Backend
+from .. import operators
+from ..base import KernelBackend
 
 
-class Cupy(Backend):
+class Cupy(KernelBackend):
     name = "cupy"
     summary = "the fused kernels for GPUs, without nvcc"
     devices = ("cuda",)
     namespace = "snnkernels_cupy"
 
+    def __init__(self) -> None:
+        self._library: torch.library.Library | None = None
+
     def load(self, device_type: DeviceType) -> str:
-        from . import host, toolkit
+        from . import toolkit
 
         compiler = toolkit.require()
-        host.define(self.namespace, "CUDA")
+        self.define("CUDA")
         return f"CuPy with {compiler}"
+
+    def define(self, dispatch_key: str) -> None:
+        """Define the operators and implement them for a dispatch key; acts once."""
+        from . import host
+
+        if self._library is None:
+            self._library = host.define(self.namespace, dispatch_key)
+            operators.register(self.namespace)
 
     def outlook(self, device_type: DeviceType) -> str:
         from . import toolkit

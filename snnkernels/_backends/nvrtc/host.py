@@ -75,7 +75,6 @@ def _built_in() -> dict[int, _Neuron]:
 
 _neurons = _built_in()
 _surrogates = {headers.NUMBERS[name]: place for place, name in enumerate(headers.surrogates())}
-_library: torch.library.Library | None = None
 
 
 def add_compiled_neuron(compiled: NeuronSource) -> None:
@@ -83,18 +82,15 @@ def add_compiled_neuron(compiled: NeuronSource) -> None:
     _neurons[headers.number(compiled.name)] = _Neuron(compiled.name, compiled=compiled)
 
 
-def define(namespace: str, dispatch_key: str) -> None:
-    """Define the operators in a namespace and implement them for a dispatch key; acts once."""
-    global _library
-    if _library is not None:
-        return
-    _library = torch.library.Library(namespace, "DEF")
+def define(namespace: str, dispatch_key: str) -> torch.library.Library:
+    """Define the operators, implemented for a dispatch key, for as long as the result lives."""
+    library = torch.library.Library(namespace, "DEF")
     schemas = headers.schemas()
     for implementation in (scan_forward, scan_backward, poisson_encode, pack_spikes, unpack_spikes):
         name = implementation.__name__
-        _library.define(schemas[name])
-        _library.impl(name, implementation, dispatch_key)
-    operators.register(namespace)
+        library.define(schemas[name])
+        library.impl(name, implementation, dispatch_key)
+    return library
 
 
 def scan_forward(

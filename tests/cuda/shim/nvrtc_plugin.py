@@ -11,22 +11,33 @@ import numpy as np
 import torch
 
 from snnkernels._backends import headers, operators, selection
-from snnkernels._backends.nvrtc import host, launcher
+from snnkernels._backends.nvrtc import Cupy, launcher
 from snnkernels._backends.nvrtc.programs import Program
 from snnkernels._backends.nvrtc.structs import Grid
 from snnkernels._build import NeuronSource
+from snnkernels._build.description import DeviceType
 
 from .plugin import LIBRARY, compile_neuron, multiprocessors
+
+
+class OnCpu(Cupy):
+    """The cupy backend for CPU tensors, without the operators that are for CPUs alone."""
+
+    devices = ("cpu",)
+
+    def load(self, device_type: DeviceType) -> str:
+        self.define("CPU")
+        return "the kernels' bodies"
 
 
 def pytest_configure() -> None:
     torch.ops.load_library(LIBRARY)
     operators.register("snnkernels")
-    host.define("snnkernels_cupy", "CPU")
     headers.CHUNK["cpu"] = headers.CHUNK["cuda"]
     launcher.launch = launch
     launcher.multiprocessors = lambda device: multiprocessors()
-    selection.name_for = lambda name, device_type: "torch" if name == "torch" else "cupy"
+    selection.BACKENDS["native"] = selection.BACKENDS["cupy"] = OnCpu()
+    selection.resolve("native", "cpu")
 
 
 def launch(program: Program, call: np.ndarray[Any, Any], grid: Grid, device: int) -> None:
