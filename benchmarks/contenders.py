@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from benchmarks import memory, traffic
+from benchmarks import cases, memory, traffic
 from benchmarks.cases import Case
 from benchmarks.timing import Call, clock_for
 from snnkernels import functional, surrogate
@@ -237,7 +237,7 @@ def on_backend(name: str) -> Contender:
 
     def prepare(workload: Workload) -> Run:
         device = workload.case.device
-        if not selection.BACKENDS[name].runs_on(device):
+        if device not in (selection.KERNEL_DEVICES[name] or cases.DEVICES):
             raise Unavailable(f"backend {name!r} has no kernels for {device}")
         return LocalRun(bind(make_forward(workload.case, name), workload), workload)
 

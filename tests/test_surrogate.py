@@ -345,7 +345,7 @@ def test_a_surrogates_hooks_run_on_the_reference_or_are_refused(hook, monkeypatc
     with pytest.warns(FallbackWarning, match="surrogate Sigmoid with hooks"):
         assert any(not torch.equal(a, e) for a, e in zip(run(), expected, strict=True))
     node.backend = "native"
-    with pytest.raises(ValueError, match="the surrogate Sigmoid with hooks"):
+    with pytest.raises(ValueError, match="the surrogate Sigmoid with hooks .* has no kernel"):
         run()
     handle.remove()
     assert all(torch.equal(a, e) for a, e in zip(run(), expected, strict=True))

@@ -23,9 +23,6 @@ class Backend(ABC):
     summary: ClassVar[str]
     devices: ClassVar[tuple[DeviceType, ...]] = ()
 
-    def runs_on(self, device_type: str) -> bool:
-        return not self.devices or device_type in self.devices
-
     @property
     @abstractmethod
     def operators(self) -> Any:
