@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from ._backends.nvrtc import Cupy
 from ._backends.selection import explain
-from ._build import BuildError, cache, description, loader, plan, toolchain
+from ._build import BuildError, cache, loader, plan, specification, toolchain
 from ._build.archs import Arch, parse_archs
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     builder.add_argument(
         "--device",
-        choices=[*description.DEVICE_TYPES, "all"],
+        choices=[*specification.DEVICE_TYPES, "all"],
         default="all",
         help="what to build for; all (the default) skips CUDA where this torch or machine has none",
     )
@@ -79,7 +79,7 @@ def build(device: str, archs: tuple[Arch, ...] | None, *, force: bool) -> int:
         print("--arch names GPU architectures; --device is cpu", file=sys.stderr)
         return 2
     try:
-        for device_type in description.DEVICE_TYPES:
+        for device_type in specification.DEVICE_TYPES:
             if device not in (device_type, "all"):
                 continue
             skip = _why_skip_cuda(archs) if (device, device_type) == ("all", "cuda") else ""
@@ -104,7 +104,7 @@ def _why_skip_cuda(archs: tuple[Arch, ...] | None) -> str:
 
 
 def _build_one(
-    device_type: description.DeviceType, archs: tuple[Arch, ...] | None, *, force: bool
+    device_type: specification.DeviceType, archs: tuple[Arch, ...] | None, *, force: bool
 ) -> None:
     planned = plan.plan_build(device_type, archs=archs if device_type == "cuda" else None)
     entry, built = loader.ensure(planned, why="asked for", force=force)
@@ -157,7 +157,7 @@ def _versions() -> Table:
 
     names = ("numpy", "filelock", "platformdirs", "rich")
     return _grid(
-        ("snnkernels", f"{__version__} in {description.PACKAGE_DIR}"),
+        ("snnkernels", f"{__version__} in {specification.PACKAGE_DIR}"),
         ("Python", f"{platform.python_version()} at {sys.executable}"),
         ("torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"),
         ("platform", platform.platform()),

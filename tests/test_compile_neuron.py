@@ -389,7 +389,7 @@ def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
     node(randn(6, 2, 5))
     monkeypatch.setattr(kernels, "_kernels", {})
     monkeypatch.setattr(selection.BACKENDS["native"], "_added", set())
-    monkeypatch.setattr("snnkernels._build.loader._build_entry", None)
+    monkeypatch.setattr("snnkernels._build.engine.make", None)
     node(
         randn(6, 2, 5),
     )

@@ -6,6 +6,7 @@ import ctypes
 import math
 import platform
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from snnkernels import surrogate
 from snnkernels._backends import headers
-from snnkernels._build import description, toolchain
+from snnkernels._build import specification, toolchain
 
 from .cases import SURROGATES
 
@@ -35,7 +36,7 @@ namespace snn {
 
 template <class T, class F>
 void apply(F f, const T* x, const T* y, T* out, long n, bool vectors) {
-  using V = cpu::SNN_CPU_ISA::Vec<T>;
+  using V = cpu::Vec<T>;
   if (vectors) {
     for (long i = 0; i < n; i += V::kSize) f(V::load(x + i), V::load(y + i)).store(out + i);
   } else {
@@ -82,7 +83,6 @@ EXPORT(double, float64)
 }  // namespace snn
 """
 WIDEST = 64  # bytes of the widest vector
-LEVELS = {"DEFAULT": 1, "AVX2": 2, "AVX512": 3}
 
 
 class Library:
@@ -118,29 +118,28 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _compiled(unit: description.Unit, folder: Path) -> Path:
-    source, library = folder / f"{unit.variant}.cpp", folder / f"{unit.variant}.so"
+def _compiled(name: str, flags: Sequence[str], folder: Path) -> Library:
+    source, library = folder / f"{name}.cpp", folder / f"{name}.so"
     source.write_text(SOURCE)
-    csrc = description.csrc_dir()
-    places = [f"-I{csrc}", f"-I{csrc / 'include'}", "-shared", "-O1"]
-    command = [*toolchain.find_cxx().command, *unit.flags, *places, str(source), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    spec = specification.cpu_library(specification.csrc_dir(), target=flags)
+    places = [f"-I{path}" for path in spec.include_dirs]
+    command = [*toolchain.find_cxx().command, *spec.cxx_flags, *places, "-shared", "-O1"]
+    done = subprocess.run(
+        [*command, str(source), "-o", str(library)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    return library
+    return Library(library)
 
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory) -> dict[str, Library]:
-    """One for each instruction set that kernels are compiled for and this machine has."""
-    whole = description.cpu_library(
-        description.csrc_dir(), native_flags=None, machine=platform.machine()
-    )
-    variants = [u for u in whole.units if u.source.name == "kernels_convert.cpp"]
-    usable = variants[: LEVELS.get(torch.backends.cpu.get_cpu_capability(), 1)]
+    """One for each of a wheel's instruction sets that this machine has."""
+    flags = specification.instruction_sets(platform.machine())
     folder = tmp_path_factory.mktemp("math")
+    names = toolchain.cpu_instruction_sets()
     with ThreadPoolExecutor(2) as pool:
-        paths = pool.map(lambda unit: _compiled(unit, folder), usable)
-        return {u.variant: Library(path) for u, path in zip(usable, paths, strict=True)}
+        made = pool.map(lambda name: _compiled(name, flags[name], folder), names)
+        return dict(zip(names, made, strict=True))
 
 
 def spread(x: list[float], around: int) -> Tensor:

@@ -4,7 +4,7 @@
 #include "compiled_neuron.h"
 #include "scan.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 template <class S>
 class CompiledScan final : public CompiledNeuron {
@@ -25,13 +25,13 @@ class CompiledScan final : public CompiledNeuron {
   }
 };
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu
 
 // Makes a shared object of the one neuron, for the loaded library to take in.
 #define SNN_COMPILED_NEURON(Neuron, Surrogate, tables)                      \
   extern "C" __attribute__((visibility("default"))) const snn::NeuronSizes* \
   snn_compiled_neuron() {                                                   \
     using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>; \
-    static const snn::cpu::SNN_CPU_ISA::CompiledScan<Traits> scan;          \
+    static const snn::cpu::CompiledScan<Traits> scan;                       \
     return &scan;                                                           \
   }

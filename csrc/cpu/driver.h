@@ -1,4 +1,4 @@
-// The CPU's driver: shares the lanes out over torch's threads, picks the instruction set.
+// The CPU's driver: shares the lanes out over torch's threads.
 #pragma once
 
 #include "../call.h"
@@ -7,37 +7,6 @@
 #include "kernels.h"
 
 namespace snn::cpu {
-
-#if defined(SNN_CPU_HAS_AVX512)
-inline bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-// Calls f with the kernels of the widest instruction set that this library has and the machine too.
-template <class F>
-auto with_kernels(F f) {
-#if defined(SNN_CPU_HAS_AVX512)
-  if (has_avx512()) return f(avx512::Kernels{});
-#endif
-#if defined(SNN_CPU_HAS_AVX2)
-  if (__builtin_cpu_supports("avx2")) return f(avx2::Kernels{});
-#endif
-#if defined(SNN_CPU_DISPATCH)
-  return f(baseline::Kernels{});
-#else
-  return f(SNN_CPU_ISA::Kernels{});
-#endif
-}
-
-// Calls f(kernels, begin, end) on torch's threads for tasks [0, count), at least `grain` each.
-template <class F>
-void share_out(int64 count, int64 grain, F f) {
-  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
-    with_kernels([&](auto kernels) { f(kernels, begin, end); });
-  });
-}
 
 // A contiguous tensor of any content; a large one lies in a block of the cache.
 inline Tensor empty_from_cache(const Tensor& like, const std::vector<int64_t>& sizes,
@@ -75,7 +44,7 @@ struct Driver {
       const int64 last = end * width < call.lanes ? end * width : call.lanes;
       if (call.compiled)
         return static_cast<const CompiledNeuron*>(call.compiled)->scan(call, first, last);
-      with_kernels([&](auto kernels) { kernels.scan(call, first, last); });
+      scan(call, first, last);
     });
   }
 

@@ -5,7 +5,7 @@
 
 #include "vec.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 using Floats = Vec<float>;
 typedef std::uint16_t Halves __attribute__((vector_size(SNN_VECTOR_BYTES / 2)));
@@ -73,4 +73,4 @@ struct Float16 {
 };
 #endif
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

@@ -10,7 +10,7 @@
 #include "kernels.h"
 #include "vec.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 constexpr int kLanes = SNN_CPU_LANES;
 
@@ -152,4 +152,4 @@ class RowWriter {
   alignas(64) Row<T> buffer_;
 };
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

@@ -7,7 +7,7 @@
 #include "../include/snnkernels/fire.h"
 #include "rows.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 constexpr int kChunk = SNN_CPU_CHUNK;
 constexpr int kAhead = 1;  // rows that are prefetched ahead
@@ -573,4 +573,4 @@ void scan_lanes(const Call& call, int64 begin, int64 end) {
   }
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

@@ -5,7 +5,7 @@
 
 #include "scan.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 template <class T>
 bool is_plus_zero(const Parameter<T>& p) {
@@ -30,4 +30,4 @@ void scan_neuron(const Call& call, int64 begin, int64 end) {
   });
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

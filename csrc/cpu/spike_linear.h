@@ -60,10 +60,10 @@ inline Tensor spike_linear(Tensor words, Tensor weight, std::optional<Tensor> bi
   Tensor y = empty_from_cache(weight, {rows, call.outputs}, ScalarType::Float);
   call.panels = static_cast<float*>(panels.mutable_data_ptr());
   call.y = static_cast<float*>(y.mutable_data_ptr());
-  share_out(call.x.inputs, kGrainOfInputs,
-            [&](auto kernels, int64 begin, int64 end) { kernels.arrange(call, begin, end); });
-  share_out(rows, kGrainOfRows,
-            [&](auto kernels, int64 begin, int64 end) { kernels.multiply(call, begin, end); });
+  torch::stable::parallel_for(0, call.x.inputs, kGrainOfInputs,
+                              [&](int64 begin, int64 end) { arrange(call, begin, end); });
+  torch::stable::parallel_for(0, rows, kGrainOfRows,
+                              [&](int64 begin, int64 end) { multiply(call, begin, end); });
   return y;
 }
 
@@ -79,10 +79,10 @@ inline Tensor spike_linear_weight(Tensor words, Tensor grad, int64_t inputs) {
   call.columns = static_cast<uint64*>(columns.mutable_data_ptr());
   call.panels = static_cast<float*>(panels.mutable_data_ptr());
   call.grad_weight = static_cast<float*>(grad_weight.mutable_data_ptr());
-  share_out((inputs + kWordBits - 1) / kWordBits, 1,
-            [&](auto kernels, int64 begin, int64 end) { kernels.transpose(call, begin, end); });
-  share_out(inputs, kGrainOfInputs,
-            [&](auto kernels, int64 begin, int64 end) { kernels.multiply(call, begin, end); });
+  torch::stable::parallel_for(0, (inputs + kWordBits - 1) / kWordBits, 1,
+                              [&](int64 begin, int64 end) { transpose(call, begin, end); });
+  torch::stable::parallel_for(0, inputs, kGrainOfInputs,
+                              [&](int64 begin, int64 end) { multiply(call, begin, end); });
   return grad_weight;
 }
 

@@ -14,20 +14,18 @@ struct SpikeDriver {
   static void run(const Encode& call, const Tensor&) {
     const int64 blocks = (call.lanes + SNN_CPU_ENCODE_LANES - 1) / SNN_CPU_ENCODE_LANES;
     const int64 width = call.lanes < SNN_CPU_ENCODE_LANES ? call.lanes : SNN_CPU_ENCODE_LANES;
-    share(blocks * call.steps, width,
-          [&](auto kernels, int64 begin, int64 end) { kernels.encode(call, begin, end); });
+    share(blocks * call.steps, width, [&](int64 begin, int64 end) { encode(call, begin, end); });
   }
 
   // Most tensors that hold other numbers show one early, before any thread is woken.
   static void run(const PackSpikes& call, const Tensor&) {
     const int64 words = word_count(call.count);
-    std::atomic<bool> binary{with_kernels(
-        [&](auto kernels) { return kernels.pack(call, 0, words < kProbe ? words : kProbe); })};
+    std::atomic<bool> binary{pack(call, 0, words < kProbe ? words : kProbe)};
     if (binary && words > kProbe) {
-      share(words - kProbe, kWordBits, [&](auto kernels, int64 begin, int64 end) {
+      share(words - kProbe, kWordBits, [&](int64 begin, int64 end) {
         for (; begin < end && binary; begin += kBatch) {
           const int64 last = begin + kBatch < end ? begin + kBatch : end;
-          if (!kernels.pack(call, kProbe + begin, kProbe + last)) binary = false;
+          if (!pack(call, kProbe + begin, kProbe + last)) binary = false;
         }
       });
     }
@@ -36,7 +34,7 @@ struct SpikeDriver {
 
   static void run(const UnpackSpikes& call, const Tensor&) {
     share(word_count(call.count), kWordBits,
-          [&](auto kernels, int64 begin, int64 end) { kernels.unpack(call, begin, end); });
+          [&](int64 begin, int64 end) { unpack(call, begin, end); });
   }
 
  private:
@@ -47,7 +45,7 @@ struct SpikeDriver {
   template <class F>
   static void share(int64 tasks, int64 elements, F f) {
     const int64 grain = elements < kGrain ? kGrain / elements : 1;
-    share_out(tasks, grain, f);
+    torch::stable::parallel_for(0, tasks, grain, f);
   }
 };
 

@@ -1,5 +1,5 @@
 // A vector of lanes with the operators that the equations use: the compiler's vector extension, as
-// wide as the instruction set of this unit. Explicit, because whether a compiler vectorises the
+// wide as the instruction set of this library. Explicit, because whether a compiler vectorises the
 // equations by itself depends on its version and mood.
 #pragma once
 
@@ -21,7 +21,7 @@
 
 #define SNN_INLINE inline __attribute__((always_inline))
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 template <class T>
 struct Lane;
@@ -328,4 +328,4 @@ SNN_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
   return z;
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

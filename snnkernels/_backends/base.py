@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .._build.description import DeviceType, NeuronSource
+from .._build.specification import DeviceType, NeuronSource
 
 
 class Backend(ABC):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from .._build import description
+from .._build import specification
 
 
 def _header(name: str) -> str:
-    lines = (description.csrc_dir() / "include" / "snnkernels" / name).read_text().splitlines()
+    lines = (specification.csrc_dir() / "include" / "snnkernels" / name).read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("//"))
 
 
@@ -35,7 +35,7 @@ def limits() -> dict[str, int]:
 
 def schemas() -> dict[str, str]:
     """The operators' schemas: name to all of ``name(arguments) -> results``."""
-    text = (description.csrc_dir() / "schemas.h").read_text()
+    text = (specification.csrc_dir() / "schemas.h").read_text()
     found = re.findall(r'm\.def\(\s*((?:"[^"]*"\s*)+)\)', text)
     joined = ["".join(re.findall(r'"([^"]*)"', pieces)) for pieces in found]
     return {schema.split("(")[0]: schema for schema in joined}

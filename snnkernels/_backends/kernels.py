@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from .. import _codegen, surrogate
 from .._build import BuildError, NeuronSource
-from .._build.description import DeviceType
+from .._build.specification import DeviceType
 from .._codegen import StepError
 from .._core.torch_private import constant_when_compiled
 from ..surrogate.base import CLASSES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from .. import _build
-from .._build.description import DEVICE_TYPES, DeviceType, NeuronSource
+from .._build.specification import DEVICE_TYPES, DeviceType, NeuronSource
 from . import operators
 from .base import KernelBackend
 

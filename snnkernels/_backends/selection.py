@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from .._build import BuildError
-from .._build.description import DEVICE_TYPES, DeviceType
 from .._build.locks import lock_of_process
+from .._build.specification import DEVICE_TYPES, DeviceType
 from .._core import checks
 from .._core.torch_private import constant_when_compiled
 from .base import Backend, KernelBackend

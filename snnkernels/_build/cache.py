@@ -20,14 +20,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .description import DEVICE_TYPES, DeviceType, library_file_name
 from .errors import build_error
 from .process import TIMEOUT_VARIABLE, timeout_seconds
 from .progress import say
+from .specification import DEVICE_TYPES, DeviceType, library_file_name
 
 ENVIRONMENT_VARIABLE = "SNNKERNELS_CACHE_DIR"
 MANIFEST = "build.json"
@@ -48,27 +48,23 @@ class Manifest:
         device_type: "cpu" or "cuda", or "nvrtc" for one kernel by that compiler.
         key: the hash that names the entry.
         family: the hash without the GPU architectures.
-        created: when it was built, seconds since the epoch.
-        seconds: how long that took.
-        size: the library's size in bytes.
-        digest: the hash of the library.
         sources: the hash of the sources.
         torch: the version of the torch it was built against.
         compilers: the compilers' names and versions.
         target: the CPU's instruction sets or the GPU architectures.
-        flags: the flags of the units, each with its object's name.
+        flags: the flags of each language.
         cuda: the version of nvcc; empty for a CPU library.
         cpu: a hash of the CPU it was built on; empty if that is unknown.
         symbol: the kernel's name in the machine code, if there is but one.
+        created: when it was built, seconds since the epoch.
+        seconds: how long that took.
+        size: the library's size in bytes.
+        digest: the hash of the library.
     """
 
     device_type: Kind
     key: str
     family: str
-    created: float
-    seconds: float
-    size: int
-    digest: str
     sources: str
     torch: str
     compilers: str
@@ -77,6 +73,20 @@ class Manifest:
     cuda: str = ""
     cpu: str = ""
     symbol: str = ""
+    created: float = 0.0
+    seconds: float = 0.0
+    size: int = 0
+    digest: str = ""
+
+    def of(self, library: Path, seconds: float) -> Manifest:
+        """Return the same for a library that has just been built."""
+        return replace(
+            self,
+            created=time.time(),
+            seconds=round(seconds, 3),
+            size=library.stat().st_size,
+            digest=digest(library),
+        )
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -85,9 +95,10 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest | None:
     """Read a manifest; None where there is none or it is not one of ours."""
     try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{**fields, "flags": tuple(fields["flags"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        complete = found.keys() == {field.name for field in fields(Manifest)}
+        return Manifest(**{**found, "flags": tuple(found["flags"])}) if complete else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -326,8 +337,7 @@ def obtain(
         device_type: what it holds.
         key: the hash that names it.
         what: what it holds, for people.
-        make: called with a fresh folder and the cache's: writes the library into the one, and
-            returns its manifest.
+        make: as :func:`store` takes it.
         force: make it even if it is there, unless another process has just done so.
 
     Returns:
@@ -344,11 +354,32 @@ def obtain(
         entry = find(device_type, key)
         if entry is not None and entry != before:
             return entry, False
-        with writing(what, root), workspace(root, name) as folder:
-            manifest = make(folder, root)
-            manifest.write(folder / MANIFEST)
-            _settle(folder)
-            return Entry(publish(folder, root, name), manifest), True
+        for left in root.glob(f"{_temporary(name)}*"):  # by a build that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        return store(root, name, what, make), True
+
+
+def store(root: Path, name: str, what: str, make: Callable[[Path, Path], Manifest]) -> Entry:
+    """Make an entry in a folder beside its place, and put it there when it is whole.
+
+    Args:
+        root: the folder of all entries.
+        name: the entry's.
+        what: what it holds, for people.
+        make: called with a fresh folder and the root: writes the library into the one, and returns
+            its manifest, but for what is known of the library alone.
+
+    Raises:
+        BuildError: `make` raised it, or the entry can't be kept.
+    """
+    with writing(what, root), workspace(root, name) as folder:
+        start = time.perf_counter()
+        manifest = make(folder, root)
+        seconds = time.perf_counter() - start
+        manifest = manifest.of(folder / library_name(manifest.device_type), seconds)
+        manifest.write(folder / MANIFEST)
+        _settle(folder)
+        return Entry(publish(folder, root, name), manifest)
 
 
 @contextlib.contextmanager
@@ -393,16 +424,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _temporary(name: str) -> str:
+    """How folders begin that an entry is built in."""
+    return f".tmp-{name}-"
+
+
 @contextlib.contextmanager
 def workspace(root: Path, name: str) -> Iterator[Path]:
-    """Give a fresh folder beside the entry `name`, and remove it however the work ends.
-
-    The caller holds the entry's lock, so what an interrupted build left under that name is removed.
-    """
-    prefix = f".tmp-{name}-"
-    for left in root.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+    """Give a fresh folder beside the entry `name`, and remove it however the work ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=_temporary(name), dir=root))
     try:
         yield folder
     finally:
@@ -413,7 +444,7 @@ def publish(folder: Path, root: Path, name: str) -> Path:
     """Move a finished folder to its place in one step; what stood there before is removed."""
     target = root / name
     if target.exists():
-        with workspace(root, f"old-{name}") as graveyard:
+        with workspace(root, f"{name}-old") as graveyard:
             target.rename(graveyard / name)
             folder.rename(target)
     else:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import functools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from . import cache, toolchain
+from . import cache, engine, toolchain
 from .archs import parse_archs
-from .description import (
+from .errors import BuildError, build_error
+from .locks import lock_of_process
+from .plan import Plan, all_sources, plan_build
+from .specification import (
     PREBUILT_DIR,
     DeviceType,
     NeuronSource,
@@ -21,12 +24,6 @@ from .description import (
     library_file_name,
     sources_digest,
 )
-from .errors import BuildError, build_error
-from .jit import build_library_with_torch
-from .locks import lock_of_process
-from .plan import Plan, all_sources, plan_build
-from .progress import BuildProgress, verbose
-from .runner import build_library, check_arithmetic, check_library
 from .toolchain import cpu_identity, torch_info
 
 Origin = Literal["prebuilt", "cache", "jit"]
@@ -167,10 +164,12 @@ def _load_library(path: Path, device_type: DeviceType) -> None:
 
 def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
     """Return the library built ahead of time beside the package, or None and why it isn't used."""
-    path = PREBUILT_DIR / library_file_name(device_type)
-    if not path.is_file():
+    file_name = library_file_name(device_type)
+    places = (PREBUILT_DIR / name / file_name for name in _prebuilt_names(device_type))
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
         return None, _FIRST_USE
-    manifest = cache.read_manifest(path.with_suffix(".json"))
+    manifest = cache.read_manifest(path.with_name(cache.MANIFEST))
     if manifest is None:
         return None, f"{path} has no manifest"
     if manifest.sources != sources_digest(csrc_dir(), device_type):
@@ -183,6 +182,13 @@ def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
         if problem:
             return None, f"{path} {problem}"
     return path, ""
+
+
+def _prebuilt_names(device_type: DeviceType) -> Sequence[str]:
+    """The folders whose library runs here, the best first."""
+    if device_type == "cuda":
+        return ("cuda",)
+    return [f"cpu-{name}" for name in toolchain.cpu_instruction_sets()]
 
 
 def _why_not_for_this_gpu(manifest: cache.Manifest) -> str:
@@ -234,7 +240,7 @@ def _outlook_without_prebuilt(device_type: DeviceType) -> str:
 
 def find_entry(plan: Plan) -> cache.Entry | None:
     """Return the cache's entry for a plan, or another of its family that runs on the GPUs here."""
-    device_type = plan.library.device_type
+    device_type = plan.spec.device_type
     entry = cache.find(device_type, plan.key)
     if entry is not None or not plan.capabilities:
         return entry
@@ -274,7 +280,7 @@ def _serves(manifest: cache.Manifest, capabilities: Sequence[tuple[int, int]]) -
     return all(any(arch.runs_on(own) for arch in archs) for own in capabilities)
 
 
-def ensure(plan: Plan, *, why: str = "", force: bool = False) -> tuple[cache.Entry, bool]:
+def ensure(plan: Plan, *, why: str = "asked for", force: bool = False) -> tuple[cache.Entry, bool]:
     """Return the cache's entry for a plan, building it if it is not there.
 
     One process builds; others that want the same entry wait for it.
@@ -293,78 +299,5 @@ def ensure(plan: Plan, *, why: str = "", force: bool = False) -> tuple[cache.Ent
     entry = None if force else find_entry(plan)
     if entry is not None:
         return entry, False
-
-    def make(folder: Path, root: Path) -> cache.Manifest:
-        return _build_entry(plan, folder, root, why)
-
-    return cache.obtain(plan.library.device_type, plan.key, plan.what, make, force=force)
-
-
-def _build_entry(plan: Plan, folder: Path, root: Path, why: str) -> cache.Manifest:
-    logs = root / "logs"
-    logs.mkdir(exist_ok=True)
-    log = logs / f"{plan.name}.log"
-    reason = f"{why or 'asked for'} ({plan.tools}, for {plan.target})"
-    with BuildProgress(plan.what, reason, plan.steps) as progress:
-        check_arithmetic(plan.library, plan.tools, folder)
-        build = _build_neuron if plan.neuron else _build_whole
-        path = build(plan, folder, log, progress)
-        check_library(path, plan.library, plan.tools, log)
-        with contextlib.suppress(FileNotFoundError):  # somebody cleared the logs
-            log.replace(folder / cache.LOG)
-        return make_manifest(plan, path, progress.seconds)
-
-
-def _build_whole(plan: Plan, folder: Path, log: Path, progress: BuildProgress) -> Path:
-    path = build_library_with_torch(
-        plan.library,
-        plan.tools,
-        folder,
-        archs=plan.target,
-        log=log,
-        on_step=progress.step,
-        on_output=progress.output if verbose() else None,
-    )
-    shutil.rmtree(folder / "build")
-    return path
-
-
-def _build_neuron(plan: Plan, folder: Path, log: Path, progress: BuildProgress) -> Path:
-    """Write the sources into the folder, where they stay, and call the compilers."""
-    assert plan.neuron is not None
-    for name, text in plan.neuron.files(plan.library.device_type).items():
-        (folder / name).write_text(text, encoding="utf-8")
-    units = [replace(unit, source=folder / unit.source) for unit in plan.library.units]
-    library = replace(plan.library, units=tuple(units))
-    path = build_library(
-        library,
-        plan.tools,
-        folder,
-        log=log,
-        on_step=lambda title: None,  # it takes a moment
-        on_output=progress.output if verbose() else None,
-    )
-    for unit in units:
-        (folder / unit.object_name).unlink()
-    return path
-
-
-def make_manifest(plan: Plan, path: Path, seconds: float) -> cache.Manifest:
-    """Write down what a library was built from."""
-    tools = plan.tools
-    return cache.Manifest(
-        device_type=plan.library.device_type,
-        key=plan.key,
-        family=plan.family,
-        created=time.time(),
-        seconds=round(seconds, 2),
-        size=path.stat().st_size,
-        digest=cache.digest(path),
-        sources=plan.sources,
-        torch=tools.torch.version,
-        compilers=str(tools),
-        target=plan.target,
-        flags=plan.library.flags,
-        cuda=tools.nvcc.version if tools.nvcc else "",
-        cpu=cpu_identity(),
-    )
+    make = functools.partial(engine.make, plan, why=why)
+    return cache.obtain(plan.spec.device_type, plan.key, plan.what, make, force=force)

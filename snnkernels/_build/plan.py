@@ -12,28 +12,27 @@ from pathlib import Path
 
 from . import toolchain
 from .archs import ENVIRONMENT_VARIABLES, Arch, format_archs, parse_archs
-from .cache import entry_name
-from .description import (
+from .cache import Manifest, entry_name
+from .errors import build_error
+from .specification import (
     DeviceType,
-    Library,
     NeuronSource,
+    Specification,
     check_device_type,
-    compiled_neuron_library,
+    compiled_neuron,
     cpu_library,
     csrc_dir,
     cuda_library,
     sources_digest,
 )
-from .errors import build_error
-from .runner import Toolchain
-from .toolchain import Nvcc, find_cxx, find_ninja, find_nvcc, torch_info
+from .toolchain import Nvcc, Toolchain, find_cxx, find_ninja, find_nvcc, torch_info
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what a build gives: the library, its tools, the key of its cache entry."""
+    """All that decides what a build gives: the specification, its tools, the key of its entry."""
 
-    library: Library
+    spec: Specification
     tools: Toolchain
     sources: str
     target: str
@@ -43,19 +42,39 @@ class Plan:
     """The GPUs here, if they chose the architectures: any build that runs on them will do."""
     neuron: NeuronSource | None = None
     """The neuron that is compiled by itself; None for the library of all that csrc holds."""
+    runs_here: bool = True
+    """Whether this machine can load it."""
 
     @property
     def what(self) -> str:
-        kernels = f"the {self.library.device_type.upper()} kernels"
+        kernels = f"the {self.spec.device_type.upper()} kernels"
         return f"{kernels} of {self.neuron.title}" if self.neuron else kernels
 
     @property
     def steps(self) -> int:
-        return len(self.library.units) + 1
+        """How many steps are worth telling of: a neuron takes a moment."""
+        return 0 if self.neuron else len(self.spec.sources) + 1
 
     @property
     def name(self) -> str:
-        return entry_name(self.library.device_type, self.key)
+        return entry_name(self.spec.device_type, self.key)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the library is built from, with and for."""
+        tools = self.tools
+        return Manifest(
+            device_type=self.spec.device_type,
+            key=self.key,
+            family=self.family,
+            sources=self.sources,
+            torch=tools.torch.version,
+            compilers=str(tools),
+            target=self.target,
+            flags=self.spec.flags,
+            cuda=tools.nvcc.version if tools.nvcc else "",
+            cpu=toolchain.cpu_identity(),
+        )
 
 
 def plan_build(
@@ -79,21 +98,18 @@ def plan_build(
     csrc = _csrc()
     werror = os.environ.get("SNNKERNELS_WERROR", "") not in ("", "0")
     if device_type == "cpu":
-        cxx = find_cxx()
-        machine = platform.machine()
-        library = cpu_library(csrc, native_flags=cxx.native_flags, machine=machine, werror=werror)
-        target = " ".join((machine, *cxx.instruction_sets))
-        ninja = "" if neuron else find_ninja()
-        return make_plan(library, Toolchain(torch, cxx, ninja=ninja), target, neuron=neuron)
+        tools = Toolchain(torch, find_cxx(), find_ninja())
+        spec = cpu_library(csrc, target=tools.cxx.native_flags, werror=werror)
+        target = " ".join((platform.machine(), *tools.cxx.instruction_sets))
+        return make_plan(spec, tools, target, neuron=neuron)
     nvcc = find_nvcc(torch.cuda)
-    cxx = find_cxx()
+    tools = Toolchain(torch, find_cxx(), find_ninja(), nvcc)
     named = tuple(archs) if archs is not None else archs_from_environment()
     capabilities = () if named else _capabilities_to_build_for()
     chosen = named or archs_for_capabilities(capabilities, nvcc.archs)
     check_known(chosen, nvcc)
-    library = cuda_library(csrc, archs=chosen, werror=werror)
-    tools = Toolchain(torch, cxx, nvcc, "" if neuron else find_ninja())
-    return make_plan(library, tools, format_archs(chosen), capabilities, neuron)
+    spec = cuda_library(csrc, archs=chosen, werror=werror)
+    return make_plan(spec, tools, format_archs(chosen), capabilities=capabilities, neuron=neuron)
 
 
 def _csrc() -> Path:
@@ -109,21 +125,23 @@ def _csrc() -> Path:
 
 
 def make_plan(
-    library: Library,
+    spec: Specification,
     tools: Toolchain,
     target: str,
+    *,
     capabilities: tuple[tuple[int, int], ...] = (),
     neuron: NeuronSource | None = None,
+    runs_here: bool = True,
 ) -> Plan:
     """Hash all that decides what a build gives into a key; the family leaves out the GPUs."""
-    sources = all_sources(library.csrc, library.device_type, neuron)
+    sources = all_sources(spec.csrc, spec.device_type, neuron)
     if neuron is not None:
-        library = compiled_neuron_library(library, neuron)
+        spec = compiled_neuron(spec, neuron)
     nvcc = tools.nvcc
     parts = [
-        library.name,
+        spec.name,
         sources,
-        *(re.sub(r"-gencode=\S+ ?", "", flags) for flags in library.flags),
+        *(re.sub(r"-gencode=\S+ ?", "", flags) for flags in spec.flags),
         tools.torch.version,
         str(tools.torch.cuda),
         tools.cxx.version,
@@ -132,8 +150,8 @@ def make_plan(
         f"{nvcc.version} {nvcc.root} {nvcc.flags}" if nvcc else "",
     ]
     family = _hash(parts)
-    key = _hash([family, target, *library.flags])
-    return Plan(library, tools, sources, target, key, family, capabilities, neuron)
+    key = _hash([family, target, *spec.flags])
+    return Plan(spec, tools, sources, target, key, family, capabilities, neuron, runs_here)
 
 
 def all_sources(csrc: Path, device_type: DeviceType, neuron: NeuronSource | None) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-from .errors import BuildError, build_error
 
 TIMEOUT_VARIABLE = "SNNKERNELS_BUILD_TIMEOUT"
 DEFAULT_TIMEOUT = 1800.0
 
-_GROUPS = sys.platform != "win32"
+_SESSIONS = sys.platform != "win32"
+_STOP_SECONDS = 5.0
 
 
 def timeout_seconds() -> float:
@@ -33,7 +34,22 @@ def timeout_seconds() -> float:
         seconds = 0.0
     if not seconds > 0:
         raise ValueError(f"{TIMEOUT_VARIABLE}: expected seconds above zero, got {text!r}")
-    return seconds
+    return min(seconds, threading.TIMEOUT_MAX)
+
+
+def job_count() -> int:
+    """Return how many compilers run at once: ``MAX_JOBS``, or the cores this process may use.
+
+    Raises:
+        ValueError: MAX_JOBS is not a positive whole number.
+    """
+    text = os.environ.get("MAX_JOBS", "").strip()
+    if not text:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"MAX_JOBS: expected a positive whole number, got {text!r}")
+    return int(text)
 
 
 def start(
@@ -43,7 +59,7 @@ def start(
     errors_apart: bool = False,
     folder: Path | None = None,
 ) -> subprocess.Popen[str]:
-    """Start a program in a process group of its own, without input, with its output in pipes.
+    """Start a program in a session of its own, without input, with its output in pipes.
 
     Args:
         command: the program and its arguments.
@@ -63,7 +79,7 @@ def start(
         errors="replace",
         env={**os.environ, "LC_ALL": "C", **(environment or {})},
         cwd=folder,
-        start_new_session=_GROUPS,
+        start_new_session=_SESSIONS,
     )
 
 
@@ -73,38 +89,73 @@ def finish(process: subprocess.Popen[str], seconds: float) -> tuple[str, str]:
     Raises:
         subprocess.TimeoutExpired: it took longer, and was stopped.
     """
+    with _stopped_by_errors(process):
+        output, errors = process.communicate(timeout=seconds)
+        return output, errors or ""
+
+
+def follow(process: subprocess.Popen[str], seconds: float, tell: Callable[[str], None]) -> None:
+    """Wait for a program of :func:`start`, and hand on each line as it comes.
+
+    Raises:
+        subprocess.TimeoutExpired: it wrote nothing for so many seconds, and was stopped.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    with _stopped_by_errors(process):
+        try:
+            while line := lines.get(timeout=seconds):
+                tell(line)
+        except queue.Empty:
+            raise subprocess.TimeoutExpired(process.args, seconds) from None
+        process.wait(seconds)
+
+
+def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    """Put each line into the queue, and last an empty one."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put("")
+
+
+@contextlib.contextmanager
+def _stopped_by_errors(process: subprocess.Popen[str]) -> Iterator[None]:
     with process:
         try:
-            output, errors = process.communicate(timeout=seconds)
+            yield
         except BaseException:
             stop(process)
             raise
-    return output, errors or ""
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End a program of :func:`start`, and all that it has started."""
-    if not _GROUPS:
+    """End a program of :func:`start`, and all that it has started.
+
+    Ninja hands on what it is told, and each of its compilers has a group of its own; what does not
+    end when it is told to is killed, where the system says what runs in the session.
+    """
+    if not _SESSIONS:
         process.kill()
         return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    groups = {process.pid, *_groups(session=process.pid)}
+    _signal([process.pid], signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    _signal(groups, signal.SIGKILL)
 
 
-def timed_out(what: str, *, found: str, seconds: float, log: Path | None = None) -> BuildError:
-    """Make the error of a program that was stopped for taking longer than :func:`timeout_seconds`.
+def _groups(session: int) -> set[int]:
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):  # Linux has this
+        with contextlib.suppress(OSError):
+            process = int(folder.name)
+            if os.getsid(process) == session:
+                found.add(os.getpgid(process))
+    return found
 
-    Args:
-        what: what it was doing, as in "compiling ops.cpp".
-        found: the program, for people.
-        seconds: the limit.
-        log: the saved build log.
-    """
-    return build_error(
-        f"{what} took longer than {seconds:g} s, and was stopped",
-        found=found,
-        expected=f"a compiler that ends within {seconds:g} s",
-        remedy=f"raise {TIMEOUT_VARIABLE} (seconds) if it is slow; if it hangs, CXX and CUDA_HOME "
-        "choose other compilers",
-        log=log,
-    )
+
+def _signal(groups: Iterable[int], number: signal.Signals) -> None:
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)

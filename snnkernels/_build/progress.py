@@ -28,7 +28,7 @@ class BuildProgress:
     Args:
         what: what is built, as in "the CPU kernels".
         why: why now.
-        steps: how many steps there will be.
+        steps: how many steps there will be; none are shown of 0.
     """
 
     def __init__(self, what: str, why: str, steps: int) -> None:
@@ -41,7 +41,7 @@ class BuildProgress:
         say(f"building {what}: {why}")
 
     def __enter__(self) -> BuildProgress:
-        if sys.stderr.isatty() and not verbose():
+        if self._steps and sys.stderr.isatty() and not verbose():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -81,9 +81,10 @@ class BuildProgress:
         self._done += 1
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, last=title)
-        else:
+        elif self._steps:
             say(f"  [{self._done}/{self._steps}] {title} at {self.seconds:.1f} s")
 
     def output(self, text: str) -> None:
-        """Show a command and what it printed."""
-        print(text, file=sys.stderr, end="", flush=True)
+        """Show a line of the compilers' commands and output to those who asked for them."""
+        if verbose():
+            print(text, file=sys.stderr, end="", flush=True)

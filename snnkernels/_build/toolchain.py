@@ -7,6 +7,7 @@ import functools
 import glob
 import hashlib
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -19,8 +20,8 @@ from importlib import metadata
 from pathlib import Path
 
 from . import process
-from .description import TORCH_FLOOR
 from .errors import build_error
+from .specification import TORCH_FLOOR, instruction_sets
 from .strict import refused_flag, why_not_strict
 
 DEFAULT_CUDA = "/usr/local/cuda"
@@ -112,6 +113,20 @@ class Nvcc:
         return f"nvcc {self.version or 'of no known version'} ({self.path}, {self.origin})"
 
 
+@dataclass(frozen=True)
+class Toolchain:
+    """What a library is compiled with and for; `nvcc` is None for the CPU's."""
+
+    torch: TorchInfo
+    cxx: Compiler
+    ninja: str
+    nvcc: Nvcc | None = None
+
+    def __str__(self) -> str:
+        tools = [str(self.cxx)] + ([str(self.nvcc)] if self.nvcc else [])
+        return " and ".join(tools)
+
+
 def torch_info() -> TorchInfo:
     """Describe the installed torch.
 
@@ -148,6 +163,18 @@ def gpu_capabilities() -> tuple[tuple[int, int], ...]:
         return ()
     devices = range(torch.cuda.device_count())
     return tuple(sorted({torch.cuda.get_device_capability(index) for index in devices}))
+
+
+def cpu_instruction_sets() -> tuple[str, ...]:
+    """Return those of a wheel's instruction sets that this CPU has, widest first.
+
+    It is PyTorch that looks, so that ``ATEN_CPU_CAPABILITY`` narrows the choice as it does there.
+    """
+    import torch
+
+    names = tuple(instruction_sets(platform.machine()))
+    widest = torch.backends.cpu.get_cpu_capability().lower()
+    return names[names.index(widest) :] if widest in names else names[-1:]
 
 
 def cpu_identity() -> str:
@@ -252,7 +279,7 @@ def find_ninja() -> str:
     """
     problems = []
     for path in _ninja_candidates():
-        _, problem = ask((path, "--version"))
+        problem = _why_not_ninja(path)
         if not problem:
             return path
         problems.append(problem)
@@ -262,6 +289,11 @@ def find_ninja() -> str:
         expected="ninja 1.3 or newer",
         remedy="pip install ninja",
     )
+
+
+@functools.cache
+def _why_not_ninja(path: str) -> str:
+    return ask((path, "--version"))[1]
 
 
 def _ninja_candidates() -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels._build import NeuronSource, cache, description, loader
+from snnkernels._build import NeuronSource, cache, loader, specification
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -49,8 +49,7 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "checkout" / "csrc"
     sources = {
         "ops.cpp": '#include "twice.h"\nint four() { return twice(2); }\n',
-        "cpu/kernels_twice.cpp": '#include "twice.h"\n'
-        "namespace SNN_CPU_ISA { int two() { return twice(1); } }\n",
+        "cpu/twice.cpp": '#include "twice.h"\nint two() { return twice(1); }\n',
         "include/twice.h": "inline int twice(int x) { return 2 * x; }\n",
         "cuda/twice.cu": "__global__ void twice(int* x) { *x *= 2; }\n",
     }
@@ -59,7 +58,7 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     package = folder.parent / "snnkernels"
-    monkeypatch.setattr(description, "PACKAGE_DIR", package)
+    monkeypatch.setattr(specification, "PACKAGE_DIR", package)
     monkeypatch.setattr(loader, "PREBUILT_DIR", package / "_lib")
     monkeypatch.setattr(loader, "_outcomes", {})
     monkeypatch.setattr(cache, "_warned", False)
@@ -77,7 +76,7 @@ TOY = NeuronSource("Toy", "", "int", "int", outputs=1, tables=0)
 @pytest.fixture
 def toy(csrc: Path) -> NeuronSource:
     """A neuron compiled by itself that builds in a blink."""
-    (csrc / "cpu" / "kernels_convert.cpp").write_text("int convert() { return 1; }\n")
+    (csrc / "cpu" / "convert.cpp").write_text("int convert() { return 1; }\n")
     (csrc / "cpu" / "compiled_scan.h").write_text(
         '#define SNN_COMPILED_NEURON(...) extern "C" __attribute__((visibility("default"))) '
         "void* snn_compiled_neuron() { return nullptr; }\n"
@@ -108,9 +107,9 @@ def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str
     def start(code: str) -> subprocess.Popen[str]:
         prelude = f"""
             from pathlib import Path
-            from snnkernels._build import cache, description, loader, plan
-            description.PACKAGE_DIR = Path({str(csrc.parent / "snnkernels")!r})
-            loader.PREBUILT_DIR = description.PACKAGE_DIR / "_lib"
+            from snnkernels._build import cache, specification, loader, plan
+            specification.PACKAGE_DIR = Path({str(csrc.parent / "snnkernels")!r})
+            loader.PREBUILT_DIR = specification.PACKAGE_DIR / "_lib"
         """
         return subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],

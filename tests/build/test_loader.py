@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import re
 import time
 import warnings
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from snnkernels._build import cache, loader, plan, toolchain
+from snnkernels._build import cache, engine, loader, plan, toolchain
+from snnkernels._build.ahead import build_ahead
 from snnkernels._build.archs import Arch
 from snnkernels._build.errors import BuildError
 from snnkernels._build.plan import plan_build
+from snnkernels._build.specification import instruction_sets
 
 from .conftest import write_program
 
@@ -53,7 +56,7 @@ def test_an_entry_holds_the_library_its_manifest_and_its_log_and_nothing_else(cs
         entry.library.name,
     ]
     assert entry.manifest.size == entry.library.stat().st_size
-    assert "kernels_twice.cpp" in entry.log.read_text()
+    assert "cpu/twice.cpp" in entry.log.read_text()
     assert leftovers(tmp_path / "cache") == []
 
 
@@ -418,9 +421,8 @@ class TestWithoutTheCompilerThatBuilt:
 class TestPrebuilt:
     @pytest.fixture
     def prebuilt(self, csrc):
-        from snnkernels._build.ahead import build_ahead
-
-        return build_ahead(["cpu"], loader.PREBUILT_DIR)[0]
+        build_ahead(["cpu"], loader.PREBUILT_DIR)
+        return loader.prebuilt("cpu")[0]
 
     def test_a_library_beside_the_package_is_loaded_without_a_build(self, prebuilt, tmp_path):
         library = loader.load("cpu")
@@ -429,9 +431,27 @@ class TestPrebuilt:
 
     def test_it_holds_only_the_library_and_its_manifest(self, prebuilt):
         assert sorted(path.name for path in prebuilt.parent.iterdir()) == [
-            "snnkernels_cpu.json",
+            "build.json",
             prebuilt.name,
         ]
+
+    def test_it_is_the_widest_that_the_cpu_has(self, prebuilt, monkeypatch):
+        names = list(instruction_sets(platform.machine()))
+        for wider in range(len(names)):
+            monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda n=wider: names[n:])
+            assert loader.prebuilt("cpu")[0].parent.name == f"cpu-{names[wider]}"
+
+    def test_what_a_wheel_lacks_is_passed_over_for_a_narrower_one(self, prebuilt, monkeypatch):
+        monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["avx1024", "baseline"])
+        assert loader.prebuilt("cpu")[0].parent.name == "cpu-baseline"
+
+    def test_one_that_this_cpu_cannot_run_is_built_but_not_tried(self, csrc, tmp_path, monkeypatch):
+        tried = []
+        monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["baseline"])
+        monkeypatch.setattr(engine, "check_library", lambda path, *_: tried.append(path))
+        built = build_ahead(["cpu"], tmp_path / "wheel")
+        assert len(built) == len(instruction_sets(platform.machine()))
+        assert len(tried) == 1
 
     def test_one_from_other_sources_is_passed_over_with_the_reason(self, prebuilt, csrc, capfd):
         (csrc / "include" / "twice.h").write_text("inline int twice(int x) { return x + x; }\n")
@@ -518,9 +538,9 @@ class TestCudaPlans:
     def put_in_cache(self, planned, tmp_path):
         folder = tmp_path / "cache" / planned.name
         folder.mkdir(parents=True)
-        library = folder / planned.library.file_name
+        library = folder / planned.spec.file_name
         library.write_bytes(b"")
-        loader.make_manifest(planned, library, 1.0).write(folder / cache.MANIFEST)
+        planned.manifest.of(library, 1.0).write(folder / cache.MANIFEST)
 
 
 class TestOutlook:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from snnkernels._build import toolchain
+from snnkernels._build.specification import library_file_name
+
 from .conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -18,6 +21,8 @@ pytestmark = pytest.mark.slow
 PACKAGED = ("snnkernels", "csrc", "benchmarks", "docs", "scripts", "tests")
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CONTRIBUTING.md", "LICENSE")
 SHIPPED = ("tests/conftest.py", "scripts/test", "benchmarks/__main__.py", "docs/numerics.md")
+
+FILE_NAME = library_file_name("cpu")
 
 RUN_A_NEURON = """
 import torch, snnkernels
@@ -143,14 +148,16 @@ def test_the_installed_wheel_builds_and_runs_outside_the_checkout(wheel, tmp_pat
     assert {path for path in package.rglob("*") if "__pycache__" not in path.parts} == before
 
 
-def test_a_wheel_built_ahead_runs_without_a_compiler_on_any_python(source, tmp_path):
+def test_a_wheel_built_ahead_runs_without_a_compiler_on_any_python_and_cpu(source, tmp_path):
     wheel = make_wheel(source, SNNKERNELS_BUILD="cpu")
     platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
     assert wheel.name.endswith(f"-py3-none-{platform}.whl")
     python, package = install(wheel, tmp_path / "venv")
     variables = {"SNNKERNELS_CACHE_DIR": str(tmp_path / "cache"), "CXX": "/no/compiler"}
-    output = checked(python, "-c", RUN_A_NEURON, cwd=tmp_path, **variables).splitlines()
-    assert output[:2] == ["prebuilt", str(package / "_lib" / "snnkernels_cpu.so")]
+    for name in toolchain.cpu_instruction_sets():
+        variables["ATEN_CPU_CAPABILITY"] = {"baseline": "default"}.get(name, name)
+        output = checked(python, "-c", RUN_A_NEURON, cwd=tmp_path, **variables).splitlines()
+        assert output[:2] == ["prebuilt", str(package / "_lib" / f"cpu-{name}" / FILE_NAME)]
     assert not (tmp_path / "cache").exists()
 
 

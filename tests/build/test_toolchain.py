@@ -16,6 +16,7 @@ from .conftest import assert_ended, write_program
 def _fresh_probes(csrc):
     toolchain._query_cxx.cache_clear()
     toolchain._probe_nvcc.cache_clear()
+    toolchain._why_not_ninja.cache_clear()
 
 
 def fake_nvcc(path, version="13.0", root=None, archs=("75", "90", "121")):
@@ -222,6 +223,7 @@ def test_what_a_configuration_adds_is_told_by_nvccs_dry_run(only_path):
     path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {plain}' >&2; exit 1;;"))
     assert toolchain.find_nvcc("13.0")
     toolchain._probe_nvcc.cache_clear()
+    toolchain._why_not_ninja.cache_clear()
     loose = plain.replace("prec_div=1", "prec_div=0")
     path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {loose}' >&2; exit 1;;"))
     with pytest.raises(BuildError, match="-prec_div=0 changes what is computed"):
@@ -297,3 +299,21 @@ def test_a_missing_torch_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BuildError, match="needs torch at build time"):
         toolchain.torch_info()
+
+
+@pytest.mark.parametrize(
+    ("machine", "capability", "expected"),
+    [
+        ("x86_64", "AVX512", ["avx512", "avx2", "baseline"]),
+        ("x86_64", "AVX2", ["avx2", "baseline"]),
+        ("x86_64", "DEFAULT", ["baseline"]),
+        ("x86_64", "of a later PyTorch", ["baseline"]),
+        ("aarch64", "SVE256", ["baseline"]),
+    ],
+)
+def test_the_instruction_sets_are_those_that_pytorch_finds(
+    machine, capability, expected, monkeypatch
+):
+    monkeypatch.setattr(toolchain.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert list(toolchain.cpu_instruction_sets()) == expected

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnkernels._build import description
+from snnkernels._build import specification
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIM = Path(__file__).parent / "shim"
@@ -28,9 +28,9 @@ ELEMENTS = {
 
 def compiler() -> list[str]:
     """The compiler with all flags that do not depend on the source."""
-    csrc = description.csrc_dir()
+    csrc = specification.csrc_dir()
     include = Path(torch.__file__).parent / "include"
-    common = ["c++", *FLAGS, f"-DTORCH_TARGET_VERSION={description.TORCH_TARGET_VERSION}"]
+    common = ["c++", *FLAGS, f"-DTORCH_TARGET_VERSION={specification.TORCH_TARGET_VERSION}"]
     common += [f"-I{path}" for path in (SHIM, csrc, csrc / "include")]
     return [*common, "-isystem", str(include)]
 
@@ -65,9 +65,9 @@ def _run(command: list[str]) -> None:
 
 
 def _digest() -> str:
-    csrc = description.csrc_dir()
+    csrc = specification.csrc_dir()
     digest = hashlib.sha256(torch.__version__.encode() + Path(__file__).read_bytes())
-    digest.update(description.sources_digest(csrc, "cuda").encode())
+    digest.update(specification.sources_digest(csrc, "cuda").encode())
     for path in sorted(SHIM.glob("*.[hc]*")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:20]

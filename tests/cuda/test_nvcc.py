@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import pytest
 
 from snnkernels import neuron, surrogate
 from snnkernels._backends import kernels
-from snnkernels._build import description
+from snnkernels._build import specification
 from snnkernels._build.archs import parse_archs
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc on PATH"),
 ]
-CSRC = description.csrc_dir()
+CSRC = specification.csrc_dir()
+FLOAT32 = str(CSRC / "cuda" / "kernels_float32.cu")
 EXACT = re.compile(r"ChargeFireReset<snn::(?:IF|LIF|ParametricLIF|CubaLIF)Charge,.*float")
 
 
@@ -26,6 +28,11 @@ def call(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
+
+
+def nvcc(spec: specification.Specification, *command: str) -> str:
+    """Call nvcc with the flags of a library."""
+    return call("nvcc", *spec.cuda_flags, *(f"-I{path}" for path in spec.include_dirs), *command)
 
 
 def demangled(text: str) -> str:
@@ -54,19 +61,15 @@ def archs() -> tuple[str, str]:
 def compiled(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Every unit compiled with warnings as errors: by name, what ptxas says of its kernels."""
     folder = tmp_path_factory.mktemp("nvcc")
-    library = description.cuda_library(CSRC, archs=parse_archs(";".join(archs)), werror=True)
-    units = [unit for unit in library.units if unit.is_cuda]
+    spec = specification.cuda_library(CSRC, archs=parse_archs(";".join(archs)), werror=True)
+    sources = [source for source in spec.sources if source.suffix == ".cu"]
 
-    def compile_unit(unit: description.Unit) -> str:
-        target = str(folder / unit.object_name)
-        include = f"-I{library.include_dir}"
-        return call(
-            "nvcc", *unit.flags, include, "-Xptxas=-v", "-c", str(unit.source), "-o", target
-        )
+    def compile_source(source: Path) -> str:
+        return nvcc(spec, "-c", str(source), "-o", str(folder / f"{source.stem}.o"))
 
     with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(compile_unit, units))
-    return {unit.source.stem: demangled(text) for unit, text in zip(units, reports, strict=True)}
+        reports = list(pool.map(compile_source, sources))
+    return {source.stem: demangled(text) for source, text in zip(sources, reports, strict=True)}
 
 
 def kernel_reports(text: str) -> list[tuple[str, str, str]]:
@@ -106,12 +109,10 @@ def functions(listing: str, pattern: str) -> list[tuple[str, str]]:
 
 def test_forward_steps_reach_ptxas_without_fused_multiply_adds(archs, tmp_path):
     ptx = tmp_path / "kernels.ptx"
-    library = description.cuda_library(CSRC, archs=parse_archs(archs[0]))
-    unit = next(u for u in library.units if u.source.stem == "kernels_float32")
-    flags = [flag for flag in unit.flags if not flag.startswith("-gencode")]
-    include = f"-I{library.include_dir}"
+    spec = specification.cuda_library(CSRC, archs=parse_archs(archs[0]))
+    flags = tuple(flag for flag in spec.cuda_flags if not flag.startswith("-gencode"))
     target = f"-arch=compute_{archs[0]}"
-    call("nvcc", *flags, target, include, "-ptx", str(unit.source), "-o", str(ptx))
+    nvcc(replace(spec, cuda_flags=flags), target, "-ptx", FLOAT32, "-o", str(ptx))
     found = functions(ptx.read_text(), r"\.entry (.*)\(")
     forward = [(name, body) for name, body in found if "forward_kernel<" in name]
     assert len(forward) == 8
@@ -123,11 +124,9 @@ def test_forward_steps_reach_ptxas_without_fused_multiply_adds(archs, tmp_path):
 @pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump")
 def test_forward_kernels_that_do_not_divide_have_no_fused_multiply_adds(archs, tmp_path):
     """A correctly rounded division is made of them, so the LIF's own kernels are left out."""
-    library = description.cuda_library(CSRC, archs=parse_archs(archs[0]))
-    unit = next(u for u in library.units if u.source.stem == "kernels_float32")
-    target = tmp_path / unit.object_name
-    include = f"-I{library.include_dir}"
-    call("nvcc", *unit.flags, include, "-c", str(unit.source), "-o", str(target))
+    spec = specification.cuda_library(CSRC, archs=parse_archs(archs[0]))
+    target = tmp_path / "kernels.o"
+    nvcc(spec, "-c", FLOAT32, "-o", str(target))
     found = functions(call(str(cuobjdump()), "-sass", str(target)), r"Function : (.*)\n")
     forward = [f for f in found if "forward_kernel<" in f[0] and "<snn::LIFCharge," not in f[0]]
     assert len(forward) == 6
@@ -147,12 +146,9 @@ def compiled_report(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFac
     compiled = kernels.neuron_source(
         kernels.Request(node.equations.key, options, tables, key, True)
     )
-    for name, text in compiled.files("cuda").items():
-        (folder / name).write_text(text)
-    whole = description.cuda_library(CSRC, archs=parse_archs(archs[1]), werror=True)
-    flags = description.compiled_neuron_library(whole, compiled).units[0].flags
-    include = f"-I{whole.include_dir}"
-    return call("nvcc", *flags, include, "-c", f"{folder}/neuron.cu", "-o", f"{folder}/neuron.o")
+    whole = specification.cuda_library(CSRC, archs=parse_archs(archs[1]), werror=True)
+    spec = specification.compiled_neuron(whole, compiled).written_into(folder)
+    return nvcc(spec, "-c", str(spec.sources[0]), "-o", str(folder / "neuron.o"))
 
 
 def test_a_compiled_neurons_kernels_compile_without_warnings_or_spills(compiled_report):

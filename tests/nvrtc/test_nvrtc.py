@@ -9,7 +9,7 @@ from snnkernels import neuron
 from snnkernels._backends import headers, kernels
 from snnkernels._backends.nvrtc import host, programs, structs, toolkit
 from snnkernels._backends.nvrtc.programs import Program
-from snnkernels._build import BuildError, cache, description
+from snnkernels._build import BuildError, cache, specification
 
 from ..cases import DTYPES
 
@@ -133,7 +133,7 @@ def test_a_changed_header_another_gpu_and_another_compiler_are_compiled_anew(
     programs.ensure(program, nvrtc, (8, 0))
     other = toolkit.Nvrtc((nvrtc.version[0], 99), nvrtc.capabilities)
     programs.ensure(program, other, (9, 0))
-    headers = dict(programs.shared_headers(description.csrc_dir()))
+    headers = dict(programs.shared_headers(specification.csrc_dir()))
     headers["snnkernels/neurons.h"] += "// changed\n"
     monkeypatch.setattr(programs, "shared_headers", lambda csrc: headers)
     programs.ensure(program, nvrtc, (9, 0))
@@ -149,8 +149,8 @@ def test_an_unknown_gpu_is_refused_with_the_package_to_update(nvrtc):
 
 
 def test_every_header_that_a_source_reaches_is_found_by_the_directives_own_words():
-    headers = {**programs.shared_headers(description.csrc_dir()), "neuron.h": ""}
-    texts = [path.read_text() for path in (description.csrc_dir() / "nvrtc").glob("*.cu")]
+    headers = {**programs.shared_headers(specification.csrc_dir()), "neuron.h": ""}
+    texts = [path.read_text() for path in (specification.csrc_dir() / "nvrtc").glob("*.cu")]
     seen = set()
     while texts:
         new = set(programs._INCLUDE.findall(texts.pop())) - seen

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snnkernels._backends.nvrtc import structs
-from snnkernels._build import description
+from snnkernels._build import specification
 
 STRUCTS = {
     "Forward<float>": structs.forward(np.float32),
@@ -46,7 +46,7 @@ def test_every_field_is_where_the_compiler_puts_it(tmp_path):
     source = tmp_path / "offsets.cpp"
     source.write_text("\n".join([*lines, "}", ""]))
     program = tmp_path / "offsets"
-    include = description.csrc_dir() / "include"
+    include = specification.csrc_dir() / "include"
     subprocess.run(
         ["c++", "-std=c++17", f"-I{include}", str(source), "-o", str(program)], check=True
     )
@@ -78,7 +78,7 @@ def bfloat16(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bfloat16")
     (folder / "host.cpp").write_text(HOST)
     library = folder / "host.so"
-    include = f"-I{description.csrc_dir()}"
+    include = f"-I{specification.csrc_dir()}"
     command = ["c++", "-std=c++17", "-shared", "-fPIC", include, str(folder / "host.cpp")]
     subprocess.run([*command, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))

@@ -7,7 +7,7 @@ kernels on a GPU, and `host` has the operators that PyTorch sees.
 
 import torch
 
-from ..._build.description import DeviceType, NeuronSource
+from ..._build.specification import DeviceType, NeuronSource
 from .. import operators
 from ..base import KernelBackend
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._build.description import NeuronSource
+from ..._build.specification import NeuronSource
 from ..._core.checks import compute_dtype
 from ..._core.lanes import is_dense
 from .. import headers, operators

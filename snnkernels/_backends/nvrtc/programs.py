@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cache as memoised
 from pathlib import Path
 
-from ..._build import cache, description
+from ..._build import cache, specification
 from ..._build.errors import BuildError, build_error
 from ..._build.progress import say, verbose
 from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
 
-# Strict arithmetic, as for nvcc: see _build/description.py. What has no annotation, as lambdas have
-# none, is for the device: before 13.5 NVRTC took it for the host, and refused it.
+# Strict arithmetic, as for nvcc: see _build/specification.py. What has no annotation, as lambdas
+# have none, is for the device: before 13.5 NVRTC took it for the host, and refused it.
 _ARITHMETIC = ("-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 FLAGS = ("-std=c++17", "-default-device", *_ARITHMETIC)
 
@@ -38,7 +38,7 @@ class Program:
 
     source: str
     kernel: str
-    neuron: description.NeuronSource | None = None
+    neuron: specification.NeuronSource | None = None
     states: int = 0
     params: int = 0
 
@@ -63,11 +63,11 @@ class Program:
     def headers(self) -> dict[str, str]:
         """Contents of all that the source can include, by the names in its directives."""
         own = {} if self.neuron is None else {"neuron.h": self.neuron.header}
-        return {**shared_headers(description.csrc_dir()), **own}
+        return {**shared_headers(specification.csrc_dir()), **own}
 
     @property
     def text(self) -> str:
-        return (description.csrc_dir() / "nvrtc" / self.source).read_text(encoding="utf-8")
+        return (specification.csrc_dir() / "nvrtc" / self.source).read_text(encoding="utf-8")
 
 
 @memoised
@@ -155,19 +155,13 @@ def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compi
         start = time.perf_counter()
         compiled = compile_program(program, nvrtc, capability)
         made.append(compiled)
-        seconds = time.perf_counter() - start
         if verbose():
-            say(f"{nvrtc} compiled {program.title} in {seconds:.2f} s")
-        library = folder / cache.library_name("nvrtc")
-        library.write_bytes(compiled.cubin)
+            say(f"{nvrtc} compiled {program.title} in {time.perf_counter() - start:.2f} s")
+        (folder / cache.library_name("nvrtc")).write_bytes(compiled.cubin)
         return cache.Manifest(
             device_type="nvrtc",
             key=key,
             family=key,
-            created=time.time(),
-            seconds=round(seconds, 3),
-            size=len(compiled.cubin),
-            digest=cache.digest(library),
             sources=sources,
             torch="any",
             compilers=str(nvrtc),

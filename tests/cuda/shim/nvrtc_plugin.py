@@ -15,7 +15,7 @@ from snnkernels._backends.nvrtc import Cupy, launcher
 from snnkernels._backends.nvrtc.programs import Program
 from snnkernels._backends.nvrtc.structs import Grid
 from snnkernels._build import NeuronSource
-from snnkernels._build.description import DeviceType
+from snnkernels._build.specification import DeviceType
 
 from .plugin import LIBRARY, compile_neuron, multiprocessors
 

@@ -3,7 +3,7 @@
 #include "elements.h"
 #include "rows.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 namespace {
 
@@ -200,7 +200,7 @@ void unpack_words(const unsigned* from, uint64 one, int64 words, char* x) {
 
 }  // namespace
 
-void Kernels::encode(const Encode& call, int64 begin, int64 end) {
+void encode(const Encode& call, int64 begin, int64 end) {
   alignas(64) std::int32_t last[kPadded] = {};
   int64 known = -1;
   for (int64 task = begin; task < end; ++task) {
@@ -217,7 +217,7 @@ void Kernels::encode(const Encode& call, int64 begin, int64 end) {
   }
 }
 
-bool Kernels::pack(const PackSpikes& call, int64 begin, int64 end) {
+bool pack(const PackSpikes& call, int64 begin, int64 end) {
   bool binary = true;
   with_size(call.format.size, [&](auto elements) {
     using E = decltype(elements);
@@ -234,7 +234,7 @@ bool Kernels::pack(const PackSpikes& call, int64 begin, int64 end) {
   return binary;
 }
 
-void Kernels::unpack(const UnpackSpikes& call, int64 begin, int64 end) {
+void unpack(const UnpackSpikes& call, int64 begin, int64 end) {
   with_size(call.format.size, [&](auto elements) {
     using E = decltype(elements);
     constexpr int64 kBytes = kWordBits * sizeof(typename E::Int);
@@ -250,4 +250,4 @@ void Kernels::unpack(const UnpackSpikes& call, int64 begin, int64 end) {
   });
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

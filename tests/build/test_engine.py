@@ -1,36 +1,39 @@
-"""How kernels are built just in time: by torch.utils.cpp_extension, told all it would look up."""
+"""How kernels are built: by torch.utils.cpp_extension, told all it would look up, and by ninja."""
 
 import os
+import platform
+import re
 import shutil
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch.utils import cpp_extension
 
 from snnkernels._backends import selection
-from snnkernels._build import jit, loader, toolchain
+from snnkernels._build import build_file, loader, process, toolchain
+from snnkernels._build.ahead import build_ahead
 from snnkernels._build.archs import parse_archs
-from snnkernels._build.description import cuda_library
 from snnkernels._build.errors import BuildError
 from snnkernels._build.plan import plan_build
-from snnkernels._build.runner import Toolchain
-from snnkernels._build.toolchain import Nvcc, find_cxx, find_ninja, torch_info
+from snnkernels._build.specification import cuda_library, instruction_sets
+from snnkernels._build.toolchain import Nvcc, Toolchain, find_cxx, find_ninja, torch_info
 
 from .conftest import TOY, assert_ended, runs, write_program
-
-FREE = ("PATH", "CXX", "CC", "MAX_JOBS", "TORCH_CUDA_ARCH_LIST", "PYTORCH_NVCC")
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Record the arguments, the environment and CUDA_HOME of each `cpp_extension.load`."""
+    """Record the arguments of each `cpp_extension.load`."""
     recorded = []
     load = cpp_extension.load
 
     def spy(**arguments):
-        recorded.append((arguments, dict(os.environ), cpp_extension.CUDA_HOME))
+        recorded.append(arguments)
         return load(**arguments)
 
     monkeypatch.setattr(cpp_extension, "load", spy)
@@ -46,15 +49,14 @@ def test_the_kernels_are_compiled_by_cpp_extension_in_a_fresh_folder_of_the_cach
 ):
     ensure_cpu()
     ensure_cpu(force=True)
-    folders = [Path(arguments["build_directory"]) for arguments, _, _ in calls]
+    folders = [Path(arguments["build_directory"]) for arguments in calls]
     assert len(set(folders)) == 2
     assert all(folder.is_relative_to(tmp_path / "cache") for folder in folders)
     assert not any(folder.exists() for folder in folders)
-    arguments, variables, _ = calls[0]
+    arguments = calls[0]
     assert arguments["is_python_module"] is False
     assert arguments["with_cuda"] is False
     assert "-O3" in arguments["extra_cflags"]
-    assert variables["MAX_JOBS"] == str(len(os.sched_getaffinity(0)))
 
 
 def test_a_build_loads_nothing_and_needs_no_libtorch_python(csrc, tmp_path):
@@ -98,6 +100,54 @@ def test_flags_that_make_reads_reach_no_compiler(csrc, monkeypatch):
         monkeypatch.setenv(name, "-ffast-math")
     entry, _ = ensure_cpu()
     assert "-ffast-math" not in entry.log.read_text()
+
+
+def test_a_neuron_and_a_wheel_are_built_by_the_same(toy, calls, tmp_path):
+    loader.compiled_neuron_path("cpu", toy)
+    build_ahead(["cpu"], tmp_path / "wheel")
+    assert len(calls) == 1 + len(instruction_sets(platform.machine()))
+
+
+def test_a_library_is_told_of_no_folder_of_this_machine(csrc, tmp_path):
+    for path in build_ahead(["cpu"], tmp_path / "wheel"):
+        dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True).stdout
+        assert "Dynamic section" in dynamic
+        assert "PATH)" not in dynamic
+
+
+def test_commands_that_run_meanwhile_find_the_real_ninja(csrc, monkeypatch):
+    versions = []
+    load = cpp_extension.load
+
+    def spy(**arguments):
+        versions.append(subprocess.run(["ninja", "--version"], capture_output=True, text=True))
+        return load(**arguments)
+
+    monkeypatch.setattr(cpp_extension, "load", spy)
+    ensure_cpu()
+    assert re.match(r"\d+\.\d+", versions[0].stdout)
+
+
+def test_builds_in_several_threads_do_not_wait_for_each_others_compilers(
+    toy, tmp_path, monkeypatch
+):
+    barrier = tmp_path / "compiling"
+    program = write_program(
+        tmp_path / "c++",
+        f"""
+        case "$*" in *neuron.cpp*)
+            echo >>{barrier}
+            until [ "$(wc -l <{barrier})" -ge 2 ]; do sleep 0.05; done;;
+        esac
+        exec c++ "$@"
+        """,
+    )
+    monkeypatch.setenv("CXX", str(program))
+    monkeypatch.setenv("SNNKERNELS_BUILD_TIMEOUT", "30")
+    neurons = [toy, replace(toy, header="// another")]
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda n: loader.compiled_neuron_path("cpu", n), neurons))
+    assert len(set(paths)) == 2
 
 
 def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, monkeypatch):
@@ -202,7 +252,7 @@ class TestHangingCompiler:
         with pytest.raises(BuildError) as caught:
             loader.load("cpu")
         message = str(caught.value)
-        assert message.startswith("compiling ops.cpp, cpu/kernels_twice.cpp of the CPU kernels of ")
+        assert message.startswith("compiling ops.cpp, cpu/twice.cpp of the CPU kernels of ")
         self.check(message, started, tmp_path)
         assert selection.resolve("auto", "cpu") == selection.Choice("torch", message)
 
@@ -218,64 +268,55 @@ class TestHangingCompiler:
     def test_that_does_not_end_when_it_is_told_to(self, started, tmp_path, monkeypatch):
         program = tmp_path / "bin" / "c++"
         program.write_text(program.read_text().replace("sleep", "trap '' TERM; sleep"))
-        monkeypatch.setattr(jit, "_STOP_SECONDS", 0.5)
+        monkeypatch.setattr(process, "_STOP_SECONDS", 0.5)
         with pytest.raises(BuildError) as caught:
             loader.load("cpu")
         self.check(str(caught.value), started, tmp_path)
 
 
 class TestCuda:
-    """What cpp_extension is told for CUDA, with a toolkit made up."""
+    """What cpp_extension writes for CUDA, with a toolkit made up."""
 
     @pytest.fixture
-    def told(self, csrc, tmp_path, monkeypatch):
-        headers, cudart = tmp_path / "runtime" / "include", tmp_path / "libcudart.so.13"
+    def toolkit(self, tmp_path):
+        cudart = tmp_path / "libcudart.so.13"
         cudart.touch()
         root = tmp_path / "cuda"
-        include_dirs = (headers, root / "include")
-        nvcc = Nvcc("PATH", "/my nvcc", "13.0", root, include_dirs, cudart, ("90",))
-        found = {}
+        include_dirs = (tmp_path / "runtime" / "include", root / "include")
+        return Nvcc("PATH", "/my nvcc", "13.0", root, include_dirs, cudart, ("90",))
 
-        def load(**arguments):
-            link = Path(arguments["build_directory"], "libcudart.so").resolve()
-            found.update(arguments=arguments, home=cpp_extension.CUDA_HOME, cudart=link)
-            found["variables"] = {name: os.environ.get(name) for name in FREE}
-            built = Path(arguments["build_directory"], arguments["name"])
-            built.touch()
-            return str(built)
-
-        monkeypatch.setattr(cpp_extension, "load", load)
+    @pytest.fixture
+    def rules(self, csrc, tmp_path, toolkit, monkeypatch):
+        """The lines of the build file, by what they set."""
         monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
         monkeypatch.setenv("CC", "some-cc")
         monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
-        library = cuda_library(csrc, archs=parse_archs("9.0+PTX"))
-        tools = Toolchain(torch_info(), find_cxx(), nvcc, find_ninja())
-        jit.build_library_with_torch(
-            library,
-            tools,
-            tmp_path,
-            archs="9.0+PTX",
-            log=tmp_path / "log",
-            on_step=lambda title: None,
-        )
-        return {**found, "root": root, "headers": headers}
-
-    def test_the_toolkit_that_was_found_is_its_cuda_home_for_the_while(self, told):
-        assert told["home"] == str(told["root"])
+        before = dict(os.environ)
+        spec = cuda_library(csrc, archs=parse_archs("9.0+PTX"))
+        tools = Toolchain(torch_info(), find_cxx(), find_ninja(), toolkit)
+        work = tmp_path / "build"
+        work.mkdir()
+        build_file.write_build_file(spec, tools, work, jobs=2)
+        assert dict(os.environ) == before
         assert cpp_extension.CUDA_HOME is None
-        assert told["variables"]["PYTORCH_NVCC"] == "'/my nvcc'"
+        lines = (work / "build.ninja").read_text().splitlines()
+        return dict(line.split(" = ", 1) for line in lines if " = " in line)
 
-    def test_the_architectures_are_named_so_that_no_gpu_is_asked(self, told):
-        assert told["variables"]["TORCH_CUDA_ARCH_LIST"] == "9.0+PTX"
-        assert "-gencode=arch=compute_90,code=sm_90" in told["arguments"]["extra_cuda_cflags"]
-        assert os.environ["TORCH_CUDA_ARCH_LIST"] == "7.5"
+    def test_the_nvcc_and_the_toolkit_that_were_found_are_used(self, rules, toolkit):
+        assert rules["nvcc"] == "'/my nvcc'"
+        assert f"-isystem {toolkit.root}/include" in rules["cuda_cflags"]
+        assert f"-L{toolkit.root}/lib64" in rules["ldflags"]
 
-    def test_the_host_compiler_is_the_one_that_was_found_whatever_cc_says(self, told):
-        assert told["variables"]["CC"] is None
-        assert os.environ["CC"] == "some-cc"
-        assert f"-ccbin={find_cxx().program}" in told["arguments"]["extra_cuda_cflags"]
+    def test_the_architectures_are_those_asked_for_whatever_the_environment_names(self, rules):
+        found = [flag for flag in rules["cuda_cflags"].split() if flag.startswith("-gencode")]
+        assert found == [f"-gencode=arch=compute_90,code={code}_90" for code in ("sm", "compute")]
 
-    def test_headers_and_runtime_of_the_nvidia_packages_are_found(self, told):
-        assert str(told["headers"]) in told["arguments"]["extra_cuda_cflags"]
-        assert told["cudart"].name == "libcudart.so.13"
-        assert "-L." in told["arguments"]["extra_ldflags"]
+    def test_the_host_compiler_is_the_one_that_was_found_whatever_cc_says(self, rules):
+        found = [flag for flag in rules["cuda_cflags"].split() if "ccbin" in flag]
+        assert found == [f"-ccbin={find_cxx().program}"]
+
+    def test_headers_and_runtime_of_the_nvidia_packages_are_found(self, rules, toolkit, tmp_path):
+        for flags in ("cflags", "cuda_cflags"):
+            assert f"-isystem {toolkit.include_dirs[0]}" in rules[flags]
+        assert "-L." in rules["ldflags"].split()
+        assert (tmp_path / "build" / "libcudart.so").resolve() == toolkit.cudart

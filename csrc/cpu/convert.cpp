@@ -1,7 +1,7 @@
 #include "elements.h"
 #include "rows.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 namespace {
 
@@ -51,4 +51,4 @@ void convert_row(Element, const double* row, void* elements, int count) {
   std::memcpy(elements, row, count * sizeof(double));
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

@@ -2,7 +2,7 @@
 
 #include "rows.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 template <SurrogatePart kPart, class T>
 void surrogate_row(SurrogateId id, const T* params, const T* h, const T* threshold, T* out,
@@ -30,4 +30,4 @@ SNN_ROWS(kGradient, double)
 SNN_ROWS(kPrimitive, float)
 SNN_ROWS(kPrimitive, double)
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu

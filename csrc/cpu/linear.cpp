@@ -10,7 +10,7 @@
 #include "elements.h"
 #include "kernels.h"
 
-namespace snn::cpu::SNN_CPU_ISA {
+namespace snn::cpu {
 
 namespace {
 
@@ -103,7 +103,7 @@ constexpr int kTile = 16;  // inputs whose elements in all outputs of a panel ar
 
 }  // namespace
 
-void Kernels::arrange(const SpikeLinear& call, int64 begin, int64 end) {
+void arrange(const SpikeLinear& call, int64 begin, int64 end) {
   const int64 inputs = call.x.inputs;
   for_panels(call, [&](int64 first, int count, float* panel, auto vectors) {
     constexpr int kWidth = vectors * kVector;
@@ -120,7 +120,7 @@ void Kernels::arrange(const SpikeLinear& call, int64 begin, int64 end) {
   });
 }
 
-void Kernels::multiply(const SpikeLinear& call, int64 begin, int64 end) {
+void multiply(const SpikeLinear& call, int64 begin, int64 end) {
   const int64 inputs = call.x.inputs;
   const int64 bytes = call.x.rows * call.outputs * static_cast<int64>(sizeof(float));
   const bool streams = bytes > SNN_CPU_STREAM_BYTES && inputs <= SNN_CPU_LINEAR_INPUTS &&
@@ -154,7 +154,7 @@ void Kernels::multiply(const SpikeLinear& call, int64 begin, int64 end) {
   if (streams) stream_fence();
 }
 
-void Kernels::transpose(const SpikeLinearWeight& call, int64 begin, int64 end) {
+void transpose(const SpikeLinearWeight& call, int64 begin, int64 end) {
   const int64 inputs = call.x.inputs, rows = call.x.rows, words = column_words(rows);
   for (int64 block = begin; block < end; ++block) {
     const int64 first = block * kWordBits;
@@ -166,7 +166,7 @@ void Kernels::transpose(const SpikeLinearWeight& call, int64 begin, int64 end) {
         halves[r / kWordBits][r % kWordBits] =
             static_cast<unsigned>(call.x.bits((row + r) * inputs + first));
       }
-      for (auto& half : halves) SNN_CPU_ISA::transpose(half);
+      for (auto& half : halves) transpose(half);
       for (int c = 0; c < count; ++c) {
         call.columns[(first + c) * words + row / kBits] =
             halves[0][c] | static_cast<uint64>(halves[1][c]) << kWordBits;
@@ -175,7 +175,7 @@ void Kernels::transpose(const SpikeLinearWeight& call, int64 begin, int64 end) {
   }
 }
 
-void Kernels::multiply(const SpikeLinearWeight& call, int64 begin, int64 end) {
+void multiply(const SpikeLinearWeight& call, int64 begin, int64 end) {
   const int64 inputs = call.x.inputs, rows = call.x.rows, words = column_words(rows);
   alignas(64) float padded[SNN_CPU_LINEAR_ROWS * kPanel];
   for_panels(call, [&](int64 first, int count, float* panel, auto vectors) {
@@ -213,4 +213,4 @@ void Kernels::multiply(const SpikeLinearWeight& call, int64 begin, int64 end) {
   });
 }
 
-}  // namespace snn::cpu::SNN_CPU_ISA
+}  // namespace snn::cpu
