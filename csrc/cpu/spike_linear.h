@@ -22,7 +22,7 @@ inline void check_floats(const char* name, const Tensor& tensor, int64_t dim) {
       name, ": expected contiguous float32 of ", dim, " dimensions");
 }
 
-// Room for the panels of any instruction set: outputs rounded up to the widest vector.
+// Room for the panels: outputs rounded up to the widest vector there is.
 inline Tensor empty_panels(const Tensor& like, int64_t inputs, int64_t outputs) {
   const int64_t padded = (outputs + Driver::kStrip - 1) / Driver::kStrip * Driver::kStrip;
   return empty_from_cache(like, {inputs * padded}, ScalarType::Float);

@@ -36,10 +36,11 @@ def build_ahead(device_types: Sequence[DeviceType], root: Path) -> list[Path]:
     paths = []
     for name, plan in plans.items():
         make = functools.partial(engine.make, plan, why="ahead of time")
+        cache.remove_leftovers(root, name)
         entry = cache.store(root, name, plan.what, make)
-        entry.log.unlink()
+        entry.log.unlink(missing_ok=True)
         paths.append(entry.library)
-    shutil.rmtree(root / "logs")
+    shutil.rmtree(root / "logs", ignore_errors=True)
     return paths
 
 

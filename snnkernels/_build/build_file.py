@@ -1,35 +1,36 @@
 """Let `torch.utils.cpp_extension` write the build file that ninja reads.
 
-`cpp_extension.load` is told all that it would look up for itself (compiler, CUDA, architectures),
-and gets to run no ninja: that is left to `engine.py`, which can follow what it prints, keep it, and
-end it in time with all that it has started.
+`cpp_extension.load` takes some of what it needs from the environment, and would run ninja itself.
+Here it is told all that it would look up (compiler, CUDA, architectures), by an environment that is
+its own, and starts nothing. Running ninja is left to `engine.py`, which can follow what it prints,
+keep it, and end it in time with all that it has started.
 """
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import logging
 import os
+import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from .errors import build_error
-from .locks import lock_of_process
 from .specification import Specification
 from .toolchain import Toolchain
 
+BUILD_FILE = "build.ninja"
 _OWN_COMPILER = "./cxx"
 _ONLY_WHAT_IS_USED = "-Wl,-dead_strip_dylibs" if sys.platform == "darwin" else "-Wl,--as-needed"
 
-_lock = lock_of_process()
-"""cpp_extension reads the environment, which is the process's."""
-
 
 def write_build_file(spec: Specification, tools: Toolchain, work: Path, *, jobs: int) -> Path:
-    """Write ``build.ninja`` into a fresh folder; return where ninja will put the library.
+    """Write what ninja reads into a fresh folder; return where ninja will put the library.
 
     Args:
         spec: what to build.
@@ -42,26 +43,37 @@ def write_build_file(spec: Specification, tools: Toolchain, work: Path, *, jobs:
         BuildError: torch's helper does not import.
         OSError, RuntimeError, ValueError: it failed.
     """
-    cpp_extension = _import_cpp_extension()
-    arguments = _arguments(spec, tools, work, jobs)
-    variables = _variables(tools, work)
-    with _lock, _environment(variables), _cuda_home(cpp_extension, tools):
-        built = cpp_extension.load(**arguments)
-    file = work / "build.ninja"
-    rules = file.read_text(encoding="utf-8")
+    helper = _helper(_variables(tools, work))
+    if tools.nvcc is not None:
+        helper.CUDA_HOME = str(tools.nvcc.root)
+    built = helper.load(**_arguments(spec, tools, work, jobs))
+    file = work / BUILD_FILE
+    text = file.read_text(encoding="utf-8")
     # A library that is moved to another machine must not be told where this one has its torch.
-    rules = rules.replace(f"-Wl,-rpath,{cpp_extension.TORCH_LIB_PATH}", "")
-    file.write_text(rules, encoding="utf-8")
+    text = text.replace(f"-Wl,-rpath,{helper.TORCH_LIB_PATH}", "")
+    for folder in (helper.TORCH_LIB_PATH, helper.CUDA_HOME):
+        text = text.replace(f"-L{folder}", f"-L{_word(str(folder))}")
+    for source in spec.sources:
+        written = str(source).replace(" ", "$ ")
+        text = text.replace(f" {written}\n", f" {_ninja_path(source, work)}\n")
+    file.write_text(text, encoding="utf-8")
     return Path(built)
 
 
-def _import_cpp_extension() -> Any:
-    """Import torch's helper, without its warnings of what it did not find: it is told."""
+def _helper(variables: dict[str, str]) -> Any:
+    """Return cpp_extension with an environment of its own, and without the means to start anything.
+
+    It is another instance of the module, so that nobody else sees these variables: no other thread,
+    and no process that one starts meanwhile.
+    """
     logger = logging.getLogger("torch.utils.cpp_extension")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(silence := lambda record: False)  # it says what it did not find: it is told
     try:
         from torch.utils import cpp_extension
+
+        loader, spec = cpp_extension.__loader__, cpp_extension.__spec__
+        helper: Any = importlib.util.module_from_spec(spec)
+        loader.exec_module(helper)
     except ImportError as error:
         raise build_error(
             "torch.utils.cpp_extension, which builds the kernels, does not import",
@@ -70,65 +82,29 @@ def _import_cpp_extension() -> Any:
             remedy="pip install 'setuptools<82'",
         ) from error
     finally:
-        logger.setLevel(level)
-    return cpp_extension
+        logger.removeFilter(silence)
+    helper.os = _changed(os, environ=variables, getenv=variables.get)
+    helper.subprocess = _changed(subprocess, run=_start_nothing, check_output=_start_nothing)
+    return helper
 
 
-def _arguments(spec: Specification, tools: Toolchain, work: Path, jobs: int) -> dict[str, object]:
-    """What `cpp_extension.load` is called with.
-
-    It is asked for a program and given ``-shared``: so it links a library, leaves out
-    libtorch_python and does not load the result.
-    """
-    system: list[str] = []
-    linked = ["-shared", _ONLY_WHAT_IS_USED]
-    nvcc = tools.nvcc
-    cuda_flags: list[str] = []
-    if nvcc is not None:
-        extra = [path for path in nvcc.include_dirs if path != (nvcc.root or path) / "include"]
-        system = [word for path in extra for word in ("-isystem", str(path))]
-        threads = max(1, jobs // len(spec.sources))
-        cuda_flags = [f"-ccbin={tools.cxx.program}", f"--threads={threads}"]
-        if nvcc.cudart is not None:
-            (work / "libcudart.so").symlink_to(nvcc.cudart)
-            linked.append("-L.")
-    return {
-        "name": spec.name,
-        "sources": [str(source) for source in spec.sources],
-        "extra_cflags": _words([*spec.cxx_flags, *system]),
-        "extra_cuda_cflags": _words([*spec.cuda_flags, *system, *cuda_flags]),
-        "extra_ldflags": linked,
-        "extra_include_paths": [str(path) for path in spec.include_dirs],
-        "build_directory": str(work),
-        "with_cuda": nvcc is not None,
-        "is_python_module": False,
-        "is_standalone": True,
-    }
+def _changed(module: ModuleType, **changes: object) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(module), **changes})
 
 
-def _words(flags: Sequence[str]) -> list[str]:
-    """Quote flags for the shell that ninja calls, and for ninja."""
-    return [_word(flag) for flag in flags]
+def _start_nothing(*_: object, **__: object) -> bytes:
+    return b""
 
 
-def _word(text: str) -> str:
-    return shlex.quote(text).replace("$", "$$")
-
-
-def _variables(tools: Toolchain, work: Path) -> dict[str, str | None]:
-    """The environment for `cpp_extension.load`; None for what must not be set."""
-    programs = work / "bin"
-    programs.mkdir()
-    # The ninja that cpp_extension finds runs nothing in this folder, and elsewhere is the real one.
-    here, ninja = shlex.quote(str(work)), shlex.quote(tools.ninja)
-    _write_program(programs / "ninja", f'[ . -ef {here} ] || exec {ninja} "$@"')
-    variables: dict[str, str | None] = {
-        "PATH": os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath))),
+def _variables(tools: Toolchain, work: Path) -> dict[str, str]:
+    """The environment for `cpp_extension.load`."""
+    variables = {
+        **os.environ,
         "CXX": _compiler(tools, work),
-        "CC": None,
         "TORCH_DONT_CHECK_COMPILER_ABI": "1",
         "TORCH_NO_COMPILER_WRAPPER": "1",
     }
+    variables.pop("CC", None)  # nvcc would be given it beside the compiler that was found
     if tools.nvcc is not None:
         variables["PYTORCH_NVCC"] = _word(tools.nvcc.path)
         variables["TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES"] = "1"
@@ -140,43 +116,54 @@ def _compiler(tools: Toolchain, work: Path) -> str:
     command = tools.cxx.command
     if len(command) == 1 and _word(command[0]) == command[0]:
         return command[0]
-    _write_program(work / _OWN_COMPILER, f'exec {shlex.join(command)} "$@"')
+    script = work / _OWN_COMPILER
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    script.chmod(0o700)
     return _OWN_COMPILER
 
 
-def _write_program(path: Path, line: str) -> None:
-    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
-    path.chmod(0o700)
+def _arguments(spec: Specification, tools: Toolchain, work: Path, jobs: int) -> dict[str, object]:
+    """What `cpp_extension.load` is called with.
+
+    It is asked for a program and given ``-shared``: so it links a library, leaves out
+    libtorch_python and does not load the result.
+    """
+    own = [f"-I{path}" for path in spec.include_dirs]
+    linked = ["-shared", _ONLY_WHAT_IS_USED]
+    nvcc = tools.nvcc
+    cuda_flags: list[str] = []
+    if nvcc is not None:
+        extra = [path for path in nvcc.include_dirs if path != (nvcc.root or path) / "include"]
+        own += [word for path in extra for word in ("-isystem", str(path))]
+        threads = max(1, jobs // len(spec.sources))
+        cuda_flags = [f"-ccbin={tools.cxx.program}", f"--threads={threads}"]
+        if nvcc.cudart is not None:
+            (work / "libcudart.so").symlink_to(nvcc.cudart)
+            linked.append("-L.")
+    return {
+        "name": spec.name,
+        "sources": [str(source) for source in spec.sources],
+        "extra_cflags": _words([*spec.cxx_flags, *own]),
+        "extra_cuda_cflags": _words([*spec.cuda_flags, *own, *cuda_flags]),
+        "extra_ldflags": linked,
+        "build_directory": str(work),
+        "with_cuda": nvcc is not None,
+        "is_python_module": False,
+        "is_standalone": True,
+    }
 
 
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables for a moment."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set_environment(variables)
-    try:
-        yield
-    finally:
-        _set_environment(before)
+def _words(flags: Iterable[str]) -> list[str]:
+    return [_word(flag) for flag in flags]
 
 
-def _set_environment(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def _word(text: str) -> str:
+    """Quote a word for the shell that ninja calls, and for ninja."""
+    return shlex.quote(text).replace("$", "$$")
 
 
-@contextlib.contextmanager
-def _cuda_home(cpp_extension: Any, tools: Toolchain) -> Iterator[None]:
-    """Give cpp_extension the toolkit that was found; it has looked only when it was imported."""
-    if tools.nvcc is None:
-        yield
-        return
-    before = cpp_extension.CUDA_HOME
-    cpp_extension.CUDA_HOME = str(tools.nvcc.root)
-    try:
-        yield
-    finally:
-        cpp_extension.CUDA_HOME = before
+def _ninja_path(source: Path, work: Path) -> str:
+    """A source as ninja must read it; relative where it is beside the work folder."""
+    if source.is_relative_to(work.parent):
+        source = Path("..", source.relative_to(work.parent))
+    return re.sub(r"[$ :]", r"$\g<0>", str(source))

@@ -354,8 +354,7 @@ def obtain(
         entry = find(device_type, key)
         if entry is not None and entry != before:
             return entry, False
-        for left in root.glob(f"{_temporary(name)}*"):  # by a build that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        remove_leftovers(root, name)
         return store(root, name, what, make), True
 
 
@@ -378,7 +377,7 @@ def store(root: Path, name: str, what: str, make: Callable[[Path, Path], Manifes
         seconds = time.perf_counter() - start
         manifest = manifest.of(folder / library_name(manifest.device_type), seconds)
         manifest.write(folder / MANIFEST)
-        _settle(folder)
+        _settle(folder, root)
         return Entry(publish(folder, root, name), manifest)
 
 
@@ -401,8 +400,9 @@ def writing(what: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _settle(folder: Path) -> None:
-    """Keep others from writing what a finished folder holds, and bring all of it to the disk."""
+def _settle(folder: Path, root: Path) -> None:
+    """Let those who read the root read a finished folder, and nobody else write it; sync all."""
+    folder.chmod(stat.S_IRWXU | stat.S_IMODE(root.stat().st_mode) & 0o755)
     for path in folder.iterdir():
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
         sync(path)
@@ -427,6 +427,12 @@ def sync(path: Path) -> None:
 def _temporary(name: str) -> str:
     """How folders begin that an entry is built in."""
     return f".tmp-{name}-"
+
+
+def remove_leftovers(root: Path, name: str) -> None:
+    """Remove what a build of an entry left that was killed; none may be under way."""
+    for folder in root.glob(f"{_temporary(name)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ def make(plan: Plan, folder: Path, root: Path, *, why: str) -> Manifest:
     Raises:
         BuildError: the tools do not compute as they must, a command failed or took too long, there
             is nothing to build, torch's helper does not work, or the result does not load.
+        ValueError: a variable that says how to build can't be read.
     """
     logs = root / "logs"
     logs.mkdir(exist_ok=True)
@@ -73,6 +74,7 @@ def build(
     Raises:
         BuildError: a command failed or took too long, there is nothing to build, or torch's helper
             does not work.
+        ValueError: a variable that says how to build can't be read.
     """
     if not spec.sources:
         raise build_error(
@@ -112,10 +114,7 @@ def _run_ninja(
 ) -> None:
     seconds = process.timeout_seconds()
     command = (tools.ninja, "-v", f"-j{jobs}")
-    try:
-        ninja = process.start(command, environment={"NINJA_STATUS": _NINJA_STATUS}, folder=work)
-    except OSError as error:
-        raise _failed("ninja", spec, tools, log, [str(error)]) from error
+    variables = {"NINJA_STATUS": _NINJA_STATUS, "CLICOLOR_FORCE": "0"}
     lines: list[str] = []
     with log.open("a", encoding="utf-8", buffering=1) as stream:
 
@@ -127,6 +126,10 @@ def _run_ninja(
                 progress.step(_step(status["command"], spec))
 
         try:
+            ninja = process.start(command, environment=variables, folder=work)
+        except OSError as error:
+            raise _failed("ninja", spec, tools, log, [str(error)]) from error
+        try:
             process.follow(ninja, seconds, tell)
         except subprocess.TimeoutExpired as error:
             raise _too_slow(spec, tools, log, lines, seconds) from error
@@ -136,7 +139,7 @@ def _run_ninja(
 
 def _step(command: str, spec: Specification) -> str:
     """Name the step that a command does: its source, or the link."""
-    named = (spec.title(source) for source in spec.sources if str(source) in command)
+    named = (spec.title(source) for source in spec.sources if f"/{source.name}" in command)
     return next(named, "link")
 
 

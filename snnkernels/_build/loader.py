@@ -15,6 +15,7 @@ from .archs import parse_archs
 from .errors import BuildError, build_error
 from .locks import lock_of_process
 from .plan import Plan, all_sources, plan_build
+from .progress import say
 from .specification import (
     PREBUILT_DIR,
     DeviceType,
@@ -83,6 +84,8 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
     path, problem = prebuilt(device_type)
     origin: Origin = "prebuilt"
     if path is not None:
+        if problem:
+            say(f"{problem}: {path} is loaded in its place")
         try:
             _load_library(path, device_type)
         except BuildError as error:
@@ -163,25 +166,29 @@ def _load_library(path: Path, device_type: DeviceType) -> None:
 
 
 def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
-    """Return the library built ahead of time beside the package, or None and why it isn't used."""
-    file_name = library_file_name(device_type)
-    places = (PREBUILT_DIR / name / file_name for name in _prebuilt_names(device_type))
-    path = next((path for path in places if path.is_file()), None)
-    if path is None:
-        return None, _FIRST_USE
+    """Return the library built ahead of time beside the package, and why a better one isn't used.
+
+    None where there is none that is whole and runs here.
+    """
+    problems: list[str] = []
+    for name in _prebuilt_names(device_type):
+        path = PREBUILT_DIR / name / library_file_name(device_type)
+        if path.parent.exists():
+            problem = _why_not_prebuilt(path, device_type)
+            if not problem:
+                return path, "; ".join(problems)
+            problems.append(f"{path} {problem}")
+    return None, "; ".join(problems) or _FIRST_USE
+
+
+def _why_not_prebuilt(path: Path, device_type: DeviceType) -> str:
     manifest = cache.read_manifest(path.with_name(cache.MANIFEST))
     if manifest is None:
-        return None, f"{path} has no manifest"
+        return "has no manifest"
     if manifest.sources != sources_digest(csrc_dir(), device_type):
-        return None, f"{path} was built from other sources"
+        return "was built from other sources"
     damage = cache.why_damaged(path, manifest)
-    if damage:
-        return None, f"{path} {damage}"
-    if device_type == "cuda":
-        problem = _why_not_for_this_gpu(manifest)
-        if problem:
-            return None, f"{path} {problem}"
-    return path, ""
+    return damage or (_why_not_for_this_gpu(manifest) if device_type == "cuda" else "")
 
 
 def _prebuilt_names(device_type: DeviceType) -> Sequence[str]:

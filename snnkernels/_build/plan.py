@@ -40,20 +40,18 @@ class Plan:
     family: str
     capabilities: tuple[tuple[int, int], ...] = ()
     """The GPUs here, if they chose the architectures: any build that runs on them will do."""
-    neuron: NeuronSource | None = None
-    """The neuron that is compiled by itself; None for the library of all that csrc holds."""
     runs_here: bool = True
     """Whether this machine can load it."""
 
     @property
     def what(self) -> str:
         kernels = f"the {self.spec.device_type.upper()} kernels"
-        return f"{kernels} of {self.neuron.title}" if self.neuron else kernels
+        return f"{kernels} of {self.spec.owner}" if self.spec.symbol else kernels
 
     @property
     def steps(self) -> int:
         """How many steps are worth telling of: a neuron takes a moment."""
-        return 0 if self.neuron else len(self.spec.sources) + 1
+        return 0 if self.spec.symbol else len(self.spec.sources) + 1
 
     @property
     def name(self) -> str:
@@ -151,7 +149,7 @@ def make_plan(
     ]
     family = _hash(parts)
     key = _hash([family, target, *spec.flags])
-    return Plan(spec, tools, sources, target, key, family, capabilities, neuron, runs_here)
+    return Plan(spec, tools, sources, target, key, family, capabilities, runs_here)
 
 
 def all_sources(csrc: Path, device_type: DeviceType, neuron: NeuronSource | None) -> str:

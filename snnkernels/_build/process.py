@@ -101,8 +101,8 @@ def follow(process: subprocess.Popen[str], seconds: float, tell: Callable[[str],
         subprocess.TimeoutExpired: it wrote nothing for so many seconds, and was stopped.
     """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     with _stopped_by_errors(process):
+        threading.Thread(target=_read, args=(process, lines), daemon=True).start()
         try:
             while line := lines.get(timeout=seconds):
                 tell(line)
@@ -142,7 +142,7 @@ def stop(process: subprocess.Popen[str]) -> None:
     _signal([process.pid], signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    _signal(groups, signal.SIGKILL)
+    _signal(groups | _groups(session=process.pid), signal.SIGKILL)
 
 
 def _groups(session: int) -> set[int]:

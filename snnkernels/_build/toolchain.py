@@ -168,7 +168,7 @@ def gpu_capabilities() -> tuple[tuple[int, int], ...]:
 def cpu_instruction_sets() -> tuple[str, ...]:
     """Return those of a wheel's instruction sets that this CPU has, widest first.
 
-    It is PyTorch that looks, so that ``ATEN_CPU_CAPABILITY`` narrows the choice as it does there.
+    It is PyTorch that looks, so ``ATEN_CPU_CAPABILITY`` has the same say as over its own kernels.
     """
     import torch
 
@@ -240,7 +240,7 @@ def _query_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
 def _probe_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
     if sys.platform == "win32":
         return Compiler(origin, command, problem="Windows is not supported by the native kernels")
-    path = shutil.which(command[0])
+    path = _which(command[0])
     if path is None:
         return Compiler(origin, command, problem=f"{command[0]!r} is not there")
     flag = refused_flag(shlex.join(command))
@@ -297,7 +297,7 @@ def _why_not_ninja(path: str) -> str:
 
 
 def _ninja_candidates() -> Iterator[str]:
-    on_path = shutil.which("ninja")
+    on_path = _which("ninja")
     if on_path:
         yield on_path
     # The package's program need not be on PATH: an environment need not be activated.
@@ -368,7 +368,7 @@ def _nvcc_candidates() -> Iterator[tuple[str, str]]:
         if root:
             yield f"${variable}", os.path.join(root, "bin", "nvcc")
             return
-    on_path = shutil.which("nvcc")
+    on_path = _which("nvcc")
     if on_path:
         yield "PATH", on_path
     for path in _pip_files("bin/nvcc"):
@@ -391,7 +391,7 @@ def _compared(probe: Nvcc, torch_cuda: str | None) -> Nvcc:
 
 @functools.cache
 def _probe_nvcc(origin: str, path: str, flags: str) -> Nvcc:
-    resolved = shutil.which(path)
+    resolved = _which(path)
     if resolved is None:
         return Nvcc(origin, path, problem="is not there")
     output, problem = ask((resolved, "--version"))
@@ -434,6 +434,12 @@ def _cudart(root: Path, major: int) -> Path | None:
     folders += [Path(path) for path in _pip_files("lib")]
     found = (folder / name for folder in folders for name in names if (folder / name).exists())
     return next(found, None)
+
+
+def _which(program: str) -> str | None:
+    """Find a program, for whatever folder it will be called in."""
+    found = shutil.which(program)
+    return found and os.path.abspath(found)
 
 
 def ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from snnkernels.__main__ import main
 from snnkernels._backends import selection
-from snnkernels._build import cache, engine, loader
+from snnkernels._build import cache, engine, loader, toolchain
 from snnkernels._build.errors import BuildError
 from snnkernels._build.plan import plan_build
 from snnkernels._build.toolchain import find_cxx
@@ -216,7 +216,9 @@ class TestPrebuilt:
         return loader.prebuilt("cpu")[0]
 
     @pytest.fixture(params=["is damaged", "does not load"])
-    def broken(self, request, prebuilt):
+    def broken(self, request, prebuilt, monkeypatch):
+        monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["baseline"])
+        prebuilt = loader.prebuilt("cpu")[0]
         if request.param == "is damaged":
             overwrite(prebuilt, zeros_behind_the_header(prebuilt.read_bytes()))
         else:

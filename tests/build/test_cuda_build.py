@@ -65,4 +65,4 @@ def test_a_build_ahead_with_an_nvcc_of_unknown_architectures_takes_its_newest():
 
 def test_a_build_ahead_takes_the_architectures_of_the_environment(nvcc, monkeypatch):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
-    assert parse_archs(ahead.plan_ahead("cuda").target) == parse_archs("8.0;9.0+PTX")
+    assert parse_archs(ahead.plans_ahead("cuda")["cuda"].target) == parse_archs("8.0;9.0+PTX")

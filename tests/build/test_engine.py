@@ -15,7 +15,7 @@ import pytest
 from torch.utils import cpp_extension
 
 from snnkernels._backends import selection
-from snnkernels._build import build_file, loader, process, toolchain
+from snnkernels._build import build_file, loader, process, specification, toolchain
 from snnkernels._build.ahead import build_ahead
 from snnkernels._build.archs import parse_archs
 from snnkernels._build.errors import BuildError
@@ -27,16 +27,28 @@ from .conftest import TOY, assert_ended, runs, write_program
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """Record the arguments of each `cpp_extension.load`."""
+def on_load(monkeypatch):
+    """Give a function to call with the module and the arguments before `cpp_extension.load`."""
+
+    def give(function):
+        helper_with = build_file._helper
+
+        def changed(variables):
+            helper = helper_with(variables)
+            load = helper.load
+            helper.load = lambda **arguments: (function(helper, arguments), load(**arguments))[1]
+            return helper
+
+        monkeypatch.setattr(build_file, "_helper", changed)
+
+    return give
+
+
+@pytest.fixture
+def calls(on_load):
+    """The arguments of each `cpp_extension.load`."""
     recorded = []
-    load = cpp_extension.load
-
-    def spy(**arguments):
-        recorded.append(arguments)
-        return load(**arguments)
-
-    monkeypatch.setattr(cpp_extension, "load", spy)
+    on_load(lambda helper, arguments: recorded.append(arguments))
     return recorded
 
 
@@ -69,24 +81,84 @@ def test_a_build_loads_nothing_and_needs_no_libtorch_python(csrc, tmp_path):
     assert str(entry.library) in Path("/proc/self/maps").read_text()
 
 
-def test_a_failed_build_too_leaves_the_environment_and_cuda_home_alone(csrc, monkeypatch):
+def test_the_environment_and_torchs_own_module_stay_as_they_are(csrc, monkeypatch, on_load):
     monkeypatch.setenv("CC", "some-cc")
-    monkeypatch.setattr(cpp_extension, "CUDA_HOME", "/before")
-    (csrc / "ops.cpp").write_text("broken\n")
-    before = dict(os.environ)
-    with pytest.raises(BuildError, match=r"^compiling ops\.cpp failed"):
-        ensure_cpu()
-    assert dict(os.environ) == before
-    assert cpp_extension.CUDA_HOME == "/before"
+    monkeypatch.setenv("CXX", "env c++ -DX")
+    variables, module = dict(os.environ), dict(vars(cpp_extension))
+    seen = []
+    on_load(lambda *_: seen.append((dict(os.environ), dict(vars(cpp_extension)))))
+    ensure_cpu()
+    assert seen == [(variables, module)]
+    assert (dict(os.environ), dict(vars(cpp_extension))) == (variables, module)
 
 
-@pytest.mark.parametrize("name", ["cache with spaces", "$HOME", "it's"])
-def test_odd_names_of_the_cache_and_the_compiler_do_no_harm(csrc, tmp_path, name, monkeypatch):
+def test_cpp_extension_starts_no_ninja(csrc, tmp_path, monkeypatch):
+    plan = plan_build("cpu")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    built = build_file.write_build_file(plan.spec, plan.tools, tmp_path, jobs=1)
+    assert (tmp_path / "build.ninja").is_file()
+    assert not built.exists()
+
+
+@pytest.mark.parametrize("name", ["cache with spaces", "$HOME", "it's", "a:b", "a|b"])
+def test_odd_names_of_the_cache_and_the_compiler_do_no_harm(toy, tmp_path, name, monkeypatch):
     program = write_program(tmp_path / name / "c++", 'exec c++ "$@"')
     monkeypatch.setenv("SNNKERNELS_CACHE_DIR", str(tmp_path / name / "cache"))
     monkeypatch.setattr(toolchain.shlex, "split", lambda text: [text])
     monkeypatch.setenv("CXX", str(program))
     assert loader.load("cpu").origin == "jit"
+    assert loader.compiled_neuron_path("cpu", toy).is_file()
+
+
+@pytest.mark.parametrize("name", ["with spaces", "$HOME", "it's", "a:b"])
+def test_nor_do_those_of_the_sources(toy, csrc, name, capfd, monkeypatch):
+    package = csrc.parent.parent / name / "snnkernels"
+    csrc.parent.rename(package.parent)
+    monkeypatch.setattr(specification, "PACKAGE_DIR", package)
+    ensure_cpu()
+    said = re.findall(r"\[\d/4\] (.*) at", capfd.readouterr().err)
+    assert set(said) == {"ops.cpp", "cpu/twice.cpp", "cpu/convert.cpp", "link"}
+    assert loader.compiled_neuron_path("cpu", toy).is_file()
+
+
+def test_torch_may_be_in_a_folder_with_spaces(csrc, tmp_path, on_load):
+    link = tmp_path / "my venv"
+    link.symlink_to(torch_info().library_dir)
+    on_load(lambda helper, _: setattr(helper, "TORCH_LIB_PATH", str(link)))
+    entry, _ = ensure_cpu()
+    assert f"-L'{link}'" in entry.log.read_text()
+
+
+def test_tools_may_be_named_from_the_folder_that_one_is_in(toy, tmp_path, monkeypatch):
+    write_program(tmp_path / "tools" / "c++", 'exec /usr/bin/env c++ "$@"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", "./tools/c++")
+    assert loader.load("cpu").origin == "jit"
+    assert loader.compiled_neuron_path("cpu", toy).is_file()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", "-j3"), ("", None)])
+def test_as_many_compilers_run_as_max_jobs_says_or_there_are_cores(
+    csrc, monkeypatch, text, expected
+):
+    monkeypatch.setenv("MAX_JOBS", text)
+    commands = []
+    start = process.start
+    monkeypatch.setattr(process, "start", lambda c, **o: commands.append(c) or start(c, **o))
+    ensure_cpu()
+    assert commands[-2][-1] == (expected or f"-j{len(os.sched_getaffinity(0))}")
+
+
+def test_a_limit_may_be_endless(csrc, monkeypatch):
+    monkeypatch.setenv("SNNKERNELS_BUILD_TIMEOUT", "inf")
+    assert ensure_cpu()[1]
+
+
+def test_colours_that_ninja_is_asked_for_do_not_hide_what_failed(csrc, monkeypatch):
+    monkeypatch.setenv("CLICOLOR_FORCE", "1")
+    (csrc / "ops.cpp").write_text("broken\n")
+    with pytest.raises(BuildError, match=r"^compiling ops\.cpp failed"):
+        ensure_cpu()
 
 
 def test_a_compiler_with_a_launcher_and_flags_is_called_with_them(csrc, monkeypatch):
@@ -108,53 +180,58 @@ def test_a_neuron_and_a_wheel_are_built_by_the_same(toy, calls, tmp_path):
     assert len(calls) == 1 + len(instruction_sets(platform.machine()))
 
 
+needs_readelf = pytest.mark.skipif(shutil.which("readelf") is None, reason="needs readelf")
+
+
+def dynamic_section(library):
+    command = ["readelf", "-d", str(library)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "Dynamic section" in found
+    return found
+
+
+@needs_readelf
 def test_a_library_is_told_of_no_folder_of_this_machine(csrc, tmp_path):
     for path in build_ahead(["cpu"], tmp_path / "wheel"):
-        dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True).stdout
-        assert "Dynamic section" in dynamic
-        assert "PATH)" not in dynamic
+        assert "PATH)" not in dynamic_section(path)
 
 
-def test_commands_that_run_meanwhile_find_the_real_ninja(csrc, monkeypatch):
-    versions = []
-    load = cpp_extension.load
-
-    def spy(**arguments):
-        versions.append(subprocess.run(["ninja", "--version"], capture_output=True, text=True))
-        return load(**arguments)
-
-    monkeypatch.setattr(cpp_extension, "load", spy)
-    ensure_cpu()
-    assert re.match(r"\d+\.\d+", versions[0].stdout)
+@needs_readelf
+def test_a_neuron_is_linked_to_nothing_of_torchs(toy, monkeypatch):
+    monkeypatch.setenv("CXX", "c++ -Wl,--no-as-needed")  # which is the default of some
+    path = loader.compiled_neuron_path("cpu", toy)
+    assert "torch" not in dynamic_section(path)
 
 
-def test_builds_in_several_threads_do_not_wait_for_each_others_compilers(
-    toy, tmp_path, monkeypatch
-):
+def test_neurons_are_built_side_by_side(toy, tmp_path, monkeypatch):
+    """Each by the compiler and the ninja that were found, in as many threads as there are."""
+    count = 8
     barrier = tmp_path / "compiling"
     program = write_program(
         tmp_path / "c++",
         f"""
         case "$*" in *neuron.cpp*)
             echo >>{barrier}
-            until [ "$(wc -l <{barrier})" -ge 2 ]; do sleep 0.05; done;;
+            until [ "$(wc -l <{barrier})" -ge {count} ]; do sleep 0.05; done;;
         esac
         exec c++ "$@"
         """,
     )
-    monkeypatch.setenv("CXX", str(program))
+    monkeypatch.setenv("CXX", f"env {program} -DX")
     monkeypatch.setenv("SNNKERNELS_BUILD_TIMEOUT", "30")
-    neurons = [toy, replace(toy, header="// another")]
-    with ThreadPoolExecutor(2) as pool:
+    neurons = [replace(toy, header=f"// {number}") for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
         paths = list(pool.map(lambda n: loader.compiled_neuron_path("cpu", n), neurons))
-    assert len(set(paths)) == 2
+    assert len(set(paths)) == count
+    (head,) = {(path.parent / "build.log").read_text().splitlines()[0] for path in paths}
+    assert head.endswith(find_ninja())
 
 
-def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, monkeypatch):
-    def fail(**arguments):
+def test_a_failure_outside_the_compilers_shows_what_torch_says(csrc, on_load):
+    def fail(*_):
         raise RuntimeError("no luck today")
 
-    monkeypatch.setattr(cpp_extension, "load", fail)
+    on_load(fail)
     with pytest.raises(BuildError) as caught:
         ensure_cpu()
     message = str(caught.value)
@@ -288,17 +365,13 @@ class TestCuda:
     @pytest.fixture
     def rules(self, csrc, tmp_path, toolkit, monkeypatch):
         """The lines of the build file, by what they set."""
-        monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
         monkeypatch.setenv("CC", "some-cc")
         monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
-        before = dict(os.environ)
         spec = cuda_library(csrc, archs=parse_archs("9.0+PTX"))
         tools = Toolchain(torch_info(), find_cxx(), find_ninja(), toolkit)
         work = tmp_path / "build"
         work.mkdir()
         build_file.write_build_file(spec, tools, work, jobs=2)
-        assert dict(os.environ) == before
-        assert cpp_extension.CUDA_HOME is None
         lines = (work / "build.ninja").read_text().splitlines()
         return dict(line.split(" = ", 1) for line in lines if " = " in line)
 

@@ -2,6 +2,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -444,6 +445,26 @@ class TestPrebuilt:
     def test_what_a_wheel_lacks_is_passed_over_for_a_narrower_one(self, prebuilt, monkeypatch):
         monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["avx1024", "baseline"])
         assert loader.prebuilt("cpu")[0].parent.name == "cpu-baseline"
+
+    def test_a_narrower_one_is_taken_and_named_where_the_widest_is_spoilt(
+        self, prebuilt, monkeypatch, capfd
+    ):
+        wide = prebuilt.parents[1] / "cpu-avx1024"
+        shutil.copytree(prebuilt.parent, wide)
+        (wide / "build.json").unlink()
+        monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["avx1024", "baseline"])
+        library = loader.load("cpu")
+        assert library.path.parent.name == "cpu-baseline"
+        expected = f"{wide / prebuilt.name} has no manifest: {library.path} is loaded in its place"
+        assert expected in capfd.readouterr().err
+
+    @pytest.mark.parametrize("mode", [0o700, 0o755, 0o777])
+    def test_those_may_read_it_who_may_read_the_folder_above(self, csrc, tmp_path, mode):
+        root = tmp_path / "wheel"
+        root.mkdir()
+        root.chmod(mode)
+        for path in build_ahead(["cpu"], root):
+            assert path.parent.stat().st_mode & 0o777 == mode & 0o755
 
     def test_one_that_this_cpu_cannot_run_is_built_but_not_tried(self, csrc, tmp_path, monkeypatch):
         tried = []

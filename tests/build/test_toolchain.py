@@ -223,7 +223,6 @@ def test_what_a_configuration_adds_is_told_by_nvccs_dry_run(only_path):
     path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {plain}' >&2; exit 1;;"))
     assert toolchain.find_nvcc("13.0")
     toolchain._probe_nvcc.cache_clear()
-    toolchain._why_not_ninja.cache_clear()
     loose = plain.replace("prec_div=1", "prec_div=0")
     path.write_text(script.replace("exit 1;;", f"echo '#$ cicc -m64 {loose}' >&2; exit 1;;"))
     with pytest.raises(BuildError, match="-prec_div=0 changes what is computed"):

@@ -59,7 +59,7 @@ def archs() -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def compiled(archs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Every unit compiled with warnings as errors: by name, what ptxas says of its kernels."""
+    """Every source compiled with warnings as errors: by name, what ptxas says of its kernels."""
     folder = tmp_path_factory.mktemp("nvcc")
     spec = specification.cuda_library(CSRC, archs=parse_archs(";".join(archs)), werror=True)
     sources = [source for source in spec.sources if source.suffix == ".cu"]
