@@ -1,32 +1,32 @@
 """Let `torch.utils.cpp_extension` write the build file that ninja reads.
 
-`cpp_extension.load` takes some of what it needs from the environment, and would run ninja itself.
-Here it is told all that it would look up (compiler, CUDA, architectures), by an environment that is
-its own, and starts nothing. Running ninja is left to `engine.py`, which can follow what it prints,
-keep it, and end it in time with all that it has started.
+`cpp_extension.load` takes the compiler, CUDA and more from the environment, and runs ninja. Here it
+is told all of these, by an environment of its own, and runs nothing: that is left to `engine.py`,
+which can follow what ninja prints, keep it, and end it in time with all that it has started.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from .errors import build_error
-from .specification import Specification
+from .specification import LINK_FLAGS, Specification
 from .toolchain import Toolchain
 
 BUILD_FILE = "build.ninja"
 _OWN_COMPILER = "./cxx"
-_ONLY_WHAT_IS_USED = "-Wl,-dead_strip_dylibs" if sys.platform == "darwin" else "-Wl,--as-needed"
 
 
 def write_build_file(spec: Specification, tools: Toolchain, work: Path, *, jobs: int) -> Path:
@@ -41,33 +41,32 @@ def write_build_file(spec: Specification, tools: Toolchain, work: Path, *, jobs:
 
     Raises:
         BuildError: torch's helper does not import.
-        OSError, RuntimeError, ValueError: it failed.
+        Exception: whatever that raises.
     """
-    helper = _helper(_variables(tools, work))
-    if tools.nvcc is not None:
-        helper.CUDA_HOME = str(tools.nvcc.root)
+    helper = _helper(tools, _variables(tools, work))
     built = helper.load(**_arguments(spec, tools, work, jobs))
     file = work / BUILD_FILE
     text = file.read_text(encoding="utf-8")
     # A library that is moved to another machine must not be told where this one has its torch.
     text = text.replace(f"-Wl,-rpath,{helper.TORCH_LIB_PATH}", "")
-    for folder in (helper.TORCH_LIB_PATH, helper.CUDA_HOME):
-        text = text.replace(f"-L{folder}", f"-L{_word(str(folder))}")
+    if tools.nvcc is not None:
+        root = str(tools.nvcc.root)
+        text = text.replace(f" -L{root}/", f" -L{_word(root)}/")
     for source in spec.sources:
-        written = str(source).replace(" ", "$ ")
+        written = os.path.abspath(source).replace(" ", "$ ")
         text = text.replace(f" {written}\n", f" {_ninja_path(source, work)}\n")
     file.write_text(text, encoding="utf-8")
     return Path(built)
 
 
-def _helper(variables: dict[str, str]) -> Any:
-    """Return cpp_extension with an environment of its own, and without the means to start anything.
+def _helper(tools: Toolchain, variables: dict[str, str]) -> Any:
+    """Return a private copy of cpp_extension, with an environment of its own, that runs no program.
 
-    It is another instance of the module, so that nobody else sees these variables: no other thread,
-    and no process that one starts meanwhile.
+    No other thread sees these variables, nor does a process that one starts meanwhile.
     """
     logger = logging.getLogger("torch.utils.cpp_extension")
-    logger.addFilter(silence := lambda record: False)  # it says what it did not find: it is told
+    this = threading.get_ident()
+    logger.addFilter(silence := lambda record: record.thread != this)  # of what it did not find
     try:
         from torch.utils import cpp_extension
 
@@ -84,7 +83,12 @@ def _helper(variables: dict[str, str]) -> Any:
     finally:
         logger.removeFilter(silence)
     helper.os = _changed(os, environ=variables, getenv=variables.get)
-    helper.subprocess = _changed(subprocess, run=_start_nothing, check_output=_start_nothing)
+    helper.sys = _changed(sys, stdout=io.StringIO(), stderr=io.StringIO())
+    helper.shlex = _changed(shlex, quote=_word)
+    helper.subprocess = _changed(subprocess, run=_do_nothing, check_output=_do_nothing)
+    helper.TORCH_LIB_PATH = _word(helper.TORCH_LIB_PATH)
+    helper.CUDA_HOME = str(tools.nvcc.root) if tools.nvcc else None
+    helper.CUDNN_HOME = None
     return helper
 
 
@@ -92,7 +96,7 @@ def _changed(module: ModuleType, **changes: object) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(module), **changes})
 
 
-def _start_nothing(*_: object, **__: object) -> bytes:
+def _do_nothing(*_: object, **__: object) -> bytes:
     return b""
 
 
@@ -129,7 +133,7 @@ def _arguments(spec: Specification, tools: Toolchain, work: Path, jobs: int) -> 
     libtorch_python and does not load the result.
     """
     own = [f"-I{path}" for path in spec.include_dirs]
-    linked = ["-shared", _ONLY_WHAT_IS_USED]
+    linked = [*LINK_FLAGS]
     nvcc = tools.nvcc
     cuda_flags: list[str] = []
     if nvcc is not None:

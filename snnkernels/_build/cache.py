@@ -52,7 +52,7 @@ class Manifest:
         torch: the version of the torch it was built against.
         compilers: the compilers' names and versions.
         target: the CPU's instruction sets or the GPU architectures.
-        flags: the flags of each language.
+        flags: all flags, by what they are for.
         cuda: the version of nvcc; empty for a CPU library.
         cpu: a hash of the CPU it was built on; empty if that is unknown.
         symbol: the kernel's name in the machine code, if there is but one.
@@ -79,7 +79,7 @@ class Manifest:
     digest: str = ""
 
     def of(self, library: Path, seconds: float) -> Manifest:
-        """Return the same for a library that has just been built."""
+        """Return the same with what is known of the library that has just been built."""
         return replace(
             self,
             created=time.time(),
@@ -401,10 +401,11 @@ def writing(what: str, folder: Path) -> Iterator[None]:
 
 
 def _settle(folder: Path, root: Path) -> None:
-    """Let those who read the root read a finished folder, and nobody else write it; sync all."""
-    folder.chmod(stat.S_IRWXU | stat.S_IMODE(root.stat().st_mode) & 0o755)
+    """Let those who read the root read a finished folder, let nobody else write it, and sync it."""
+    readers = stat.S_IMODE(root.stat().st_mode)
+    folder.chmod(stat.S_IRWXU | readers & 0o755)
     for path in folder.iterdir():
-        path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+        path.chmod((stat.S_IMODE(path.stat().st_mode) | readers & 0o444) & 0o755)
         sync(path)
     sync(folder)
 
@@ -425,7 +426,7 @@ def sync(path: Path) -> None:
 
 
 def _temporary(name: str) -> str:
-    """How folders begin that an entry is built in."""
+    """The beginning of the names of an entry's workspaces."""
     return f".tmp-{name}-"
 
 

@@ -48,7 +48,7 @@ def make(plan: Plan, folder: Path, root: Path, *, why: str) -> Manifest:
     reason = f"{why} ({plan.tools}, for {plan.target})"
     with BuildProgress(plan.what, reason, plan.steps) as progress:
         check_arithmetic(plan.spec, plan.tools, folder)
-        path = build(plan.spec, plan.tools, folder, log=log, progress=progress)
+        path = _build(plan.spec, plan.tools, folder, log=log, progress=progress)
         if plan.runs_here:
             check_library(path, plan.spec, plan.tools, log)
     with contextlib.suppress(FileNotFoundError):  # somebody cleared the logs
@@ -56,26 +56,10 @@ def make(plan: Plan, folder: Path, root: Path, *, why: str) -> Manifest:
     return plan.manifest
 
 
-def build(
+def _build(
     spec: Specification, tools: Toolchain, folder: Path, *, log: Path, progress: BuildProgress
 ) -> Path:
-    """Compile and link a library; load nothing.
-
-    Args:
-        spec: what to build.
-        tools: what to build it with.
-        folder: an existing folder for the result, and for the sources that `spec` has in itself.
-        log: the file that receives every command and all that it prints.
-        progress: told of each step when it is done.
-
-    Returns:
-        The shared object's path.
-
-    Raises:
-        BuildError: a command failed or took too long, there is nothing to build, or torch's helper
-            does not work.
-        ValueError: a variable that says how to build can't be read.
-    """
+    """Compile and link a library into a folder; the log receives every command and its output."""
     if not spec.sources:
         raise build_error(
             f"there are no {spec.device_type.upper()} kernel sources to build",
@@ -92,7 +76,7 @@ def build(
         built = write_build_file(spec, tools, work, jobs=jobs)
     except BuildError:
         raise
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # whatever torch's helper raises
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"{type(error).__name__}: {error}\n")
         action = "torch.utils.cpp_extension"
@@ -134,7 +118,7 @@ def _run_ninja(
         except subprocess.TimeoutExpired as error:
             raise _too_slow(spec, tools, log, lines, seconds) from error
     if ninja.returncode:
-        raise _failure(spec, tools, log, lines)
+        raise _failure(spec, tools, log, [*lines, f"ninja ended with {ninja.returncode}"])
 
 
 def _step(command: str, spec: Specification) -> str:
@@ -171,7 +155,7 @@ def _failure(spec: Specification, tools: Toolchain, log: Path, lines: Sequence[s
 
 
 def _is_ninjas(line: str) -> bool:
-    return _STATUS.match(line) is not None or line.startswith(("FAILED:", "ninja: "))
+    return _STATUS.match(line) is not None or line.startswith(("FAILED:", "ninja"))
 
 
 def _failed(

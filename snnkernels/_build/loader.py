@@ -81,18 +81,19 @@ def _load(device_type: DeviceType) -> LoadedLibrary:
     torch_info()
     if device_type == "cuda":
         load("cpu")
-    path, problem = prebuilt(device_type)
-    origin: Origin = "prebuilt"
-    if path is not None:
-        if problem:
-            say(f"{problem}: {path} is loaded in its place")
+    problems: list[str] = []
+    for path in _sound_prebuilt(device_type, problems):
         try:
             _load_library(path, device_type)
         except BuildError as error:
-            path, problem = None, f"{path} does not load ({error.__cause__})"
-    if path is None:
-        with _telling(problem):
-            path, origin = _found_or_built(device_type, why=problem)
+            problems.append(f"{path} does not load ({error.__cause__})")
+            continue
+        if problems:
+            say(f"{'; '.join(problems)}: {path} is loaded in its place")
+        return LoadedLibrary(path, "prebuilt", time.perf_counter() - start)
+    why = "; ".join(problems) or _FIRST_USE
+    with _telling(why):
+        path, origin = _found_or_built(device_type, why=why)
     return LoadedLibrary(path, origin, time.perf_counter() - start)
 
 
@@ -171,14 +172,20 @@ def prebuilt(device_type: DeviceType) -> tuple[Path | None, str]:
     None where there is none that is whole and runs here.
     """
     problems: list[str] = []
+    path = next(_sound_prebuilt(device_type, problems), None)
+    return path, "; ".join(problems) or ("" if path else _FIRST_USE)
+
+
+def _sound_prebuilt(device_type: DeviceType, problems: list[str]) -> Iterator[Path]:
+    """The libraries built ahead that are whole and run here, best first; and why not the others."""
     for name in _prebuilt_names(device_type):
         path = PREBUILT_DIR / name / library_file_name(device_type)
         if path.parent.exists():
             problem = _why_not_prebuilt(path, device_type)
-            if not problem:
-                return path, "; ".join(problems)
-            problems.append(f"{path} {problem}")
-    return None, "; ".join(problems) or _FIRST_USE
+            if problem:
+                problems.append(f"{path} {problem}")
+            else:
+                yield path
 
 
 def _why_not_prebuilt(path: Path, device_type: DeviceType) -> str:

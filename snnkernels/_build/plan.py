@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """How many steps are worth telling of: a neuron takes a moment."""
+        """How many steps are shown; a neuron is built too soon for any."""
         return 0 if self.spec.symbol else len(self.spec.sources) + 1
 
     @property

@@ -16,6 +16,7 @@ TIMEOUT_VARIABLE = "SNNKERNELS_BUILD_TIMEOUT"
 DEFAULT_TIMEOUT = 1800.0
 
 _SESSIONS = sys.platform != "win32"
+_PROCESSES = Path("/proc")  # where the system is Linux
 _STOP_SECONDS = 5.0
 
 
@@ -114,8 +115,9 @@ def follow(process: subprocess.Popen[str], seconds: float, tell: Callable[[str],
 def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
     """Put each line into the queue, and last an empty one."""
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
+    with contextlib.suppress(ValueError):  # it was closed: the program has been stopped
+        for line in process.stdout:
+            lines.put(line)
     lines.put("")
 
 
@@ -138,16 +140,16 @@ def stop(process: subprocess.Popen[str]) -> None:
     if not _SESSIONS:
         process.kill()
         return
-    groups = {process.pid, *_groups(session=process.pid)}
-    _signal([process.pid], signal.SIGTERM)
+    _signal({process.pid}, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    _signal(groups | _groups(session=process.pid), signal.SIGKILL)
+    left = _groups(session=process.pid) if _PROCESSES.is_dir() else {process.pid}
+    _signal(left, signal.SIGKILL)
 
 
 def _groups(session: int) -> set[int]:
     found = set()
-    for folder in Path("/proc").glob("[0-9]*"):  # Linux has this
+    for folder in _PROCESSES.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             process = int(folder.name)
             if os.getsid(process) == session:

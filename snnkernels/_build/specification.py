@@ -48,6 +48,12 @@ _CUDA_FLAGS = (
     "-Xcompiler=-fPIC,-fvisibility=hidden," + ",".join(_HOST_WARNINGS),
 )
 
+# Of torch's libraries those that are used: a compiled neuron uses none.
+LINK_FLAGS = (
+    "-shared",
+    "-Wl,-dead_strip_dylibs" if sys.platform == "darwin" else "-Wl,--as-needed",
+)
+
 _X86_INSTRUCTION_SETS = {
     "avx512": (
         "-mavx512f",
@@ -79,7 +85,7 @@ class Specification:
     Attributes:
         device_type: whose kernels it holds, "cpu" or "cuda".
         csrc: the folder that its headers are in.
-        sources: what is compiled; what takes longest comes first.
+        sources: what is compiled, in the order in which it is begun.
         cxx_flags: for the C++ sources.
         cuda_flags: for the CUDA sources.
         files: names and contents of sources that are written where it is built.
@@ -115,8 +121,8 @@ class Specification:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The flags of each language with its name: what a cache key must hash."""
-        named = {"C++": self.cxx_flags, "CUDA": self.cuda_flags}
+        """All flags, by what they are for: what a cache key must hash."""
+        named = {"C++": self.cxx_flags, "CUDA": self.cuda_flags, "link": LINK_FLAGS}
         return tuple(f"{name}: {' '.join(flags)}" for name, flags in named.items() if flags)
 
     def title(self, source: Path) -> str:
@@ -167,7 +173,8 @@ def cpu_library(csrc: Path, *, target: Sequence[str], werror: bool = False) -> S
         target: the flags of the instruction set, for every source.
         werror: treat warnings as errors.
     """
-    sources = (csrc / "ops.cpp", *sorted((csrc / "cpu").glob("*.cpp"), reverse=True))
+    kernels = sorted((csrc / "cpu").glob("*.cpp"), reverse=True)  # the scans early: they take long
+    sources = (csrc / "ops.cpp", *kernels)
     return Specification("cpu", csrc, sources, (*_CXX_FLAGS, *_werror(werror), *target))
 
 
@@ -249,7 +256,7 @@ def compiled_neuron(whole: Specification, neuron: NeuronSource) -> Specification
     flags = whole.cxx_flags
     if whole.device_type == "cpu":
         sources.append(whole.csrc / "cpu" / "convert.cpp")
-        flags = (*flags, "-fno-tree-slp-vectorize")  # which crashes GCC 12
+        flags = (*flags, "-fno-tree-slp-vectorize")  # GCC 12 crashes where it vectorises so
     return replace(
         whole,
         sources=tuple(sources),

@@ -246,7 +246,7 @@ def _probe_cxx(origin: str, command: tuple[str, ...]) -> Compiler:
     flag = refused_flag(shlex.join(command))
     if flag:
         return Compiler(origin, command, problem=f"{flag} changes what is computed: leave it out")
-    return _query_cxx(origin, (path, *command[1:]))
+    return _query_cxx(origin, (path, *map(_absolute, command[1:])))
 
 
 def _describe_cxx(
@@ -440,6 +440,12 @@ def _which(program: str) -> str | None:
     """Find a program, for whatever folder it will be called in."""
     found = shutil.which(program)
     return found and os.path.abspath(found)
+
+
+def _absolute(word: str) -> str:
+    """Give a word of a command that names a file, relative to this folder, its whole path."""
+    names_file = os.sep in word and not word.startswith("-") and os.path.exists(word)
+    return os.path.abspath(word) if names_file else word
 
 
 def ask(command: Sequence[str], *, errors: bool = False) -> tuple[str, str]:

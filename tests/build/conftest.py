@@ -102,9 +102,9 @@ def counting_cxx(csrc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Run Python code in another process that sees the stand-in sources."""
+    """Run Python code in another process that sees the stand-in sources, and other packages first."""
 
-    def start(code: str) -> subprocess.Popen[str]:
+    def start(code: str, *packages: Path) -> subprocess.Popen[str]:
         prelude = f"""
             from pathlib import Path
             from snnkernels._build import cache, specification, loader, plan
@@ -117,7 +117,7 @@ def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*packages, REPOSITORY)))},
         )
 
     return start

@@ -1,7 +1,9 @@
 """How kernels are built: by torch.utils.cpp_extension, told all it would look up, and by ninja."""
 
+import io
 import os
 import platform
+import queue
 import re
 import shutil
 import subprocess
@@ -10,12 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch.utils import cpp_extension
 
 from snnkernels._backends import selection
-from snnkernels._build import build_file, loader, process, specification, toolchain
+from snnkernels._build import build_file, loader, plan, process, specification, toolchain
 from snnkernels._build.ahead import build_ahead
 from snnkernels._build.archs import parse_archs
 from snnkernels._build.errors import BuildError
@@ -33,8 +36,8 @@ def on_load(monkeypatch):
     def give(function):
         helper_with = build_file._helper
 
-        def changed(variables):
-            helper = helper_with(variables)
+        def changed(*arguments):
+            helper = helper_with(*arguments)
             load = helper.load
             helper.load = lambda **arguments: (function(helper, arguments), load(**arguments))[1]
             return helper
@@ -93,9 +96,9 @@ def test_the_environment_and_torchs_own_module_stay_as_they_are(csrc, monkeypatc
 
 
 def test_cpp_extension_starts_no_ninja(csrc, tmp_path, monkeypatch):
-    plan = plan_build("cpu")
+    planned = plan_build("cpu")
     monkeypatch.setattr(subprocess, "Popen", None)
-    built = build_file.write_build_file(plan.spec, plan.tools, tmp_path, jobs=1)
+    built = build_file.write_build_file(planned.spec, planned.tools, tmp_path, jobs=1)
     assert (tmp_path / "build.ninja").is_file()
     assert not built.exists()
 
@@ -121,18 +124,25 @@ def test_nor_do_those_of_the_sources(toy, csrc, name, capfd, monkeypatch):
     assert loader.compiled_neuron_path("cpu", toy).is_file()
 
 
-def test_torch_may_be_in_a_folder_with_spaces(csrc, tmp_path, on_load):
-    link = tmp_path / "my venv"
-    link.symlink_to(torch_info().library_dir)
-    on_load(lambda helper, _: setattr(helper, "TORCH_LIB_PATH", str(link)))
-    entry, _ = ensure_cpu()
-    assert f"-L'{link}'" in entry.log.read_text()
+@pytest.mark.parametrize("name", ["with spaces", "$HOME", "it's"])
+def test_nor_does_that_of_torchs_folder(csrc, in_process, tmp_path, name):
+    (csrc / "ops.cpp").write_text("#include <torch/headeronly/macros/Export.h>\n")
+    packages = tmp_path / name
+    packages.mkdir()
+    (packages / "torch").symlink_to(torch_info().root)
+    process = in_process('print(loader.load("cpu").origin)', packages)
+    out, err = process.communicate(timeout=120)
+    assert out == "jit\n", err
+    (log,) = (tmp_path / "cache").glob("cpu-*/build.log")
+    assert name.replace("'", "'\"'\"'") in log.read_text()
 
 
-def test_tools_may_be_named_from_the_folder_that_one_is_in(toy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["./tools/c++", "env ./tools/c++", "c++ -include ./tools/one.h"])
+def test_tools_may_be_named_from_the_folder_that_one_is_in(toy, tmp_path, command, monkeypatch):
     write_program(tmp_path / "tools" / "c++", 'exec /usr/bin/env c++ "$@"')
+    (tmp_path / "tools" / "one.h").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CXX", "./tools/c++")
+    monkeypatch.setenv("CXX", command)
     assert loader.load("cpu").origin == "jit"
     assert loader.compiled_neuron_path("cpu", toy).is_file()
 
@@ -146,7 +156,35 @@ def test_as_many_compilers_run_as_max_jobs_says_or_there_are_cores(
     start = process.start
     monkeypatch.setattr(process, "start", lambda c, **o: commands.append(c) or start(c, **o))
     ensure_cpu()
-    assert commands[-2][-1] == (expected or f"-j{len(os.sched_getaffinity(0))}")
+    (ninja,) = (command for command in commands if "-v" in command)
+    assert ninja[-1] == (expected or f"-j{len(os.sched_getaffinity(0))}")
+
+
+def test_no_launcher_is_put_before_the_compiler(csrc, tmp_path, monkeypatch):
+    write_program(tmp_path / "path" / "ccache", "exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}{os.pathsep}{os.environ['PATH']}")
+    assert ensure_cpu()[1]
+
+
+def test_a_process_without_a_stdout_builds_too(csrc, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert ensure_cpu()[1]
+
+
+def test_a_ninja_that_does_not_start_or_is_killed_is_named(csrc, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "find_ninja", lambda: str(tmp_path / "ninja"))
+    with pytest.raises(BuildError, match=r"(?s)^ninja failed while .*No such file"):
+        ensure_cpu()
+    write_program(tmp_path / "ninja", "kill -KILL $$")
+    with pytest.raises(BuildError, match=r"(?s)^ninja failed while .*ninja ended with -9$"):
+        ensure_cpu()
+
+
+def test_the_output_of_a_stopped_program_may_be_closed_while_it_is_read():
+    output, lines = io.StringIO(), queue.SimpleQueue()
+    output.close()
+    process._read(SimpleNamespace(stdout=output), lines)
+    assert lines.get(timeout=1) == ""
 
 
 def test_a_limit_may_be_endless(csrc, monkeypatch):
@@ -243,7 +281,8 @@ def test_without_setuptools_the_error_says_what_to_install(csrc, monkeypatch):
     monkeypatch.delitem(sys.modules, "torch.utils.cpp_extension")
     monkeypatch.delattr("torch.utils.cpp_extension")
     monkeypatch.setitem(sys.modules, "setuptools", None)
-    with pytest.raises(BuildError, match=r"(?s)does not import.*pip install 'setuptools<82'"):
+    expected = r"(?s)^torch\.utils.*does not import.*pip install 'setuptools<82'"
+    with pytest.raises(BuildError, match=expected):
         ensure_cpu()
 
 
@@ -358,7 +397,7 @@ class TestCuda:
     def toolkit(self, tmp_path):
         cudart = tmp_path / "libcudart.so.13"
         cudart.touch()
-        root = tmp_path / "cuda"
+        root = tmp_path / "my cuda"
         include_dirs = (tmp_path / "runtime" / "include", root / "include")
         return Nvcc("PATH", "/my nvcc", "13.0", root, include_dirs, cudart, ("90",))
 
@@ -371,14 +410,14 @@ class TestCuda:
         tools = Toolchain(torch_info(), find_cxx(), find_ninja(), toolkit)
         work = tmp_path / "build"
         work.mkdir()
-        build_file.write_build_file(spec, tools, work, jobs=2)
+        build_file.write_build_file(spec, tools, work, jobs=4)
         lines = (work / "build.ninja").read_text().splitlines()
         return dict(line.split(" = ", 1) for line in lines if " = " in line)
 
     def test_the_nvcc_and_the_toolkit_that_were_found_are_used(self, rules, toolkit):
         assert rules["nvcc"] == "'/my nvcc'"
-        assert f"-isystem {toolkit.root}/include" in rules["cuda_cflags"]
-        assert f"-L{toolkit.root}/lib64" in rules["ldflags"]
+        assert f"-isystem '{toolkit.root}/include'" in rules["cuda_cflags"]
+        assert f"-L'{toolkit.root}'/lib64" in rules["ldflags"]
 
     def test_the_architectures_are_those_asked_for_whatever_the_environment_names(self, rules):
         found = [flag for flag in rules["cuda_cflags"].split() if flag.startswith("-gencode")]
@@ -392,4 +431,5 @@ class TestCuda:
         for flags in ("cflags", "cuda_cflags"):
             assert f"-isystem {toolkit.include_dirs[0]}" in rules[flags]
         assert "-L." in rules["ldflags"].split()
+        assert "--threads=4" in rules["cuda_cflags"].split()
         assert (tmp_path / "build" / "libcudart.so").resolve() == toolkit.cudart

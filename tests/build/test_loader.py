@@ -458,13 +458,37 @@ class TestPrebuilt:
         expected = f"{wide / prebuilt.name} has no manifest: {library.path} is loaded in its place"
         assert expected in capfd.readouterr().err
 
+    def test_so_is_one_where_the_widest_does_not_load(self, prebuilt, monkeypatch, capfd):
+        wide = prebuilt.parents[1] / "cpu-avx1024"
+        shutil.copytree(prebuilt.parent, wide)
+        (wide / prebuilt.name).write_bytes(b"x")
+        manifest = cache.read_manifest(wide / "build.json")
+        manifest.of(wide / prebuilt.name, 1.0).write(wide / "build.json")
+        monkeypatch.setattr(toolchain, "cpu_instruction_sets", lambda: ["avx1024", "baseline"])
+        assert loader.load("cpu").path.parent.name == "cpu-baseline"
+        assert f"{wide / prebuilt.name} does not load (" in capfd.readouterr().err
+
+    def test_what_a_killed_build_ahead_left_goes_with_the_next(self, prebuilt):
+        root = prebuilt.parents[1]
+        (root / ".tmp-cpu-baseline-killed").mkdir()
+        build_ahead(["cpu"], root)
+        assert {path.name for path in root.iterdir()} == {
+            f"cpu-{name}" for name in instruction_sets(platform.machine())
+        }
+
     @pytest.mark.parametrize("mode", [0o700, 0o755, 0o777])
     def test_those_may_read_it_who_may_read_the_folder_above(self, csrc, tmp_path, mode):
         root = tmp_path / "wheel"
         root.mkdir()
         root.chmod(mode)
-        for path in build_ahead(["cpu"], root):
+        before = os.umask(0o077)
+        try:
+            built = build_ahead(["cpu"], root)
+        finally:
+            os.umask(before)
+        for path in built:
             assert path.parent.stat().st_mode & 0o777 == mode & 0o755
+            assert {file.stat().st_mode & 0o444 for file in path.parent.iterdir()} == {mode & 0o444}
 
     def test_one_that_this_cpu_cannot_run_is_built_but_not_tried(self, csrc, tmp_path, monkeypatch):
         tried = []
