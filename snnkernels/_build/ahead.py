@@ -36,6 +36,8 @@ def build_ahead(device_types: Sequence[DeviceType], root: Path) -> list[Path]:
     paths = []
     for name, plan in plans.items():
         make = functools.partial(engine.make, plan, why="ahead of time")
+        with cache.writing(plan.what, root):
+            root.mkdir(parents=True, exist_ok=True)
         cache.remove_leftovers(root, name)
         entry = cache.store(root, name, plan.what, make)
         entry.log.unlink(missing_ok=True)

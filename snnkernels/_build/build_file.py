@@ -25,7 +25,6 @@ from .errors import build_error
 from .specification import LINK_FLAGS, Specification
 from .toolchain import Toolchain
 
-BUILD_FILE = "build.ninja"
 _OWN_COMPILER = "./cxx"
 
 
@@ -45,7 +44,7 @@ def write_build_file(spec: Specification, tools: Toolchain, work: Path, *, jobs:
     """
     helper = _helper(tools, _variables(tools, work))
     built = helper.load(**_arguments(spec, tools, work, jobs))
-    file = work / BUILD_FILE
+    file = work / "build.ninja"
     text = file.read_text(encoding="utf-8")
     # A library that is moved to another machine must not be told where this one has its torch.
     text = text.replace(f"-Wl,-rpath,{helper.TORCH_LIB_PATH}", "")

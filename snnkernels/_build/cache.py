@@ -439,7 +439,6 @@ def remove_leftovers(root: Path, name: str) -> None:
 @contextlib.contextmanager
 def workspace(root: Path, name: str) -> Iterator[Path]:
     """Give a fresh folder beside the entry `name`, and remove it however the work ends."""
-    root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=_temporary(name), dir=root))
     try:
         yield folder

@@ -33,6 +33,13 @@ def runs(pid: int) -> bool:
     return False
 
 
+def wait_for(started: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until something has been written to a file that a process, or its child, begins."""
+    while not (started.exists() and started.read_text().strip()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
 def assert_ended(started: Path) -> None:
     """Make sure that the processes whose numbers a file holds end about now."""
     processes = [int(number) for number in started.read_text().split()]

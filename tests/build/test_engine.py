@@ -26,7 +26,7 @@ from snnkernels._build.plan import plan_build
 from snnkernels._build.specification import cuda_library, instruction_sets
 from snnkernels._build.toolchain import Nvcc, Toolchain, find_cxx, find_ninja, torch_info
 
-from .conftest import TOY, assert_ended, runs, write_program
+from .conftest import TOY, assert_ended, runs, wait_for, write_program
 
 
 @pytest.fixture
@@ -335,9 +335,7 @@ def test_an_interrupted_build_ends_its_compilers(csrc, tmp_path, in_process, mon
         loader.load("cpu")
         """
     )
-    while not (started.exists() and started.read_text().strip()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    wait_for(started, process)
     process.terminate()
     process.communicate(timeout=60)
     assert [pid for pid in map(int, started.read_text().split()) if runs(pid)] == []

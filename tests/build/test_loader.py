@@ -16,7 +16,7 @@ from snnkernels._build.errors import BuildError
 from snnkernels._build.plan import plan_build
 from snnkernels._build.specification import instruction_sets
 
-from .conftest import write_program
+from .conftest import wait_for, write_program
 
 
 def ensure_cpu(**options):
@@ -293,7 +293,7 @@ class TestInterruption:
         started = tmp_path / "started"
         program = write_program(
             tmp_path / "c++",
-            f'case "$*" in *" -c "*) touch {started}; exec sleep 60;; esac; exec c++ "$@"',
+            f'case "$*" in *" -c "*) echo $$ >{started}; exec sleep 60;; esac; exec c++ "$@"',
         )
         monkeypatch.setenv("CXX", str(program))
         process = in_process(
@@ -303,9 +303,7 @@ class TestInterruption:
             loader.load("cpu")
             """
         )
-        while not started.exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+        wait_for(started, process)
         process.terminate()
         _, err = process.communicate(timeout=60)
         assert "KeyboardInterrupt" in err
@@ -319,13 +317,11 @@ class TestInterruption:
         started = tmp_path / "started"
         program = write_program(
             tmp_path / "c++",
-            f'case "$*" in *-shared*) touch {started}; sleep 2;; esac; exec c++ "$@"',
+            f'case "$*" in *-shared*) echo $$ >{started}; sleep 2;; esac; exec c++ "$@"',
         )
         monkeypatch.setenv("CXX", str(program))
         process = in_process('loader.load("cpu")')
-        while not started.exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+        wait_for(started, process)
         process.kill()
         process.communicate()
         assert cache.entries() == []
