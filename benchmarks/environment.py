@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
 import snnkernels
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 SOURCES = ("csrc", "snnkernels", "benchmarks", "setup.py", "pyproject.toml")
 
 
-def describe(devices: Sequence[str]) -> dict[str, object]:
+def describe(device: str) -> dict[str, Any]:
     """Everything that a reader needs to judge the figures, ready for JSON."""
+    status = ["git", "status", "--porcelain", "--", *SOURCES, ":!benchmarks/results"]
+    commit = _output(["git", "rev-parse", "HEAD"])
     return {
         "machine": platform.machine(),
         "system": platform.platform(),
@@ -30,16 +33,16 @@ def describe(devices: Sequence[str]) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "last_level_cache_bytes": last_level_cache(),
-        "load_average": list(os.getloadavg()),
-        "gpu": torch.cuda.get_device_name() if "cuda" in devices else None,
-        "driver": driver_version() if "cuda" in devices else None,
+        "load_average": list(psutil.getloadavg()),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "driver": _driver_version() if device == "cuda" else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "snnkernels": snnkernels.__version__,
         "compiler": compiler(),
-        "commit": _output(["git", "rev-parse", "HEAD"]) or None,
-        "dirty": dirty(),
+        "commit": commit or None,
+        "dirty": bool(_output(status)) if commit else None,
         "command": [_without_folder(argument) for argument in sys.argv[1:]],
     }
 
@@ -53,45 +56,24 @@ def compiler() -> str | None:
     return f"{version} (CXX={' '.join(map(_without_folder, named))})"
 
 
-@functools.cache
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or "unknown")
 
 
-@functools.cache
 def last_level_cache() -> int | None:
     """Bytes of the largest cache that the first core sees; None where the system does not say."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        if text.endswith("K"):
-            sizes.append(int(text[:-1]) * 1024)
-        elif text.endswith("M"):
-            sizes.append(int(text[:-1]) * 1024**2)
-    return max(sizes, default=None)
+    sizes = [path.read_text().strip() for path in
+             Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]  # fmt: skip
+    units = {"K": 1024, "M": 1024**2}
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1] in units),
+               default=None)  # fmt: skip
 
 
-def driver_version() -> str | None:
-    """The NVIDIA driver's version, from nvidia-smi."""
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return _output(query).partition("\n")[0] or None
-
-
-def dirty() -> bool | None:
-    """Whether a source differs from the commit; None outside a git checkout."""
-    if not _output(["git", "rev-parse", "--git-dir"]):
-        return None
-    status = ["git", "status", "--porcelain", "--", *SOURCES, ":!benchmarks/results"]
-    return bool(_output(status))
-
-
-def summary(environment: dict[str, object]) -> str:
+def summary(environment: dict[str, Any]) -> str:
     """The environment in a line or two, for a title."""
     parts = [
         f"{environment['cpu']}, {environment['threads']} threads ({environment['cpu_capability']})",
@@ -103,6 +85,11 @@ def summary(environment: dict[str, object]) -> str:
     if commit:
         parts.append(f"commit {str(commit)[:10]}{'+changes' if environment['dirty'] else ''}")
     return " · ".join(parts)
+
+
+def _driver_version() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return _output(query).partition("\n")[0] or None
 
 
 def _without_folder(argument: str) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
@@ -31,81 +29,28 @@ class HasTensors(Protocol):
     def tensors(self) -> Sequence[torch.Tensor]: ...
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one call.
-
-    ``peak_extra`` is the peak beyond inputs and outputs. ``saved`` is what autograd keeps between
-    forward and backward beside the inputs; None where it was not recorded.
-    """
-
-    peak_extra: int
-    saved: int | None
-
-
-class SavedTensors:
-    """Records the storages that autograd saves, each once, without those of ``excluded``."""
-
-    def __init__(self, excluded: Iterable[torch.Tensor]) -> None:
-        self._excluded = {_storage_key(tensor) for tensor in excluded}
-        self._saved: dict[int, int] = {}
-
-    def hooks(self) -> AbstractContextManager[object]:
-        """A context in which whatever is saved for backward gets recorded."""
-        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        key = _storage_key(tensor)
-        if key not in self._excluded:
-            self._saved[key] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    @property
-    def nbytes(self) -> int:
-        return sum(self._saved.values())
-
-
-def measure(
-    call: Callable[[], HasTensors],
-    device: str,
-    inputs: Sequence[torch.Tensor],
-    *,
-    record_saved: bool = True,
-) -> Memory:
-    """Memory of one call of ``call``, which must be warm.
-
-    ``inputs`` exist before the call and do not count. With ``record_saved`` hooks on autograd watch
-    what is saved; tensors that a function hides from ``save_for_backward`` only show in the peak.
-    """
-    saved = SavedTensors(inputs)
+def peak_extra(call: Callable[[], HasTensors], device: str) -> int:
+    """Bytes at the peak of one call, which must be warm, beyond what was there and its output."""
     gc.collect()
-    with saved.hooks() if record_saved else nullcontext():
-        peak, outcome = (_peak_cuda if device == "cuda" else _peak_cpu)(call)
-    return Memory(
-        peak_extra=peak - storage_bytes(outcome.tensors),
-        saved=saved.nbytes if record_saved else None,
-    )
+    peak, outcome = (_peak_cuda if device == "cuda" else _peak_cpu)(call)
+    return peak - storage_bytes(outcome.tensors)
+
+
+def kept(forward: Callable[[], torch.Tensor], device: str) -> int:
+    """Bytes that live as long as the output of a forward does, beyond the output itself."""
+    gc.collect()
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        output = forward()
+        return torch.cuda.memory_allocated() - before - storage_bytes([output])
+    sizes, output = _allocations(forward)
+    return sum(sizes) - storage_bytes([output])
 
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of the tensors' storages, each storage once."""
-    return sum({_storage_key(t): t.untyped_storage().nbytes() for t in tensors}.values())
-
-
-def _storage_key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-def left_allocated(call: Callable[[], object], device: str) -> int:
-    """Bytes that are allocated after a call and were not before, while its result lives."""
-    gc.collect()
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        outcome = call()
-        return torch.cuda.memory_allocated() - before
-    sizes, outcome = _allocations(call)
-    del outcome
-    return sum(sizes)
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 Outcome = TypeVar("Outcome")

@@ -1,20 +1,36 @@
-"""The package's targets, met or missed by the rows of a run: reported, never enforced.
+"""``targets``: the package's own aims, met or missed on this machine; reported, never enforced.
 
-They hold for LIF with ATan, float32, training, on 2 CPU cores.
+They hold for LIF with ATan, float32, training, on 2 CPU cores. Two cases of which one is judged
+against the other are timed in turns: in rows of their own, minutes apart, they would see different
+moods of the machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, cast
 
-from benchmarks import environment, traffic
-from benchmarks.cases import SHAPES, Case, Shape, main_case
-from benchmarks.pairs import PairResult, target_pairs
-from benchmarks.runner import CaseResult
-from benchmarks.startup import Startup
+import pandas as pd
+from rich.console import Console
 
-RATIOS: dict[Shape, float] = {(16, 32, 1024): 25.0, (64, 32, 1024): 40.0}
+from benchmarks import arguments, environment, startup, tables
+from benchmarks.case import Case, Job, Shape
+from benchmarks.measure import Row
+from benchmarks.networks import NetworkJob, TorchJob
+from benchmarks.run import BUDGET, finish, measure_suite, new_results
+from benchmarks.suites import OURS, SHAPES, Contenders, Suite, neurons, on_engines
+from benchmarks.tables import by_case, digits, ratio, share
+
+NATIVE = "native"
+PAIR = "pair"
+RATIOS: Mapping[Shape, float] = {(16, 32, 1024): 25.0, (64, 32, 1024): 40.0}
+PAIRS: Mapping[str, Mapping[str, str]] = {
+    "Sigmoid over ATan": {"fire": "Sigmoid"},
+    "bfloat16 over float32": {"dtype": "bfloat16"},
+}
 WITHIN = 1.5
 COPY_SHARE = 0.5
 SAVED_PER_INPUT = 1 / 8
@@ -34,32 +50,76 @@ class Target:
     found: str
     met: bool | None
 
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    """The rows that the targets speak of, then the pairs."""
+    pairs = [Case(PAIR, shape, variant=what) for what in PAIRS for shape in RATIOS]
+    return [*(neurons(shape) for shape in SHAPES), *pairs]
 
 
-def evaluate(
-    results: Sequence[CaseResult],
-    startup: Startup,
-    pairs: Sequence[PairResult] = (),
-    *,
-    contender: str = "native",
-) -> list[Target]:
+def contenders(case: Case, options: argparse.Namespace) -> Contenders:
+    """The kernels and plain PyTorch; of a pair the kernels on both, ATan in float32 first."""
+    if case.workload != PAIR:
+        return on_engines(case, [OURS["native"], OURS["loop"]])
+    both = {"base": {}, "other": PAIRS[case.variant]}
+    return {name: partial(_one_of_pair, case.shape, changes) for name, changes in both.items()}
+
+
+def _one_of_pair(shape: Shape, changes: Mapping[str, Any]) -> Job:
+    case = neurons(shape, **changes)
+    (prepare,) = on_engines(case, [OURS["native"]]).values()
+    job = cast(NetworkJob, prepare())
+    return TorchJob(job.device, job.call)  # the two are not to be compared
+
+
+SUITE = Suite("targets", "this package's own aims, met or missed", cases, contenders)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=["cpu"], default="cpu", help="they are set for CPUs")
+    parser.add_argument("--threads", type=arguments.positive_integer, help="default: torch's")
+    arguments.add_measuring(parser, BUDGET)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """The command: measures, and says what was met."""
+    results = new_results(options)
+    whole = measure_suite(results, SUITE, options, console)
+    if whole:
+        results.startup = startup.measure("cpu")
+    found = evaluate(results.rows, results.startup)
+    results.targets = [asdict(target) for target in found]
+    code = finish(results, options, console)
+    title = "targets (cpu, lif, ATan, float32, training; set for 2 cores)"
+    tables.show(console, title, table(found))
+    return code if whole else 130
+
+
+def evaluate(rows: list[Row], started: list[dict[str, Any]]) -> list[Target]:
     """Every target with what the run found."""
-    by_case = {result.case: result for result in results}
+    found = dict(by_case(rows))
     return [
-        *_ratios(by_case, contender),
-        *_pairs(pairs),
-        *_copy_shares(by_case, contender),
-        _saved(by_case, contender),
-        *_startup(startup),
+        *_ratios(found),
+        *_pairs(found),
+        *_copy_shares(found),
+        _saved(found),
+        *_startup(started),
     ]
+
+
+def table(targets: list[Target]) -> pd.DataFrame:
+    """Those that were measured, for a terminal."""
+    rows = [
+        (t.what, t.wanted, t.found, "met" if t.met else "missed")
+        for t in targets
+        if t.met is not None
+    ]
+    return pd.DataFrame(rows, columns=["what", "wanted", "found", ""])
 
 
 def leaves_caches(case: Case) -> bool:
     """Whether a case's footprint is well beyond the last-level cache of this machine."""
-    cache = environment.last_level_cache() or UNKNOWN_CACHE
-    return traffic.footprint_bytes(case) >= CACHES_LEFT * cache
+    return case.copy_bytes >= CACHES_LEFT * (environment.last_level_cache() or UNKNOWN_CACHE)
 
 
 def _judge(
@@ -78,70 +138,52 @@ def _judge(
     return Target(what, wanted, show(value) + note, met)
 
 
-def _ratios(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Target]:
+Found = Mapping[Case, dict[str, Row]]
+
+
+def _ratios(found: Found) -> Iterator[Target]:
     for shape, limit in RATIOS.items():
-        case = main_case(shape)
-        result = by_case.get(case)
-        figures = result.figures(contender) if result else None
-        value = figures.ratio if figures else None
-        yield _judge(
-            f"times the reference at {case.shape_text}",
-            value,
-            limit,
-            lambda v: f"{v:.1f}x",
-            at_least=True,
-        )
+        value = ratio(found.get(neurons(shape), {}), NATIVE, "loop")
+        what = f"times plain PyTorch at {list(shape)}"
+        yield _judge(what, value, limit, lambda v: f"{v:.1f}x", at_least=True)
 
 
-def _pairs(measured: Sequence[PairResult]) -> Iterator[Target]:
-    factors = {result.pair: result.factor for result in measured}
-    for pair in target_pairs():
-        yield _judge(pair.what, factors.get(pair), WITHIN, lambda v: f"{v:.2f}x")
+def _pairs(found: Found) -> Iterator[Target]:
+    for what in PAIRS:
+        for shape in RATIOS:
+            value = ratio(found.get(Case(PAIR, shape, variant=what), {}), "base", "other")
+            yield _judge(f"{what} at {list(shape)}", value, WITHIN, lambda v: f"{v:.2f}x")
 
 
-def _copy_shares(by_case: dict[Case, CaseResult], contender: str) -> Iterator[Target]:
-    rows = [
-        (case, result)
-        for case, result in by_case.items()
-        if case == main_case(case.shape) and leaves_caches(case)
+def _main(found: Found) -> dict[Case, dict[str, Row]]:
+    return {case: rows for case, rows in found.items() if case == neurons(case.shape)}
+
+
+def _copy_shares(found: Found) -> Iterator[Target]:
+    for case, rows in _main(found).items():
+        if leaves_caches(case):
+            of_copy, of_clone = (share(case, rows, NATIVE, copy) for copy in ("copy", "clone"))
+            note = "" if of_clone is None else f" (of a copy into fresh memory: {of_clone:.0%})"
+            what = f"share of the copy bandwidth at {list(case.shape)}"
+            yield _judge(what, of_copy, COPY_SHARE, "{:.0%}".format, at_least=True, note=note)
+
+
+def _saved(found: Found) -> Target:
+    kept = [
+        (rows[NATIVE]["saved"] / case.input_bytes, case)
+        for case, rows in _main(found).items()
+        if rows.get(NATIVE, {}).get("saved") is not None
     ]
-    if not rows:
-        title = "share of the copy bandwidth beyond the caches"
-        yield _judge(title, None, COPY_SHARE, lambda v: f"{v:.0%}", at_least=True)
-    for case, result in rows:
-        figures = result.figures(contender)
-        clone = figures.share_of_clone if figures else None
-        yield _judge(
-            f"share of the copy bandwidth at {case.shape_text}",
-            figures.share_of_copy if figures else None,
-            COPY_SHARE,
-            lambda v: f"{v:.0%}",
-            at_least=True,
-            note="" if clone is None else f" (of clone into fresh memory: {clone:.0%})",
-        )
+    worst, where = max(kept, key=lambda each: each[0], default=(None, None))
+    note = f" at {list(where.shape)}" if where else ""
+    what = "kept for backward beside x, over x, worst shape"
+    return _judge(what, worst, SAVED_PER_INPUT, "{:.3f}".format, note=note)
 
 
-def _saved(by_case: dict[Case, CaseResult], contender: str) -> Target:
-    found: list[tuple[float, Case]] = []
-    for case, result in by_case.items():
-        judged = case == main_case(case.shape) and case.shape in SHAPES
-        figures = result.figures(contender) if judged else None
-        if figures and figures.saved_per_input is not None:
-            found.append((figures.saved_per_input, case))
-    worst = max(found, key=lambda pair: pair[0], default=None)
-    return _judge(
-        "saved for backward beside x, over x, worst shape",
-        worst[0] if worst else None,
-        SAVED_PER_INPUT,
-        lambda v: f"{v:.3f}",
-        note=f" at {worst[1].shape_text}" if worst else "",
-    )
-
-
-def _startup(startup: Startup) -> Iterator[Target]:
-    builds = {build.device: build for build in startup.builds}
-    cpu = builds.get("cpu")
-    built = cpu.seconds if cpu and cpu.origin == "jit" else None
-    yield _judge("cold CPU build", built, BUILD_SECONDS, lambda v: f"{v:.1f} s")
-    imported = startup.import_time.median if startup.import_time else None
-    yield _judge("import snnkernels after torch", imported, IMPORT_SECONDS, lambda v: f"{v:.3f} s")
+def _startup(started: list[dict[str, Any]]) -> Iterator[Target]:
+    seconds = {each["what"]: each["seconds"] for each in started if each["origin"] in ("", "jit")}
+    for what, limit in (
+        (startup.build_name("cpu"), BUILD_SECONDS),
+        (startup.IMPORT, IMPORT_SECONDS),
+    ):
+        yield _judge(what, seconds.get(what), limit, lambda v: f"{digits(v)} s")

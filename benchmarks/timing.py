@@ -13,11 +13,9 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-import torch
 
 BLOCK_SECONDS = 0.02
 MAX_BLOCK_CALLS = 64
@@ -27,55 +25,47 @@ MAX_ROUNDS = 200
 Call = Callable[[], object]
 
 
-class Clock(Protocol):
-    """Times calls on one kind of device."""
-
-    def samples(self, call: Call, count: int) -> list[float]:
-        """Seconds of each of ``count`` calls in a row."""
-        ...
-
-
-class CpuClock:
-    """Wall time of each call."""
-
-    def samples(self, call: Call, count: int) -> list[float]:
-        seconds = []
-        for _ in range(count):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return seconds
-
-
-class CudaClock:
-    """Time between events around each call; the device is synchronised around the block.
-
-    Where the host is slower than the device, the gaps between kernels are inside the events and so
-    are counted.
-    """
-
-    def samples(self, call: Call, count: int) -> list[float]:
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-        torch.cuda.synchronize()
-        events[0].record()
-        for event in events[1:]:
-            call()
-            event.record()
-        torch.cuda.synchronize()
-        return [a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
-
-
-def clock_for(device: str) -> Clock:
-    """The clock of a device type."""
-    return CudaClock() if device == "cuda" else CpuClock()
-
-
 class Timed(Protocol):
     """Whatever can be timed: here in this process, or in one of its own."""
 
     def samples(self, count: int) -> list[float]:
         """Seconds of each of ``count`` calls in a row."""
         ...
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """A call on a device, timed by the wall clock, or on a GPU by events around each call.
+
+    Where the host is slower than the GPU, the gaps between kernels are inside the events and so
+    are counted.
+    """
+
+    call: Call
+    device: str = "cpu"
+
+    def samples(self, count: int) -> list[float]:
+        return self._by_events(count) if self.device == "cuda" else self._by_clock(count)
+
+    def _by_clock(self, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            self.call()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def _by_events(self, count: int) -> list[float]:
+        import torch
+
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        torch.cuda.synchronize()
+        events[0].record()
+        for event in events[1:]:
+            self.call()
+            event.record()
+        torch.cuda.synchronize()
+        return [a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
 
 
 @dataclass(frozen=True)
@@ -89,31 +79,16 @@ class Summary:
     maximum: float
     count: int
     rounds: int
-    round_medians: tuple[float, ...]
-
-    @property
-    def iqr(self) -> float:
-        """Interquartile range in seconds."""
-        return self.q3 - self.q1
 
 
-def summarize(rounds: list[list[float]]) -> Summary:
+def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
     """Summary of the samples of one contender, given by round."""
     samples = sorted(sample for block in rounds for sample in block)
     if len(samples) > 1:
         q1, median, q3 = statistics.quantiles(samples, n=4, method="inclusive")
     else:
         q1 = median = q3 = samples[0]
-    return Summary(
-        median=median,
-        q1=q1,
-        q3=q3,
-        minimum=samples[0],
-        maximum=samples[-1],
-        count=len(samples),
-        rounds=len(rounds),
-        round_medians=tuple(statistics.median(block) for block in rounds),
-    )
+    return Summary(median, q1, q3, samples[0], samples[-1], len(samples), len(rounds))
 
 
 def block_calls(estimate: float) -> int:
@@ -166,21 +141,3 @@ def _block(run: Timed, count: int) -> list[float]:
     if count == 1:
         return run.samples(1)
     return run.samples(count + 1)[1:]
-
-
-@dataclass(frozen=True)
-class TimedCall:
-    """A call of this process on a device, for :func:`interleave`."""
-
-    call: Call
-    device: str
-
-    def samples(self, count: int) -> list[float]:
-        return clock_for(self.device).samples(self.call, count)
-
-
-def time_calls(calls: Mapping[str, Call], device: str, budget: float) -> dict[str, Summary]:
-    """Warm the calls up and time them in turns."""
-    for call in calls.values():
-        call()
-    return interleave({name: TimedCall(call, device) for name, call in calls.items()}, budget)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,31 +12,23 @@ import torch
 from torch import nn
 
 import snnkernels
-from benchmarks.peers import catalogue
-from benchmarks.peers.install import Place
+from benchmarks.peers import install
+from benchmarks.peers.spec import peers
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def interpreter(name):
-    entry = next(e for e in catalogue.entries() if e.peer.name == name)
-    python = Place().python(entry)
-    if python is None:
-        pytest.skip(f"{name} is not installed: python -m benchmarks --install-peers {name}")
-    return python
-
-
 @pytest.mark.parametrize("library", ["spikingjelly", "snntorch", "norse", "sinabs"])
 def test_neurons_of_the_library_are_met_or_named(library):
-    run(interpreter(library), library)
+    run_beside(library, library)
 
 
 def test_encoders_and_layers_do_what_spikingjellys_do():
-    run(interpreter("spikingjelly"), "layers_and_encoders")
+    run_beside("spikingjelly", "layers_and_encoders")
 
 
 def test_a_graph_in_nir_by_norse_is_read_as_the_network_that_it_was():
-    run(interpreter("norse"), "norse_nir")
+    run_beside("norse", "norse_nir")
 
 
 def test_clock_driven_neurons_of_older_releases_are_met():
@@ -43,15 +36,24 @@ def test_clock_driven_neurons_of_older_releases_are_met():
     python = os.environ.get("SNNKERNELS_CLOCK_DRIVEN_PYTHON")
     if not python:
         pytest.skip("SNNKERNELS_CLOCK_DRIVEN_PYTHON names no interpreter with spikingjelly 0.0.0.0")
-    run(python, "clock_driven")
+    run(python, "clock_driven", ROOT)
 
 
-def run(python, library):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [str(python), "-m", "tests.foreign", library]
+def run_beside(library, what):
+    """With the packages of another library; where all of them are wanted, a missing one fails."""
+    (peer,) = [peer for peer in peers() if peer.name == library]
+    if not install.installed(peer):
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"{library} is not installed: python -m benchmarks install {library}")
+    run(sys.executable, what, ROOT, install.packages(peer))
+
+
+def run(python, what, *places):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
     done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [python, "-m", "tests.foreign", what],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("same\n")
 

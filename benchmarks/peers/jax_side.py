@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.spec import Task, Unsupported
+from benchmarks.case import Memory, Task, Unavailable
+from benchmarks.timing import TimedCall
 
 Function = Callable[..., Any]
 
@@ -41,65 +42,52 @@ class JaxEngine:
         """On a CPU, JAX keeps no memory of arrays that are gone."""
 
     def prepare(self, task: Task, arrays: Mapping[str, np.ndarray]) -> JaxJob:
-        if task.dtype == "autocast":
-            raise Unsupported("JAX has no autocast")
-        make = {"neuron": self._neuron, "linear": self._linear, "shd": self._shd}.get(task.workload)
-        if make is None:
-            raise Unsupported(f"there is no {task.workload} network in JAX here")
-        return JaxJob(task, *make(task, arrays))
-
-    def _neuron(self, task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Function, list[Any]]:
-        lif = self.library.lif(task, task.shape[2:])
+        """Linear layers and neurons in turns, or neurons alone; gradients as in networks.py."""
+        case = task.case
+        if case.workload not in ("neuron", "linear", "shd"):
+            raise Unavailable(f"there is no {case.workload} network in JAX here")
+        weights = [jnp.asarray(arrays[name]) for name in sorted(arrays) if name.startswith("w")]
         x, upstream = sequence(task, arrays["x"]), sequence(task, arrays.get("upstream"))
-        if task.mode == "inference":
-            return lif, [x]
-
-        def train(x: Any, upstream: Any) -> Any:
-            return pull_back(lif, x, upstream)
-
-        return train, [x, upstream]
-
-    def _linear(self, task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Function, list[Any]]:
-        lif = self.library.lif(task, task.shape[2:])
-        x, w = sequence(task, arrays["x"]), jnp.asarray(arrays["w0"])
-
-        def forward(x: Any, w: Any) -> Any:
-            return lif(x @ w.T)
-
-        if task.mode == "inference":
-            return forward, [x, w]
-        upstream = sequence(task, arrays["upstream"])
-
-        def train(x: Any, w: Any, upstream: Any) -> Any:
-            out, pull = jax.vjp(forward, x, w)
-            return out, pull(upstream)
-
-        return train, [x, w, upstream]
-
-    def _shd(self, task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Function, list[Any]]:
-        weights = [jnp.asarray(arrays[name]) for name in ("w0", "w1", "w2")]
-        hidden = [self.library.lif(task, (w.shape[0],)) for w in weights[:2]]
-        last = self.library.readout(task, (weights[2].shape[0],))
-        x, labels = sequence(task, arrays["x"]), jnp.asarray(arrays["labels"])
+        layers = self._layers(task, weights)
 
         def forward(weights: Any, x: Any) -> Any:
-            for w, layer in zip(weights, (*hidden, last), strict=True):
-                x = layer(x @ w.T)
+            for w, layer in zip(weights or [None], layers, strict=True):
+                x = layer(x if w is None else x @ w.T)
             return x
 
-        def loss(weights: Any, x: Any, labels: Any) -> Any:
-            out = forward(weights, x)
-            chosen = jax.nn.log_softmax(out.mean(0))[jnp.arange(labels.shape[0]), labels]
-            return -chosen.mean(), out
+        if case.mode == "inference":
+            return JaxJob(task, forward, [weights, x])
+        if "labels" not in arrays:
+            return JaxJob(task, partial(_pull_back, forward), [weights, x, upstream])
+        train = jax.value_and_grad(partial(_loss, forward), has_aux=True)
+        return JaxJob(task, partial(_train, train), [weights, x, jnp.asarray(arrays["labels"])])
 
-        if task.mode == "inference":
-            return forward, [weights, x]
+    def _layers(self, task: Task, weights: list[Any]) -> list[Function]:
+        if not weights:
+            return [self.library.lif(task, task.case.shape[2:])]
+        layers = [self.library.lif(task, (w.shape[0],)) for w in weights]
+        if task.case.workload == "shd":
+            layers[-1] = self.library.readout(task, (weights[-1].shape[0],))
+        return layers
 
-        def train(weights: Any, x: Any, labels: Any) -> Any:
-            (_, out), gradients = jax.value_and_grad(loss, has_aux=True)(weights, x, labels)
-            return out, gradients
 
-        return train, [weights, x, labels]
+def _pull_back(forward: Function, weights: Any, x: Any, upstream: Any) -> Any:
+    """Output, and the gradients of x and of the weights."""
+    out, pull = jax.vjp(forward, weights, x)
+    of_weights, of_x = pull(upstream)
+    return out, [of_x, *of_weights]
+
+
+def _loss(forward: Function, weights: Any, x: Any, labels: Any) -> Any:
+    """The cross entropy of the output's mean over T, and the output."""
+    out = forward(weights, x)
+    chosen = jax.nn.log_softmax(out.mean(0))[jnp.arange(labels.shape[0]), labels]
+    return -chosen.mean(), out
+
+
+def _train(train: Function, weights: Any, x: Any, labels: Any) -> Any:
+    (_, out), gradients = train(weights, x, labels)
+    return out, gradients
 
 
 class JaxJob:
@@ -110,43 +98,32 @@ class JaxJob:
         self.function = jax.jit(function)
 
     def samples(self, count: int) -> list[float]:
-        seconds = []
-        for _ in range(count):
-            start = time.perf_counter()
-            jax.block_until_ready(self.function(*self.arguments))
-            seconds.append(time.perf_counter() - start)
-        return seconds
+        call = TimedCall(lambda: jax.block_until_ready(self.function(*self.arguments)))
+        return call.samples(count)
 
     def outcome(self) -> dict[str, np.ndarray]:
         found = self.function(*self.arguments)
-        if self.task.mode == "inference":
+        if self.task.case.mode == "inference":
             return {"output": self._rows(found)}
         output, gradients = found
         flat = [self._rows(gradient).ravel() for gradient in jax.tree.leaves(gradients)]
         return {"output": self._rows(output), "gradient": np.concatenate(flat)}
 
     def _rows(self, array: Any) -> np.ndarray:
-        if self.task.rows and array.shape[:2] == self.task.shape[:2]:
-            array = array[:, : self.task.rows]
+        if array.shape[:2] == self.task.case.shape[:2]:
+            array = array[:, : self.task.case.rows]
         return np.asarray(array.astype(jnp.float32))
 
-    def memory(self) -> dict[str, int | None]:
+    def memory(self) -> Memory | None:
         """XLA plans all memory when it compiles: what it takes beyond arguments and results."""
         analysis = self.function.lower(*self.arguments).compile().memory_analysis()
         size = getattr(analysis, "temp_size_in_bytes", None)
-        return {} if size is None else {"peak_extra": int(size), "saved": None}
+        return None if size is None else Memory(int(size))
 
 
 def sequence(task: Task, array: np.ndarray | None) -> Any:
     """An array in the task's dtype, its rows repeated to the batch of the task."""
     if array is None:
         return None
-    index = np.arange(task.shape[1]) % array.shape[1]
-    return jnp.asarray(array[:, index], dtype=task.input_dtype)
-
-
-def pull_back(function: Function, x: Any, upstream: Any) -> Any:
-    """A function's value and the gradient of its argument."""
-    out, pull = jax.vjp(function, x)
-    (gradient,) = pull(upstream)
-    return out, gradient
+    index = np.arange(task.case.shape[1]) % array.shape[1]
+    return jnp.asarray(array[:, index], dtype=task.case.input_dtype)

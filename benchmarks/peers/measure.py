@@ -1,324 +1,234 @@
-"""Measures tasks: prepares each peer in its process, compares it with ours, times all in turns."""
+"""Measures a case by peers: each prepared in its process, compared with ours, timed in turns."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-import torch
+import psutil
 
-from benchmarks import traffic
-from benchmarks.cases import Case
-from benchmarks.contenders import Workload, copy_to_existing, copy_to_fresh
-from benchmarks.memory import Memory
-from benchmarks.peers import workloads
-from benchmarks.peers.catalogue import Entry
-from benchmarks.peers.compare import Verdict, judge
-from benchmarks.peers.install import Place
-from benchmarks.peers.process import Hello, PeerFailed, PeerProcess, PeerUnsupported, RemoteRun
-from benchmarks.peers.quiet import Watch
-from benchmarks.peers.spec import Neuron, Peer, Task
-from benchmarks.timing import Summary, Timed, interleave
+from benchmarks import workloads
+from benchmarks.case import Case, Neuron, Task, Unavailable
+from benchmarks.compare import judge
+from benchmarks.measure import Measurement, Tell
+from benchmarks.peers import install
+from benchmarks.peers.process import PeerFailed, PeerProcess, RemoteJob
+from benchmarks.peers.spec import Peer
+from benchmarks.timing import Summary, Timed
 
-Tell = Callable[[str], None]
-
-PATIENCE = 4.0
-"""Seconds of samples after which a slow peer takes no further part in a case."""
-PAUSE = 0.01
 TRIES = 3
 QUIET = 0.1
 """Cores that others may keep busy; above it a case is timed again, and the quietest try counts."""
 STRIKES = 2
 """Failures after which a peer is not tried again."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """``budget``: seconds of timing a case; ``limit``: seconds that a first call may take."""
-
-    budget: float
-    limit: float
-    threads: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found for one peer in one task; ``skipped`` is the reason if it did not run."""
-
-    time: Summary | None = None
-    memory: Memory | None = None
-    first_seconds: float | None = None
-    provider: str | None = None
-    fell_back: bool = False
-    verdict: Verdict | None = None
-    accuracy: float | None = None
-    skipped: str | None = None
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """A task with what was found for each peer, and for copies of the same footprint."""
-
-    task: Task
-    found: dict[str, Found] = field(default_factory=dict)
-    copies: dict[str, Summary] = field(default_factory=dict)
-    foreign_cores: float | None = None
-    """Cores that other programs kept busy meanwhile."""
-
-    def to_json(self) -> dict[str, Any]:
-        task = self.task.to_json()
-        task["options"].pop("dataset_dir", None)
-        del task["neuron"]
-        return {
-            "name": workloads.name(self.task),
-            "task": task,
-            **_bytes(self.task),
-            "foreign_cores": self.foreign_cores,
-            "copies": {name: asdict(summary) for name, summary in self.copies.items()},
-            "peers": {name: asdict(found) for name, found in self.found.items()},
-        }
+OTHERS = ("idle", "iowait", "guest", "guest_nice")
+"""What of the processors' time is not work, or is counted twice."""
 
 
 class Pool(AbstractContextManager["Pool"]):
-    """The peers' processes, started when they are first needed and again after a failure."""
+    """The peers' processes, started when they are first needed and again after a failure.
 
-    def __init__(self, place: Place, threads: int, logs: Path) -> None:
-        self._place, self._threads, self._logs = place, threads, logs
+    ``about`` has title, versions and import time of each peer that was started.
+    """
+
+    def __init__(self, threads: int, logs: Path) -> None:
+        self._threads, self._logs = threads, logs
         self._processes: dict[str, PeerProcess] = {}
         self._strikes: dict[str, list[str]] = {}
-        self.hellos: dict[str, Hello] = {}
+        self.about: dict[str, dict[str, Any]] = {}
 
-    def process(self, entry: Entry) -> PeerProcess:
+    def process(self, peer: Peer) -> PeerProcess:
         """The process of a peer.
 
         Raises:
             PeerFailed: it is not installed, does not start, or has failed too often.
         """
-        name = entry.peer.name
+        name = peer.name
         strikes = self._strikes.get(name, [])
         if len(strikes) >= STRIKES:
             raise PeerFailed(name, f"given up after {len(strikes)} failures: {strikes[-1]}")
         running = self._processes.get(name)
         if running and running.alive:
             return running
-        python = self._place.python(entry)
-        if python is None:
-            raise PeerFailed(name, f"not installed: --install-peers {name}")
+        if not install.installed(peer):
+            raise PeerFailed(name, f"not installed: python -m benchmarks install {name}")
         log = self._logs / f"{name}.log"
-        try:
-            started = PeerProcess(entry.peer, entry.adapter, python, log, self._threads)
-        except PeerFailed as failure:
-            self.strike(failure)
-            raise
+        started = PeerProcess(peer, install.packages(peer), log, self._threads)
         self._processes[name] = started
-        self.hellos[name] = started.hello
+        self.about[name] = {
+            "title": peer.title,
+            "versions": started.versions,
+            "import_seconds": started.import_seconds,
+        }
         return started
 
     def strike(self, failure: PeerFailed) -> None:
         """Count a failure against its peer."""
         self._strikes.setdefault(failure.peer, []).append(str(failure))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for process in self._processes.values():
             process.close()
 
 
-def measure_tasks(
-    tasks: Sequence[Task],
-    entries: Sequence[Entry],
-    pool: Pool,
-    settings: Settings,
-    *,
-    tell: Callable[[Task, str], None] = lambda task, text: None,
-    time_limit: float | None = None,
-) -> Iterator[TaskResult]:
-    """Measure tasks one by one; none is begun once ``time_limit`` seconds have passed."""
-    start = time.monotonic()
-    for task in tasks:
-        if time_limit is not None and time.monotonic() - start > time_limit:
-            return
-        with tempfile.TemporaryDirectory(prefix="snnkernels-peers-") as folder:
-            yield _Measuring(task, entries, pool, settings, Path(folder), tell).run()
+class PeerMeasurement(Measurement):
+    """One case by all peers that have its workload.
 
-
-class _Measuring:
-    """One task: its files, its runs and what was found so far."""
+    Args:
+        case: what is done.
+        peers: who may do it, ours first.
+        pool: their processes.
+        budget: seconds of timing.
+        limit: seconds that a first call may take.
+        tell: hears of each stage.
+    """
 
     def __init__(
         self,
-        task: Task,
-        entries: Sequence[Entry],
+        case: Case,
+        peers: Sequence[Peer],
         pool: Pool,
-        settings: Settings,
-        folder: Path,
-        tell: Callable[[Task, str], None],
+        budget: float,
+        limit: float,
+        tell: Tell = lambda text: None,
     ) -> None:
-        self.task, self.pool, self.settings, self.folder = task, pool, settings, folder
-        self.entries = {
-            entry.peer.name: entry for entry in entries if task.workload in entry.peer.workloads
+        self.peers = {peer.name: peer for peer in peers if case.workload in peer.workloads}
+        self.pool, self.limit = pool, limit
+        self.arrays: Mapping[str, Any] = {}
+        self.expected: dict[Neuron, Mapping[str, Any]] = {}
+        self.epoch = case.workload == "mnist"
+        # An epoch is timed in its parts, of which preparing and the first sample take one each.
+        parts = case.options.get("parts", 2) - 2
+        turns = {"min_rounds": parts, "max_rounds": parts} if self.epoch else {"patience": 4.0}
+        self.rounds = {"pause": 0.01, **turns}
+        spikes = case.workload in workloads.SPIKES
+        contenders = {
+            name: partial(self._remote, peer, peer.neuron, name)
+            for name, peer in self.peers.items()
         }
-        self.tell = lambda text: tell(task, text)
-        self.found = {name: Found() for name in self.entries}
-        self.runs: dict[str, RemoteRun] = {}
-        self.files: dict[str, Path] = {}
-        self.expected: dict[Neuron, dict[str, Any]] = {}
+        super().__init__(case, contenders, budget, tell, spikes=spikes)
 
-    def run(self) -> TaskResult:
-        if self.task.options.get("dataset_dir") == "":
-            for name in self.entries:
-                self.note(name, skipped="the files of MNIST are not there: --dataset-dir FOLDER")
-            return TaskResult(self.task, self.found)
-        self.files = self._write_arrays()
-        for name in self.entries:
-            self._guarded(name, self._prepare)
-        for name in list(self.runs):
-            self._guarded(name, self._judge)
-        times, foreign = self._time()
-        for name in list(self.runs):
-            self.note(name, time=times[name])
-            self._guarded(name, self._after)
-        for name in list(self.runs):
-            self._guarded(name, lambda name: self.runs[name].release())
-        copied = {name: times[name] for name in times if name not in self.found}
-        return TaskResult(self.task, self.found, copied, foreign)
+    def run(self) -> list[dict[str, Any]]:
+        self.arrays = workloads.arrays(self.case)
+        return super().run()
 
-    def note(self, name: str, **changes: Any) -> None:
-        self.found[name] = replace(self.found[name], **changes)
-
-    def _guarded(self, name: str, step: Callable[[str], None]) -> None:
-        """Do a step for a peer; if it fails there, the peer is left out with the reason."""
-        try:
-            step(name)
-        except PeerUnsupported as reason:
-            self._leave_out(name, str(reason))
-        except PeerFailed as failure:
-            self.pool.strike(failure)
-            self._leave_out(name, str(failure))
-
-    def _leave_out(self, name: str, reason: str) -> None:
-        self.note(name, skipped=reason, time=None)
-        self.runs.pop(name, None)
-
-    def _write_arrays(self) -> dict[str, Path]:
-        files = {}
-        for name, array in workloads.arrays(self.task).items():
-            files[name] = self.folder / f"{name}.npy"
-            np.save(files[name], array)
-        return files
-
-    def _prepare(self, name: str) -> None:
-        peer = self.entries[name].peer
-        reason = unfit(peer, self.task)
+    def prepare(self, name: str) -> None:
+        peer = self.peers[name]
+        reason = unfit(peer, self.case)
         if reason:
-            raise PeerUnsupported(reason)
+            raise Unavailable(reason)
         self.tell(f"{name}: first call")
-        run = self._remote(name, peer.neuron, name)
-        fell_back = peer.provider is not None and run.provider != peer.provider
-        self.note(name, first_seconds=run.first_seconds, provider=run.provider, fell_back=fell_back)
-        self.runs[name] = run
+        self.jobs[name] = job = self._remote(peer, peer.neuron, name)
+        fell_back = peer.provider is not None and job.provider != peer.provider
+        self.note(name, first_seconds=job.first_seconds, provider=job.provider, fell_back=fell_back)
 
-    def _remote(self, name: str, neuron: Neuron, identity: str) -> RemoteRun:
-        task = replace(self.task, neuron=neuron)
-        process = self.pool.process(self.entries[name])
-        return RemoteRun(process, task, self.files, identity, limit=self.settings.limit)
+    def _remote(self, peer: Peer, neuron: Neuron, name: str) -> RemoteJob:
+        process = self.pool.process(peer)
+        return RemoteJob(process, name, Task(self.case, neuron), self.arrays, self.limit)
 
-    def _judge(self, name: str) -> None:
+    def compare(self, name: str) -> None:
         """Compare a peer with ours, set to the equations that the peer computes."""
-        ours = next(iter(self.entries))
-        if self.task.workload == "mnist" or name == ours or ours not in self.runs:
+        ours = next(iter(self.peers.values()))
+        if self.epoch or name == ours.name or ours.name not in self.jobs:
             return
-        peer = self.entries[name].peer
+        peer = self.peers[name]
         self.tell(f"{name}: comparing")
         if peer.neuron not in self.expected:
-            reference = self._remote(ours, peer.neuron, f"{ours}-as-{name}")
-            self.expected[peer.neuron] = reference.outcome(self.folder)
+            reference = self._remote(ours, peer.neuron, f"{ours.name} as {name}")
+            self.expected[peer.neuron] = reference.outcome()
             reference.release()
-        outcome = self.runs[name].outcome(self.folder)
-        expected = self.expected[peer.neuron]
-        verdict = judge(self.task.workload, self.task.dtype, expected, outcome, peer.differs)
-        self.note(name, verdict=verdict)
+        found, expected = self.jobs[name].outcome(), self.expected[peer.neuron]
+        assert found is not None
+        dtype, spikes = self.case.dtype, self.spikes
+        self.note_verdict(
+            name, judge(expected, found, dtype=dtype, spikes=spikes, differs=peer.differs)
+        )
 
-    def _time(self) -> tuple[dict[str, Summary], float | None]:
-        """Time everyone in turns, again if others were busy meanwhile; how busy they were."""
-        epoch = self.task.workload == "mnist"
+    def time(self) -> dict[str, Summary]:
+        """Time everyone in turns, again if others were busy meanwhile."""
         tries: list[tuple[float, dict[str, Summary]]] = []
-        while True:
-            self.tell("timing")
-            watch = Watch(run.process for run in self.runs.values())
-            times = self._time_once(epoch)
-            foreign = watch.cores()
-            if foreign is None:
-                return times, None
-            tries.append((foreign, times))
-            if foreign <= QUIET or epoch or len(tries) == TRIES:
-                least, times = min(tries, key=lambda each: each[0])
-                return times, least
+        while len(tries) < (1 if self.epoch else TRIES):
+            watch = Watch(job.process.pid for job in self._remotes())
+            times = self._time_once()
+            tries.append((watch.cores(), times))
+            if tries[-1][0] <= QUIET:
+                break
+        cores, times = min(tries, key=lambda each: each[0])
+        for name in times:
+            self.note(name, foreign_cores=cores)
+        return {name: times[name] for name in times if name not in self.peers or name in self.jobs}
 
-    def _time_once(self, epoch: bool) -> dict[str, Summary]:
+    def _remotes(self) -> list[RemoteJob]:
+        return [job for job in self.jobs.values() if isinstance(job, RemoteJob)]
+
+    def _time_once(self) -> dict[str, Summary]:
         """A peer that fails is left out, and the others begin anew."""
-        rounds: dict[str, Any] = {"patience": PATIENCE}
-        if epoch:  # preparing and the first sample take a part each
-            parts = self.task.options["parts"] - 2
-            rounds = {"min_rounds": parts, "max_rounds": parts}
         while True:
-            contenders: dict[str, Timed] = {**self.runs, **copies(self.task)}
             try:
-                return interleave(contenders, self.settings.budget, pause=PAUSE, **rounds)
+                return super().time()
             except PeerFailed as failure:
-                self.pool.strike(failure)
-                self._leave_out(failure.peer, str(failure))
+                self.leave_out(failure.peer, failure)
 
-    def _after(self, name: str) -> None:
-        if self.task.workload == "mnist":
-            self.tell(f"{name}: accuracy")
-            self.note(name, accuracy=self.runs[name].outcome(self.folder)["accuracy"])
-        else:
-            self.tell(f"{name}: memory")
-            self.note(name, memory=self.runs[name].memory())
+    def copies(self) -> dict[str, Timed]:
+        return {} if self.case.shape == workloads.TINY else super().copies()
+
+    def after(self, name: str) -> None:
+        if not self.epoch:
+            super().after(name)
+            return
+        self.tell(f"{name}: accuracy")
+        self.note(name, **self.jobs[name].outcome() or {})
+
+    def release(self, name: str) -> None:
+        job = self.jobs[name]
+        assert isinstance(job, RemoteJob)
+        job.release()
+        super().release(name)
+
+    def leave_out(self, name: str, reason: Exception) -> None:
+        super().leave_out(name, reason)
+        if isinstance(reason, PeerFailed):
+            self.pool.strike(reason)
 
 
-def unfit(peer: Peer, task: Task) -> str | None:
-    """Why a peer is not to be tried on a task; None if it is."""
-    if task.dtype not in peer.dtypes:
-        return f"has no {task.dtype}"
-    if peer.max_steps is not None and task.shape[0] > peer.max_steps:
-        return f"T={task.shape[0]}: compiling the unrolled loop takes minutes"
+def unfit(peer: Peer, case: Case) -> str | None:
+    """Why a peer is not to be tried on a case; None if it is."""
+    if case.dtype not in peer.dtypes:
+        return f"has no {case.dtype}"
+    if peer.max_steps is not None and case.shape[0] > peer.max_steps:
+        return f"T={case.shape[0]}: compiling the unrolled loop takes minutes"
+    if case.options.get("dataset_dir") == "":
+        return "the files of MNIST are not there: --dataset-dir FOLDER"
     return None
 
 
-def copies(task: Task) -> dict[str, Timed]:
-    """Copies of the footprint of a task, where the memory is what limits it."""
-    if task.workload != "neuron" or task.shape == workloads.TINY:
-        return {}
-    workload = Workload(as_case(task), torch.empty(0), None, ())
-    return {each.name: each.prepare(workload) for each in (copy_to_existing(), copy_to_fresh())}
+class Watch:
+    """How many cores others kept busy since its making.
 
+    That is all but this process and those that are named; what a hypervisor took is included.
+    """
 
-def as_case(task: Task) -> Case:
-    """A task of neurons alone as a case of the bytes model."""
-    low = {"cpu": "bfloat16", "cuda": "float16"}[task.device]
-    dtype = low if task.dtype == "autocast" else task.dtype
-    return Case("lif", dtype, task.shape, task.mode, task.device)
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._own = [psutil.Process(), *map(psutil.Process, pids)]
+        self._start, self._before = time.monotonic(), self._foreign()
 
+    def cores(self) -> float:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        return max(self._foreign() - self._before, 0.0) / seconds
 
-def _bytes(task: Task) -> Mapping[str, int]:
-    if task.workload != "neuron":
-        return {}
-    case = as_case(task)
-    return {
-        "input_bytes": case.input_bytes,
-        "traffic_bytes": traffic.traffic_bytes(case),
-        "copy_bytes": traffic.copy_bytes(case),
-    }
+    def _foreign(self) -> float:
+        whole = psutil.cpu_times()._asdict()
+        busy = sum(seconds for kind, seconds in whole.items() if kind not in OTHERS)
+        return busy - sum(self._seconds(process) for process in self._own)
+
+    @staticmethod
+    def _seconds(process: psutil.Process) -> float:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import select
 import subprocess
-import time
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-
+from benchmarks.case import Memory, Task, Unavailable
 from benchmarks.environment import ROOT
-from benchmarks.memory import Memory
-from benchmarks.peers.spec import Peer, Task
+from benchmarks.peers.spec import Peer
 
 START_SECONDS = 120.0
 CALL_SECONDS = 120.0
 TAIL_LINES = 3
 
 
-class PeerFailed(Exception):
+class PeerFailed(Unavailable):
     """A peer's process crashed, gave no answer or reported an error; the message says which."""
 
     def __init__(self, peer: str, problem: str) -> None:
@@ -32,60 +28,47 @@ class PeerFailed(Exception):
         self.peer = peer
 
 
-class PeerUnsupported(Exception):
-    """A peer cannot do a task; the message is its reason."""
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a process says once it has loaded its peer."""
-
-    versions: Mapping[str, str]
-    import_seconds: float
-
-
-class PeerProcess:
+class PeerProcess(AbstractContextManager["PeerProcess"]):
     """A peer's process.
 
     Args:
         peer: who is in it.
-        adapter: the module that has ``PEERS`` and ``load``.
-        python: the interpreter of its environment.
+        packages: a folder of packages that come before those of this interpreter, or None.
         log: where its stderr goes.
         threads: CPU threads that it may use.
+
+    Attributes:
+        versions: of what it loaded.
+        import_seconds: how long that took.
 
     Raises:
         PeerFailed: it does not start, or its library does not load.
     """
 
-    def __init__(self, peer: Peer, adapter: str, python: Path, log: Path, threads: int) -> None:
+    def __init__(self, peer: Peer, packages: Path | None, log: Path, threads: int) -> None:
         self.peer = peer
         self._log = log
-        self._buffer = b""
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        with log.open("ab") as stderr:
+        self._pipe, theirs = multiprocessing.Pipe()
+        places = [str(ROOT), *([str(packages)] if packages else []), os.environ.get("PYTHONPATH")]
+        with log.open("ab") as stderr, theirs:
             self._process = subprocess.Popen(
-                [str(python), "-m", "benchmarks.peers.worker", adapter, peer.name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                [sys.executable, "-m", f"{__package__}.worker", peer.adapter, peer.name,
+                 str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=ROOT,
                 env={
                     **os.environ,
-                    **peer.variables,
-                    "PYTHONPATH": path,
+                    "PYTHONPATH": os.pathsep.join(filter(None, places)),
                     "OMP_NUM_THREADS": str(threads),
                 },
-            )
-        self.hello = self._greet()
-
-    def _greet(self) -> Hello:
+            )  # fmt: skip
         try:
-            said = self._read(START_SECONDS, "when it started")
+            self.versions, self.import_seconds = self._answer(START_SECONDS, "when it started")
         except PeerFailed:
             self.close()
             raise
-        return Hello(said["versions"], said["import_seconds"])
 
     @property
     def pid(self) -> int:
@@ -95,133 +78,80 @@ class PeerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, op: str, *, limit: float = CALL_SECONDS, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for the answer, ``limit`` seconds at most.
+    def ask(self, method: str, *arguments: Any, limit: float = CALL_SECONDS) -> Any:
+        """Call a method of its worker and wait for the answer, ``limit`` seconds at most.
 
         Raises:
-            PeerUnsupported: the peer cannot do it.
+            Unavailable: the peer cannot do it.
             PeerFailed: it reported an error, or crashed, or did not answer and was ended.
         """
-        assert self._process.stdin is not None
-        line = json.dumps({"op": op, **request}) + "\n"
         try:
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._failed(self._epitaph(f"before {op}")) from None
-        return self._read(limit, f"in {op}")
+            self._pipe.send((method, *arguments))
+        except OSError:
+            raise self._ended(f"before {method}") from None
+        return self._answer(limit, f"in {method}")
 
-    def _read(self, limit: float, where: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._read_line(limit, where))
-        if answer["ok"]:
-            return answer
-        if answer.get("unsupported"):
-            raise PeerUnsupported(answer["error"])
-        raise self._failed(f"{where}: {answer['error']}")
-
-    def _read_line(self, limit: float, where: str) -> bytes:
-        assert self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
-        end = time.monotonic() + limit
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([pipe], [], [], max(end - time.monotonic(), 0))
-            if not ready:
+    def _answer(self, limit: float, where: str) -> Any:
+        try:
+            if not self._pipe.poll(limit):
                 self.close()
                 raise self._failed(f"no answer within {limit:.0f} s {where}")
-            said = os.read(pipe, 1 << 16)
-            if not said:
-                raise self._failed(self._epitaph(where))
-            self._buffer += said
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+            kind, value = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._ended(where) from None
+        if kind == "unavailable":
+            raise Unavailable(value)
+        if kind == "failed":
+            raise self._failed(f"{where}: {value}")
+        return value
 
     def _failed(self, problem: str) -> PeerFailed:
         return PeerFailed(self.peer.name, problem)
 
-    def _epitaph(self, where: str) -> str:
+    def _ended(self, where: str) -> PeerFailed:
         code = self._process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"its process ended {where} ({how}): {' | '.join(said[-TAIL_LINES:])}"
+        said_last = " | ".join(said[-TAIL_LINES:])
+        return self._failed(f"its process ended {where} ({how}): {said_last}")
 
     def close(self) -> None:
         """End the process."""
-        if self._process.stdin:
-            self._process.stdin.close()
         self._process.kill()
         self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+        self._pipe.close()
 
-    def __enter__(self) -> PeerProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class RemoteRun:
-    """A run of a peer, as ``benchmarks.contenders.Run`` asks for; its first call is made here.
+class RemoteJob:
+    """A job of a peer; its first call is made here.
 
     Raises:
-        PeerFailed, PeerUnsupported: as :meth:`PeerProcess.ask`.
+        Unavailable, PeerFailed: as :meth:`PeerProcess.ask`.
     """
 
     def __init__(
-        self,
-        process: PeerProcess,
-        task: Task,
-        arrays: Mapping[str, Path],
-        name: str,
-        *,
-        limit: float,
+        self, process: PeerProcess, name: str, task: Task, arrays: Mapping[str, Any], limit: float
     ) -> None:
-        self._process = process
-        self._name = name
-        files = {key: str(path) for key, path in arrays.items()}
-        said = process.ask("prepare", limit=limit, id=name, task=task.to_json(), arrays=files)
-        self.first_seconds: float = said["first_seconds"]
-        self.provider: str | None = said["provider"]
-
-    @property
-    def compile_seconds(self) -> float:
-        return self.first_seconds
-
-    @property
-    def process(self) -> int:
-        """The id of the process that it runs in."""
-        return self._process.pid
+        self.process, self._name = process, name
+        self.first_seconds, self.provider = process.ask("prepare", name, task, arrays, limit=limit)
 
     def samples(self, count: int) -> list[float]:
         """Seconds of each of ``count`` calls in a row, measured in the peer's process."""
-        seconds: list[float] = self._process.ask("samples", id=self._name, count=count)["seconds"]
+        seconds: list[float] = self.process.ask("samples", self._name, count)
         return seconds
 
-    def outcome(self, folder: Path) -> dict[str, Any]:
-        """The result of one call: numbers, and arrays in float32."""
-        found = self._process.ask("outcome", id=self._name, folder=str(folder))["outcome"]
-        return {key: _taken(value) for key, value in found.items()}
+    def outcome(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.process.ask("outcome", self._name)
+        return found
 
     def memory(self) -> Memory | None:
-        """The memory of one call, None if the peer cannot tell."""
-        found = self._process.ask("memory", id=self._name)["memory"]
-        return Memory(**found) if found else None
+        found: Memory | None = self.process.ask("memory", self._name)
+        return found
 
     def release(self) -> None:
         """Let the peer forget the task."""
-        if self._process.alive:
-            self._process.ask("release", id=self._name)
-
-
-def _taken(value: Any) -> Any:
-    """An array that was handed over in a file, which goes; numbers as they are."""
-    if not isinstance(value, str):
-        return value
-    array = np.load(value)
-    Path(value).unlink()
-    return array
+        if self.process.alive:
+            self.process.ask("release", self._name)

@@ -1,104 +1,79 @@
-"""A peer's process: reads one JSON request a line, answers with one JSON line.
+"""A peer's process: answers calls of :class:`Worker`'s methods that come through a pipe.
 
-    {"op": "prepare", "id": 3, "task": {...}, "arrays": {"x": "x.npy", ...}}
-    {"ok": true, "first_seconds": 0.2, ...}        or {"ok": false, "error": "..."}
-
-What libraries print on stdout goes to stderr instead. The process ends with its input.
+A call is ``(name, *arguments)``, its answer ``("ok", value)``, or ``("unavailable", reason)`` or
+``("failed", reason)``. The first answer, which nobody asked for, is the peer's versions and the
+seconds of its import. What libraries print on stdout goes to stderr instead. The process ends when
+the pipe does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
 
-from benchmarks.peers.spec import Engine, Job, Task, Unsupported
+from benchmarks.case import Job, Memory, Task, Unavailable
+from benchmarks.peers.spec import Engine
 
 
 class Worker:
-    """The requests that a process answers, over one engine."""
+    """What a process can be asked for, over one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.jobs: dict[str, Job] = {}
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "prepare": self.prepare,
-            "samples": self.samples,
-            "outcome": self.outcome,
-            "memory": self.memory,
-            "release": self.release,
-        }
-        return operations[request["op"]](request)
-
-    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load the arrays, get the task ready and make the first call."""
-        import numpy
-
-        task = Task.from_json(request["task"])
-        arrays = {name: numpy.load(path) for name, path in request["arrays"].items()}
+    def prepare(self, name: str, task: Task, arrays: Mapping[str, Any]) -> tuple[float, str | None]:
+        """Get a task ready and make the first call: its seconds, and the provider."""
         job = self.engine.prepare(task, arrays)
-        first = job.samples(1)[0]
-        self.jobs[request["id"]] = job
-        return {"first_seconds": first, "provider": self.engine.provider(task)}
+        seconds = job.samples(1)[0]
+        self.jobs[name] = job
+        return seconds, self.engine.provider(task)
 
-    def samples(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"seconds": self.jobs[request["id"]].samples(request["count"])}
+    def samples(self, name: str, count: int) -> list[float]:
+        return self.jobs[name].samples(count)
 
-    def outcome(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Save the arrays of a call to files, hand over numbers as they are."""
-        import numpy
+    def outcome(self, name: str) -> Mapping[str, Any] | None:
+        return self.jobs[name].outcome()
 
-        found: dict[str, Any] = {}
-        for name, value in self.jobs[request["id"]].outcome().items():
-            if isinstance(value, (int, float)):
-                found[name] = value
-                continue
-            path = Path(request["folder"]) / f"{request['id']}-{name}.npy"
-            numpy.save(path, value)
-            found[name] = str(path)
-        return {"outcome": found}
+    def memory(self, name: str) -> Memory | None:
+        return self.jobs[name].memory()
 
-    def memory(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"memory": dict(self.jobs[request["id"]].memory())}
-
-    def release(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.jobs.pop(request["id"], None)
+    def release(self, name: str) -> None:
+        self.jobs.pop(name, None)
         self.engine.tidy()
-        return {}
 
 
-def serve(make: Callable[[], Engine], requests: TextIO, replies: TextIO) -> None:
-    """Load the engine, say what it is, then answer until the requests end."""
-
-    def reply(message: dict[str, Any]) -> None:
-        replies.write(json.dumps(message) + "\n")
-        replies.flush()
-
+def serve(make: Callable[[], Engine], pipe: Connection) -> None:
+    """Load the engine, say what it is, then answer until the pipe ends."""
     start = time.perf_counter()
     try:
         worker = Worker(make())
     except Exception as error:
         traceback.print_exc()
-        reply({"ok": False, "error": describe(error)})
+        pipe.send(("failed", describe(error)))
         return
-    seconds = time.perf_counter() - start
-    reply({"ok": True, "versions": dict(worker.engine.versions), "import_seconds": seconds})
-    for line in requests:
-        try:
-            reply({"ok": True, **worker.answer(json.loads(line))})
-        except Unsupported as reason:
-            reply({"ok": False, "unsupported": True, "error": str(reason)})
-        except Exception as error:
-            traceback.print_exc()
-            reply({"ok": False, "error": describe(error)})
+    pipe.send(("ok", (worker.engine.versions, time.perf_counter() - start)))
+    with contextlib.suppress(EOFError):
+        while True:
+            name, *arguments = pipe.recv()
+            pipe.send(_answer(getattr(worker, name), arguments))
+
+
+def _answer(method: Callable[..., Any], arguments: list[Any]) -> tuple[str, Any]:
+    try:
+        return "ok", method(*arguments)
+    except Unavailable as reason:
+        return "unavailable", str(reason)
+    except Exception as error:
+        traceback.print_exc()
+        return "failed", describe(error)
 
 
 def describe(error: Exception) -> str:
@@ -107,13 +82,12 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
-def main(adapter: str, peer: str) -> None:
-    """Serve a peer of an adapter on this process's pipes."""
-    replies = os.fdopen(os.dup(1), "w")
+def main(adapter: str, peer: str, descriptor: str) -> None:
+    """Serve a peer of an adapter on a pipe that this process was given."""
     os.dup2(2, 1)
     module = importlib.import_module(adapter)
     (spec,) = [each for each in module.PEERS if each.name == peer]
-    serve(lambda: module.load(spec), sys.stdin, replies)
+    serve(lambda: module.load(spec), Connection(int(descriptor)))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,7 @@ def _header(name: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("//"))
 
 
-def _launch_constants() -> dict[str, int]:
-    found = re.findall(r"#define (SNN_\w+) (\d+)", _header("launch.h"))
-    return {name: int(value) for name, value in found}
-
-
-LAUNCH: dict[str, int] = _launch_constants()
+LAUNCH: dict[str, int] = specification.launch_constants(specification.csrc_dir())
 """The launch constants of every backend, by their names in ``launch.h``."""
 
 CHUNK: dict[str, int] = {

@@ -12,7 +12,15 @@ from . import cache, engine, toolchain
 from .archs import Arch, format_archs
 from .errors import BuildError
 from .plan import Plan, archs_from_environment, check_known, make_plan
-from .specification import DeviceType, cpu_library, csrc_dir, cuda_library, instruction_sets
+from .specification import (
+    LAUNCH_FLAGS,
+    LAUNCH_VARIABLE,
+    DeviceType,
+    cpu_library,
+    csrc_dir,
+    cuda_library,
+    instruction_sets,
+)
 from .toolchain import Toolchain, find_cxx, find_ninja, find_nvcc, torch_info
 
 __all__ = ["BuildError", "build_ahead", "default_archs"]
@@ -47,7 +55,16 @@ def build_ahead(device_types: Sequence[DeviceType], root: Path) -> list[Path]:
 
 
 def plans_ahead(device_type: DeviceType) -> dict[str, Plan]:
-    """Work out the builds for a device, by the names of their folders; build nothing."""
+    """Work out the builds for a device, by the names of their folders; build nothing.
+
+    Raises:
+        BuildError: a tool is missing, or the launch constants are not the package's own.
+    """
+    if LAUNCH_FLAGS:
+        raise BuildError(
+            f"a wheel has the launch constants of the package: unset {LAUNCH_VARIABLE}, which says "
+            f"{' '.join(LAUNCH_FLAGS)}"
+        )
     torch = torch_info()
     csrc = csrc_dir()
     if device_type == "cpu":

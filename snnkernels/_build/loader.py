@@ -17,6 +17,7 @@ from .locks import lock_of_process
 from .plan import Plan, all_sources, plan_build
 from .progress import say
 from .specification import (
+    LAUNCH_FLAGS,
     PREBUILT_DIR,
     DeviceType,
     NeuronSource,
@@ -194,6 +195,8 @@ def _why_not_prebuilt(path: Path, device_type: DeviceType) -> str:
         return "has no manifest"
     if manifest.sources != sources_digest(csrc_dir(), device_type):
         return "was built from other sources"
+    if LAUNCH_FLAGS:
+        return f"has other launch constants than {' '.join(LAUNCH_FLAGS)}"
     damage = cache.why_damaged(path, manifest)
     return damage or (_why_not_for_this_gpu(manifest) if device_type == "cuda" else "")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,11 @@ PREBUILT_DIR = PACKAGE_DIR / "_lib"
 TORCH_FLOOR = (2, 11)
 TORCH_TARGET_VERSION = "0x020b000000000000"
 """The stable ABI that the kernels are written against (torch 2.11)."""
+
+LAUNCH_VARIABLE = "SNNKERNELS_LAUNCH"
+_LAUNCH = [part.strip() for part in os.environ.get(LAUNCH_VARIABLE, "").split(",") if part.strip()]
+LAUNCH_FLAGS = tuple(f"-D{part}" for part in _LAUNCH)
+"""What sets the launch constants that SNNKERNELS_LAUNCH names, NAME=VALUE with commas between."""
 
 # Strict arithmetic: the kernels give the reference's bits, so nothing may contract or reorder.
 _COMMON_FLAGS = ("-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}", "-O3")
@@ -165,6 +171,25 @@ def csrc_dir() -> Path:
     raise FileNotFoundError(f"no kernel sources: looked for ops.cpp in {places[0]} and {places[1]}")
 
 
+def launch_constants(csrc: Path) -> dict[str, int]:
+    """Return the launch constants: those of ``launch.h``, but for what SNNKERNELS_LAUNCH sets.
+
+    Raises:
+        ValueError: the variable names none of them, or gives no positive integer.
+    """
+    text = (csrc / "include" / "snnkernels" / "launch.h").read_text(encoding="utf-8")
+    constants = {name: int(n) for name, n in re.findall(r"#define (SNN_\w+) (\d+)", text)}
+    for part in _LAUNCH:
+        name, _, value = part.partition("=")
+        if name not in constants or not re.fullmatch(r"[1-9]\d*", value):
+            raise ValueError(
+                f"{LAUNCH_VARIABLE}: got {part!r}, expected NAME=VALUE, a positive integer for one "
+                f"of {', '.join(constants)}"
+            )
+        constants[name] = int(value)
+    return constants
+
+
 def cpu_library(csrc: Path, *, target: Sequence[str], werror: bool = False) -> Specification:
     """Specify the CPU library: the operators, and all that ``csrc/cpu`` holds.
 
@@ -175,7 +200,8 @@ def cpu_library(csrc: Path, *, target: Sequence[str], werror: bool = False) -> S
     """
     kernels = sorted((csrc / "cpu").glob("*.cpp"), reverse=True)  # the scans early: they take long
     sources = (csrc / "ops.cpp", *kernels)
-    return Specification("cpu", csrc, sources, (*_CXX_FLAGS, *_werror(werror), *target))
+    flags = (*_CXX_FLAGS, *LAUNCH_FLAGS, *_werror(werror), *target)
+    return Specification("cpu", csrc, sources, flags)
 
 
 def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> Specification:
@@ -195,8 +221,8 @@ def cuda_library(csrc: Path, *, archs: Sequence[Arch], werror: bool = False) -> 
         "cuda",
         csrc,
         tuple(sources),
-        (*_CXX_FLAGS, "-DUSE_CUDA", *_werror(werror)),
-        (*_CUDA_FLAGS, *strict, *gencode),
+        (*_CXX_FLAGS, "-DUSE_CUDA", *LAUNCH_FLAGS, *_werror(werror)),
+        (*_CUDA_FLAGS, *LAUNCH_FLAGS, *strict, *gencode),
     )
 
 

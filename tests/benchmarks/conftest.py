@@ -1,44 +1,40 @@
-"""Makes ``benchmarks`` importable however pytest is started; tiny cases for the tests."""
+"""Makes ``benchmarks`` importable however pytest is started; its commands on tiny shapes."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import benchmarks.__main__ as command
-from benchmarks import contenders
-from benchmarks.cases import Case
-from benchmarks.contenders import Contender
-
-TINY = (4, 2, 8)
+from benchmarks.__main__ import main
 
 
-@pytest.fixture
-def tiny_case() -> Callable[..., Case]:
-    """Makes a case of a few elements on the CPU: LIF, ATan, float32, training unless told."""
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads that wait for a core of a busy machine would take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
-    def make(**changes: object) -> Case:
-        usual = Case("lif", "float32", TINY, "training", "cpu")
-        return replace(usual, **changes)
 
-    return make
+Found = tuple[int, dict[str, Any]]
 
 
 @pytest.fixture
-def native_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[Contender], None]:
-    """Puts a contender in the place of the native kernels, which then need not be built."""
+def measured(tmp_path: Path) -> Callable[..., Found]:
+    """Runs a command on the CPU with next to no time, for its exit code and its JSON."""
 
-    def install(contender: Contender) -> None:
-        others = contenders.on_backend
-        monkeypatch.setattr(
-            contenders, "on_backend", lambda name: contender if name == "native" else others(name)
-        )
-        monkeypatch.setattr(command, "resolve", lambda backend, device: None)
+    def run(*command: str) -> Found:
+        path = tmp_path / "found.json"
+        code = main([*command, "--device", "cpu", "--budget", "0.001", "--json", str(path)])
+        return code, json.loads(path.read_text())
 
-    return install
+    return run

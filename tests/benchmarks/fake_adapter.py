@@ -9,22 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.spec import Environment, Job, Peer, Task, Unsupported
+from benchmarks.case import Job, Memory, Task, Unavailable
+from benchmarks.peers.spec import Peer
 
-FAKE = Environment(("fakepeer==1.0",), shares_torch=False)
-SHARING = Environment(("fakepeer==1.0",))
-MISSING = Environment(("no-such-fakepeer==1.0",), shares_torch=False)
-BROKEN = Environment(("fakepeer==1.0",), sources=("brokenpeer==1.0",), shares_torch=False)
 KINDS = ("native", "faithful", "flipped", "loud", "crashes", "hangs", "raises", "refuses", "late")
 PEERS = (
     *(Peer(kind, f"Fake {kind}", None) for kind in KINDS),
     Peer("chooses", "Fake chooser", None, provider="fast"),
     Peer("short", "Fake short", None, max_steps=2),
-    Peer("installed", "Fake installed", FAKE),
-    Peer("sharing", "Fake sharing", SHARING),
-    Peer("missing", "Fake missing", MISSING),
-    Peer("broken", "Fake broken", BROKEN),
-    Peer("unloadable", "Fake unloadable", FAKE),
+    Peer("installed", "Fake installed", "installed"),
+    Peer("missing", "Fake missing", "missing"),
+    Peer("unloadable", "Fake unloadable", None),
 )
 
 
@@ -40,13 +35,11 @@ class FakeEngine:
         self.versions = {"fake": "1.0", "pid": str(os.getpid())}
         if peer.name == "loud":
             print("this is no JSON")
-        if peer.environment:
+        if peer.requirements:
             import fakepeer
-
-            self.versions["fake"] = fakepeer.VERSION
-        if peer.name == "sharing":
             import torch
 
+            self.versions["fake"] = fakepeer.VERSION
             self.versions["torch"] = torch.__version__
 
     def provider(self, task: Task) -> str | None:
@@ -64,7 +57,7 @@ class FakeEngine:
         if self.peer.name == "raises":
             raise ValueError("bad luck\nwith details")
         if self.peer.name == "refuses":
-            raise Unsupported("does not do this")
+            raise Unavailable("does not do this")
         return FakeJob(self.peer.name, arrays)
 
 
@@ -87,5 +80,5 @@ class FakeJob:
             found["gradient"] = self.arrays["upstream"].ravel()
         return found
 
-    def memory(self) -> dict[str, int | None]:
-        return {"peak_extra": 8, "saved": 4}
+    def memory(self) -> Memory:
+        return Memory(8, 4)

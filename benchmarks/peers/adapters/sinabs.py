@@ -6,31 +6,27 @@ import math
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from benchmarks.peers.spec import Environment, Neuron, Peer
+from benchmarks.case import Neuron
+from benchmarks.peers.spec import Peer
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from benchmarks.peers.torch_side import TorchEngine
+    from benchmarks.networks import TorchEngine
 
-SINABS = ("sinabs==3.1.3", "nir==1.0.4", "nirtorch==2.6", "pbr==7.1.3", "h5py==3.16.0")
 PEERS = (
     Peer(
         "sinabs",
         "sinabs 3.1.3",
-        Environment(SINABS),
+        "sinabs",
         # It resets by a comparison, through which no gradient flows.
         neuron=Neuron(decay_input=False, detach_reset=True, surrogate="PiecewiseExp", alpha=2.0),
     ),
     Peer(
         "sinabs-exodus",
         "sinabs-exodus 2.0.0",
-        Environment(
-            SINABS,
-            sources=("sinabs-exodus==2.0.0",),
-            build_requirements=("setuptools==84.2.1", "wheel==0.48.0", "ninja==1.13.2"),
-        ),
+        "sinabs-exodus",
         neuron=Neuron(decay_input=False, v_reset=None, surrogate="PiecewiseExp", alpha=2.0),
         devices=("cuda",),
         dtypes=("float32",),
@@ -44,7 +40,7 @@ def load(peer: Peer) -> TorchEngine:
     from sinabs import activation, layers
     from torch import nn
 
-    from benchmarks.peers import torch_side
+    from benchmarks import networks
 
     exodus = peer.provider == "exodus"
     if exodus:
@@ -64,7 +60,7 @@ def load(peer: Peer) -> TorchEngine:
     def tau_mem(settings: Neuron) -> float:
         return -1 / math.log(1 - 1 / settings.tau)
 
-    class Sinabs(torch_side.Library):
+    class Sinabs(networks.Library):
         def lif(self, settings: Neuron) -> nn.Module:
             reset = activation.MembraneReset() if settings.v_reset is not None else None
             kind = exodus_layers.LIF if exodus else layers.LIF
@@ -90,4 +86,4 @@ def load(peer: Peer) -> TorchEngine:
         def provider(self, task: object) -> str | None:
             return "exodus" if exodus else None
 
-    return torch_side.TorchEngine(Sinabs(), sinabs=version("sinabs"))
+    return networks.TorchEngine(Sinabs(), sinabs=version("sinabs"))

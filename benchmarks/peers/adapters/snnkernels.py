@@ -1,37 +1,31 @@
-"""This package itself: the kernels, with and without its Linear, the plain loop, that compiled."""
+"""This package itself: its kernels, with and without its Linear, the plain loop, that compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.peers.spec import Job, Neuron, Peer, Task, steps
+from benchmarks.case import Case, Job, Neuron, Task, Unavailable
+from benchmarks.peers.spec import Peer
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
     from torch import nn
 
-    from benchmarks.peers.torch_side import TorchEngine
+    from benchmarks.networks import TorchEngine
 
-OURS = Peer("native", "snnkernels", environment=None, workloads=(
-    "neuron", "linear", "shd", "conv", "mnist"))  # fmt: skip
-DENSE = Peer("dense", "snnkernels, PyTorch's Linear", environment=None, workloads=(
-    "linear", "shd", "mnist"))  # fmt: skip
-PEERS = (
-    OURS,
-    DENSE,
-    Peer("loop", "plain PyTorch loop", environment=None),
-    Peer(
-        "compile",
-        "torch.compile of the loop",
-        environment=None,
-        workloads=("neuron", "linear", "shd", "conv"),
-        dtypes=("float32",),
-        compiles=True,
-        max_steps=32,
-    ),
-)
+ALL = ("neuron", "linear", "shd", "conv", "mnist")
+NATIVE = Peer("native", "snnkernels", None, workloads=ALL)
+DENSE = Peer("dense", "snnkernels, PyTorch's Linear", None, workloads=("linear", "shd", "mnist"))
+LOOP = Peer("loop", "plain PyTorch loop", None)
+COMPILE = Peer("compile", "torch.compile of the loop", None, dtypes=("float32",), max_steps=32)
+PEERS = (NATIVE, DENSE, LOOP, COMPILE)
+CUPY = Peer("cupy", "snnkernels through CuPy", None, devices=("cuda",))
+STORED = Peer("spike_storage", "snnkernels in spike_storage", None)
+BACKENDS = {"loop": "torch", "compile": "torch", "cupy": "cupy"}
+"""Of those that run on another than the kernels of the library."""
 
 
 def load(peer: Peer) -> TorchEngine:
@@ -40,39 +34,45 @@ def load(peer: Peer) -> TorchEngine:
     from torch import nn
 
     import snnkernels
-    from benchmarks.peers import torch_side
+    from benchmarks import networks
     from snnkernels import functional, layer, neuron, surrogate
     from snnkernels._backends.selection import resolve
 
-    backend = "native" if peer in (OURS, DENSE) else "torch"
+    backend = BACKENDS.get(peer.name, "native")
 
-    def node(settings: Neuron, **changes: object) -> neuron.LIFNode:
+    def node(settings: Neuron, **changes: Any) -> nn.Module:
         parameters = [] if settings.alpha is None else [settings.alpha]
-        arguments: dict[str, Any] = {
-            "tau": settings.tau,
-            "decay_input": settings.decay_input,
+        leak = {"tau": settings.tau, "decay_input": settings.decay_input}
+        kinds: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+            "if": (neuron.IFNode, {}),
+            "lif": (neuron.LIFNode, leak),
+            "plif": (neuron.ParametricLIFNode, {"init_tau": settings.tau}),
+            "cuba": (neuron.CubaLIFNode, {"alpha": 0.5, "beta": 0.5}),
+        }
+        kind, own = kinds[settings.kind]
+        shared = {
             "v_reset": settings.v_reset,
             "detach_reset": settings.detach_reset,
             "surrogate_function": getattr(surrogate, settings.surrogate)(*parameters),
             "step_mode": "m",
             "backend": backend,
         }
-        return neuron.LIFNode(**{**arguments, **changes})
+        return kind(**{**own, **shared, **changes})
 
     class Readout(nn.Module):
         """The potential of a LIF that never reaches its threshold."""
 
         def __init__(self, settings: Neuron) -> None:
             super().__init__()
-            self.node = node(settings, v_threshold=1e30, store_v_seq=True)
+            self.node = cast(neuron.LIFNode, node(settings, v_threshold=1e30, store_v_seq=True))
 
         def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
             self.node(x_seq)
             assert self.node.v_seq is not None
             return self.node.v_seq
 
-    class Ours(torch_side.Library):
-        if peer == OURS:
+    class Ours(networks.Library):
+        if peer == NATIVE:
             linear = layer.Linear
 
         def lif(self, settings: Neuron) -> nn.Module:
@@ -84,17 +84,22 @@ def load(peer: Peer) -> TorchEngine:
         def reset(self, net: nn.Module) -> None:
             functional.reset_net(net)
 
-        def provider(self, task: Task) -> str | None:
-            return resolve(backend, task.device).name
+        def context(self) -> AbstractContextManager[object]:
+            return functional.spike_storage() if peer == STORED else super().context()
 
-        def epoch(self, task: Task, arrays: Mapping[str, np.ndarray]) -> Job:
-            return tutorial(task, backend, dense=peer == DENSE)
+        def provider(self, task: Task) -> str | None:
+            return resolve(backend, task.case.device).name
+
+        def epoch(self, case: Case) -> Job:
+            return tutorial(case, backend, dense=peer == DENSE)
 
     class Compiled(Ours):
         def lif(self, settings: Neuron) -> nn.Module:
+            if settings.kind != "lif":
+                raise Unavailable(f"{settings.kind} has no loop without carried state here")
             return Loop(settings)
 
-        def finish(self, net: nn.Module, task: Task) -> nn.Module:
+        def finish(self, net: nn.Module) -> nn.Module:
             torch._dynamo.reset()
             return cast(nn.Module, torch.compile(net))
 
@@ -104,7 +109,7 @@ def load(peer: Peer) -> TorchEngine:
         def __init__(self, settings: Neuron) -> None:
             super().__init__()
             self.settings = settings
-            self.surrogate = node(settings).surrogate_function
+            self.surrogate = getattr(surrogate, settings.surrogate)()
 
         def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
             spikes, _ = functional.lif(
@@ -118,33 +123,33 @@ def load(peer: Peer) -> TorchEngine:
             )
             return spikes
 
-    if peer.compiles:
+    if peer == COMPILE:
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True
-    library = Compiled() if peer.compiles else Ours()
-    return torch_side.TorchEngine(library, snnkernels=snnkernels.__version__)
+        return networks.TorchEngine(Compiled(), snnkernels=snnkernels.__version__)
+    return networks.TorchEngine(Ours(), snnkernels=snnkernels.__version__)
 
 
-def tutorial(task: Task, backend: str, *, dense: bool) -> Job:
+def tutorial(case: Case, backend: str, *, dense: bool) -> Job:
     """The epoch of ``snnkernels.examples.lif_fc_mnist``, by its own functions.
 
     With ``dense`` its linear layers are PyTorch's.
     """
     from torch import Tensor, optim
 
-    from benchmarks.peers.torch_side import EpochJob, tutorial_net
+    from benchmarks.networks import EpochJob, tutorial_net
     from snnkernels import layer, neuron
     from snnkernels.examples import _training, lif_fc_mnist
     from snnkernels.examples._data import Samples
     from snnkernels.examples._settings import Settings
 
     settings = Settings(
-        device=task.device,
-        T=steps(task.shape),
+        device=case.device,
+        T=case.shape[0],
         backend=backend,
         batch_size=128,
-        amp=task.dtype == "autocast",
+        amp=case.dtype == "autocast",
     )
     net = lif_fc_mnist.build_net(784, settings)
     net.load_state_dict(tutorial_net(lambda: neuron.LIFNode(tau=settings.tau)).state_dict())
@@ -162,4 +167,4 @@ def tutorial(task: Task, backend: str, *, dense: bool) -> Job:
     def accuracy(images: Tensor, labels: Tensor) -> float:
         return _training.evaluate(model, Samples(images, labels), settings).accuracy
 
-    return EpochJob(task, train, accuracy)
+    return EpochJob(case, train, accuracy)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.spec import Environment, Neuron, Peer
+from benchmarks.case import Neuron
+from benchmarks.peers.spec import Peer
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from benchmarks.peers.torch_side import TorchEngine
+    from benchmarks.networks import TorchEngine
 
 PEERS = (
     Peer(
         "snntorch",
         "snnTorch 1.0.0",
-        Environment(("snntorch==1.0.0",)),
+        "snntorch",
         neuron=Neuron(decay_input=False),
     ),
 )
@@ -28,7 +29,7 @@ def load(peer: Peer) -> TorchEngine:
     from snntorch import surrogate
     from torch import nn
 
-    from benchmarks.peers import torch_side
+    from benchmarks import networks
 
     class Cell(nn.Module):
         def __init__(self, settings: Neuron, **arguments: Any) -> None:
@@ -42,12 +43,12 @@ def load(peer: Peer) -> TorchEngine:
             spk, mem = self.leaky(x, self.leaky.reset_mem() if mem is None else mem)
             return (spk if self.spikes else mem), mem
 
-    class SnnTorch(torch_side.Library):
+    class SnnTorch(networks.Library):
         def lif(self, settings: Neuron) -> nn.Module:
             cell = Cell(settings, reset_mechanism="zero", reset_delay=False)
-            return torch_side.StepByStep(cell)
+            return networks.StepByStep(cell)
 
         def readout(self, settings: Neuron) -> nn.Module:
-            return torch_side.StepByStep(Cell(settings, reset_mechanism="none"))
+            return networks.StepByStep(Cell(settings, reset_mechanism="none"))
 
-    return torch_side.TorchEngine(SnnTorch(), snntorch=version("snntorch"))
+    return networks.TorchEngine(SnnTorch(), snntorch=version("snntorch"))

@@ -5,69 +5,53 @@ Its neuron is ours: same charge, same reset, same surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from benchmarks.peers.spec import Environment, Job, Neuron, Peer, Task, steps
+from benchmarks.case import Case, Job, Neuron, Task
+from benchmarks.peers.spec import Peer
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import nn
 
-    from benchmarks.peers.torch_side import TorchEngine
+    from benchmarks.networks import TorchEngine
 
-WHEEL = Environment(("spikingjelly==2.0.0", "loguru==0.7.3", "scipy==1.17.1", "tqdm==4.70.1"))
-NATIVE = Environment(
-    WHEEL.requirements[1:],
-    sources=("spikingjelly==2.0.0",),
-    build_requirements=("setuptools==84.2.1", "wheel==0.48.0", "ninja==1.13.2"),
-    build_variables={"SJ_BUILD_NATIVE_CUDA": "1"},
-)
-CUPY = Environment(
-    (
-        "spikingjelly==0.0.0.0.14",
-        "cupy-cuda{cuda_major}x==14.2.0",
-        "fastrlock==0.8.4",
-        "scipy==1.17.1",
-        "tqdm==4.70.1",
-    )
-)
 PEERS = (
     Peer(
         "spikingjelly",
         "SpikingJelly 2.0.0",
-        WHEEL,
+        "spikingjelly",
         devices=("cpu",),
         workloads=("neuron", "linear", "shd", "conv", "mnist"),
     ),
     Peer(
         "spikingjelly-single-step",
         "SpikingJelly 2.0.0, step by step",
-        WHEEL,
+        "spikingjelly",
         devices=("cpu",),
         workloads=("mnist",),
     ),
     Peer(
         "spikingjelly-native",
         "SpikingJelly 2.0.0, native",
-        NATIVE,
+        "spikingjelly",
         devices=("cuda",),
         workloads=("neuron", "linear", "shd", "conv", "mnist"),
         provider="cuda",
+        build={"SJ_BUILD_NATIVE_CUDA": "1", "PIP_NO_BINARY": "spikingjelly"},
     ),
     Peer(
         "spikingjelly-triton",
         "SpikingJelly 2.0.0, Triton",
-        WHEEL,
+        "spikingjelly",
         devices=("cuda",),
         provider="triton",
     ),
     Peer(
         "spikingjelly-cupy",
         "SpikingJelly 0.0.0.0.14, CuPy",
-        CUPY,
+        "spikingjelly-clock-driven",
         devices=("cuda",),
         provider="cupy",
     ),
@@ -79,12 +63,12 @@ def load(peer: Peer) -> TorchEngine:
     import torch
     from spikingjelly.activation_based import functional, neuron, surrogate
 
-    from benchmarks.peers import torch_side
+    from benchmarks import networks
 
     cupy = peer.provider == "cupy"
     chosen = {"backend": "cupy"} if cupy else {}
 
-    class SpikingJelly(torch_side.Library):
+    class SpikingJelly(networks.Library):
         def lif(self, settings: Neuron) -> nn.Module:
             node: nn.Module = neuron.LIFNode(
                 tau=settings.tau,
@@ -103,26 +87,26 @@ def load(peer: Peer) -> TorchEngine:
         def provider(self, task: Task) -> str | None:
             if cupy:
                 return "cupy"
-            device = torch.device(task.device)
+            device = torch.device(task.case.device)
             reply = functional.neuron_implementation("lif", device)["implementation"]
             # Its query leaves out that low precision always takes the reference.
-            low = task.dtype != "float32" and device.type == "cuda"
+            low = task.case.dtype != "float32" and device.type == "cuda"
             return "torch-reference" if low else str(reply)
 
-        def epoch(self, task: Task, arrays: Mapping[str, np.ndarray]) -> Job:
-            return tutorial(task, single_step=peer.name == "spikingjelly-single-step")
+        def epoch(self, case: Case) -> Job:
+            return tutorial(case, single_step=peer.name == "spikingjelly-single-step")
 
-    return torch_side.TorchEngine(SpikingJelly(), spikingjelly=version("spikingjelly"))
+    return networks.TorchEngine(SpikingJelly(), spikingjelly=version("spikingjelly"))
 
 
-def tutorial(task: Task, *, single_step: bool) -> Job:
+def tutorial(case: Case, *, single_step: bool) -> Job:
     """The tutorial's network, a step at a time as the tutorial has it, or all steps in a call."""
     import torch
     from spikingjelly.activation_based import encoding, functional, neuron
 
-    from benchmarks.peers.torch_side import epoch_job, tutorial_net
+    from benchmarks.networks import epoch_job, tutorial_net
 
-    T = steps(task.shape)
+    T = case.shape[0]
     net = tutorial_net(lambda: neuron.LIFNode(tau=2.0))
     encoder = encoding.PoissonEncoder()
     if not single_step:
@@ -134,4 +118,4 @@ def tutorial(task: Task, *, single_step: bool) -> Job:
         spikes = torch.stack([encoder(images) for _ in range(T)])
         return net(spikes).mean(0)
 
-    return epoch_job(task, net, rates, lambda: functional.reset_net(net))
+    return epoch_job(case, net, rates, lambda: functional.reset_net(net))

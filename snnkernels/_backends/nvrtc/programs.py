@@ -19,7 +19,7 @@ from .toolkit import Compiled, CompileError, Nvrtc, nvrtc_package
 # Strict arithmetic, as for nvcc: see _build/specification.py. What has no annotation, as lambdas
 # have none, is for the device: before 13.5 NVRTC took it for the host, and refused it.
 _ARITHMETIC = ("-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
-FLAGS = ("-std=c++17", "-default-device", *_ARITHMETIC)
+FLAGS = ("-std=c++17", "-default-device", *_ARITHMETIC, *specification.LAUNCH_FLAGS)
 
 _INCLUDE = re.compile(r'^#include ["<]([^">]+)[">]$', re.MULTILINE)
 

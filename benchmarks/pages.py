@@ -1,0 +1,120 @@
+"""``report``: the tables and pictures of the documents, from JSON."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from benchmarks import mnist, picture, tables, workloads
+from benchmarks.environment import RESULTS, ROOT, summary
+from benchmarks.measure import case_of
+from benchmarks.results import Results, read, together
+
+DOCS = ROOT / "docs"
+BEGIN = "<!-- begin: written by python -m benchmarks report -->"
+END = "<!-- end -->"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="default: all in benchmarks/results/; each goes to the page of its command",
+    )
+    parser.add_argument("--docs", type=Path, default=DOCS, help="default docs/")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Write every page that a file belongs to, and its pictures; 1 if one cannot be read."""
+    try:
+        found = together(map(read, options.files or sorted(RESULTS.glob("*.json"))))
+        texts = {page: _page(page, found, options.docs) for page in PAGES}
+    except (OSError, ValueError) as error:
+        console.print(f"[red]error:[/] {error}")
+        return 1
+    for page, text in texts.items():
+        if text is not None:
+            (options.docs / page).write_text(text, encoding="utf-8")
+            console.print(f"written: {options.docs / page}", markup=False)
+    return 0
+
+
+def _page(page: str, found: Sequence[Results], docs: Path) -> str | None:
+    command, write = PAGES[page]
+    own = [results for results in found if results.command == command]
+    if not own:
+        return None
+    (docs / "images").mkdir(exist_ok=True)
+    text = "\n".join(line for results in own for line in write(results, docs / "images"))
+    return replace_between((docs / page).read_text(encoding="utf-8"), text)
+
+
+def replace_between(page: str, text: str) -> str:
+    """A page with ``text`` between its markers.
+
+    Raises:
+        ValueError: the page does not have them.
+    """
+    before, found, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not found or not end:
+        raise ValueError(f"the page has no {BEGIN} with {END} behind it")
+    return f"{before}{BEGIN}\n\n{text.rstrip()}\n\n{END}{after}"
+
+
+def _performance(found: Results, images: Path) -> Iterator[str]:
+    about, name = found.environment, f"{Path(found.files[-1]).stem}.png"
+    rows = [row for row in found.rows if case_of(row).shape != workloads.TINY]
+    picture.save(found, images / name, rows)
+    yield f"## {about['gpu'] or about['cpu']}, {about['threads']} CPU threads"
+    yield ""
+    yield f"{summary(about)}; Python {about['python']}; measured {found.written}."
+    yield f"Files: {', '.join(f'`benchmarks/results/{each}`' for each in found.files)}."
+    yield ""
+    yield f"![Time of each workload](images/{name})"
+    yield ""
+    busy = [(row["foreign_cores"], case_of(row).label) for row in found.rows
+            if row.get("foreign_cores")]  # fmt: skip
+    if busy:
+        cores, where = max(busy)
+        yield f"Other programs kept at most {cores:.2f} cores busy meanwhile (in {where})."
+        yield ""
+    for title, frame in (*tables.tables(found), *tables.long_tables(found)):
+        yield from (f"### {title}", "", tables.markdown(frame), "")
+    if found.not_measured:
+        yield f"Not measured, for want of time: {'; '.join(found.not_measured)}."
+
+
+def _compiled(found: Results, images: Path) -> Iterator[str]:
+    yield f"{summary(found.environment)}, medians in milliseconds (times compiled):"
+    yield ""
+    yield tables.markdown(next(tables.tables(found))[1])
+
+
+def _mnist(found: Results, images: Path) -> Iterator[str]:
+    frame = pd.DataFrame(found.rows)
+    mnist.draw(frame, images / "mnist-cpu.png")
+    percent = mnist.accuracies(frame).map(lambda value: f"{value:.2f}" if value == value else "")
+    yield f"{summary(found.environment)}."
+    yield ""
+    yield "![Accuracy](images/mnist-cpu.png)"
+    yield ""
+    yield tables.markdown(mnist.runs_table(frame))
+    yield ""
+    yield "Test accuracy after each epoch, in percent:"
+    yield ""
+    yield tables.markdown(percent.reset_index())
+
+
+PAGES = {
+    "performance.md": ("peers", _performance),
+    "your-own-neuron.md": ("compiled", _compiled),
+    "mnist.md": ("mnist", _mnist),
+}
+"""The command whose results a page shows, and what writes it."""

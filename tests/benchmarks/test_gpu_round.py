@@ -1,0 +1,173 @@
+"""The logic of a GPU round, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu_round
+from benchmarks.__main__ import main, make_parser
+from benchmarks.gpu_round import (
+    NO_TESTS,
+    SECONDS,
+    Step,
+    execute_step,
+    judge_tests,
+    plan,
+    take_round,
+)
+
+STEPS = ["build", "install peers", "tests", "peers", "neurons"]
+
+
+class Recorder:
+    """Pretends to run steps, with the exit codes given, and remembers them and their limits."""
+
+    def __init__(self, **codes: int) -> None:
+        self.codes = codes
+        self.limits: dict[str, float] = {}
+
+    def __call__(self, step: Step, limit: float, log: Path) -> Step:
+        self.limits[step.name] = limit
+        return replace(step, code=self.codes.get(step.name, 0), seconds=1.0, tail=["said"])
+
+
+def steps_of(device: str, results: Path) -> dict[str, Step]:
+    return {step.name: step for group in plan(device, results, "stem") for step in group}
+
+
+def record_in(folder: Path) -> dict:
+    (path,) = folder.glob("*-round.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_round_says_so_and_fails(tmp_path: Path, capsys):
+    assert main(["gpu-round", "--results", str(tmp_path)]) == 1
+    assert "PyTorch sees no CUDA device" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path: Path):
+    assert take_round("cpu", tmp_path, 500.0, Recorder()) == 0
+    record = record_in(tmp_path)
+    assert [step["name"] for step in record["steps"]] == STEPS
+    assert [step["code"] for step in record["steps"]] == [0] * len(STEPS)
+    assert record["device"] == "cpu"
+    assert record["steps"][0]["tail"] == ["said"]
+    assert "commit" in record["environment"]
+
+
+def test_nothing_runs_after_a_failed_build(tmp_path: Path, capsys):
+    steps = Recorder(build=1)
+    assert take_round("cpu", tmp_path, 500.0, steps) == 1
+    assert list(steps.limits) == ["build"]
+    assert [step["name"] for step in record_in(tmp_path)["steps"]] == ["build"]
+    assert "stopped: nothing can run without the build" in capsys.readouterr().out
+
+
+def test_the_benchmark_runs_after_failed_tests_and_the_round_fails(tmp_path: Path):
+    steps = Recorder(tests=1)
+    assert take_round("cpu", tmp_path, 500.0, steps) == 1
+    assert set(steps.limits) == set(STEPS)
+
+
+def test_peers_are_installed_while_the_tests_run(tmp_path: Path):
+    both = threading.Barrier(2, timeout=20)
+
+    def execute(step: Step, limit: float, log: Path) -> Step:
+        if step.name in ("install peers", "tests"):
+            both.wait()
+        return step
+
+    assert take_round("cpu", tmp_path, 500.0, execute) == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_a_round_measures_are_commands_that_benchmarks_takes(device, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    parser, steps = make_parser(), steps_of(device, tmp_path)
+    for name in ("install peers", "peers", "neurons"):
+        command = [part.replace(SECONDS, "80") for part in steps[name].command[3:]]
+        options = parser.parse_args(command)
+        assert options.device == device
+        if name != "install peers":
+            assert options.time_limit == 80.0
+            assert options.json.parent == options.plot.parent == tmp_path
+            assert options.quick is (device == "cpu")
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["with_cupy", "without"])
+def test_on_a_gpu_the_cupy_backend_is_measured_where_there_is_cupy(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_round, "find_spec", lambda name: found or None)
+    assert ("cupy" in steps_of("cuda", tmp_path)["neurons"].command) is found
+
+
+@pytest.mark.parametrize("seconds", [gpu_round.ROUND_SECONDS, 300.0])
+def test_a_round_hands_each_step_its_share_of_what_is_left(seconds: float, tmp_path: Path):
+    clock, limits = [0.0], {}
+
+    def execute(step: Step, limit: float, log: Path) -> Step:
+        limits[step.name] = limit
+        if step.name != "install peers":  # which takes its time beside the tests
+            clock[0] += limit
+        return step
+
+    take_round("cpu", tmp_path, seconds, execute, now=lambda: clock[0])
+    assert limits["install peers"] == limits["tests"]
+    assert sum(limits.values()) - limits["tests"] == pytest.approx(seconds)
+    assert gpu_round.ROUND_SECONDS < 9 * 60
+    assert min(limits.values()) > 20
+
+
+def run_code(code: str, tmp_path: Path, limit: float = 60.0) -> Step:
+    return execute_step(Step("step", (sys.executable, "-c", code)), limit, tmp_path / "log")
+
+
+def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
+    done = run_code("import subprocess; subprocess.run(['sleep', '60'])", tmp_path, limit=1.0)
+    assert done.code != 0
+    assert done.seconds < 30
+
+
+def test_a_step_is_told_when_to_begin_no_more_cases(tmp_path: Path):
+    done = run_code(f"print('{SECONDS}')", tmp_path, limit=50.0)
+    assert done.tail == ["40"]
+
+
+def test_all_steps_share_one_cache_of_kernels(monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("SNNKERNELS_CACHE_DIR", raising=False)
+    monkeypatch.setattr(gpu_round.cache, "user_dir", lambda: tmp_path)
+    done = run_code("import os; print(os.environ['SNNKERNELS_CACHE_DIR'])", tmp_path)
+    assert done.tail == [str(tmp_path)]
+
+
+def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys):
+    lines = gpu_round.TAIL_LINES + 5
+    done = run_code(f"import sys\nfor i in range({lines}): print(i)\nsys.exit(3)", tmp_path)
+    assert done.code == 3
+    assert done.tail == [str(i) for i in range(5, lines)]
+    assert done.tail[-1] in capsys.readouterr().out.splitlines()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "code", "said", "judged"),
+    [
+        (True, 0, "7 skipped in 2 s", NO_TESTS),
+        (True, 0, "5 passed, 2 skipped in 2 s", 0),
+        (True, 1, "1 failed, 5 passed in 2 s", 1),
+        (False, 0, "7 skipped in 2 s", 0),
+        (False, NO_TESTS, "no tests ran", 0),
+        (False, 1, "1 failed", 1),
+    ],
+)
+def test_on_a_gpu_a_run_in_which_no_test_ran_fails(gpu, code, said, judged, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert judge_tests(Step("tests", (), code=code, tail=["before", said])).code == judged

@@ -1,0 +1,223 @@
+"""Tables and pictures say what the rows say, and the committed pages are up to date."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks import environment, mnist, pages, picture, tables
+from benchmarks.__main__ import main
+from benchmarks.case import Case
+from benchmarks.peers.spec import peers
+from benchmarks.results import Results, read, together
+from benchmarks.timing import summarize
+from benchmarks.workloads import TINY
+
+USUAL = Case("neuron", (16, 32, 1024))
+SHD = Case("shd", (256, 256, 128))
+TIMES = "(a) LIF neurons alone: milliseconds (times snnkernels)"
+
+
+def row(case: Case, contender: str, milliseconds: float, **columns: Any) -> dict[str, Any]:
+    times = asdict(summarize([[milliseconds / 1e3]]))
+    return {**case.columns(), "contender": contender, **times, **columns}
+
+
+def comparison(*cases: Case, command: str = "peers") -> Results:
+    measured = {"peak_extra": 2_000_000, "saved": 1_000_000, "first_seconds": 1.5}
+    titles = {peer.name: peer.title for peer in peers()}
+    return Results(
+        command,
+        environment.describe("cpu"),
+        rows=[
+            each
+            for case in cases
+            for each in (
+                row(case, "native", 0.5, **measured),
+                row(case, "loop", 6.0, said="same", **measured),
+                row(case, "norse", 8.0, said="same", provider="torch", fell_back=True, **measured),
+                {**case.columns(), "contender": "spyx", "skipped": "not installed: a | b"},
+                row(case, "copy", 0.2),
+                row(case, "clone", 0.4),
+            )
+        ],
+        contenders={
+            name: {"title": titles[name], "versions": {"torch": "2.0"}, "import_seconds": 0.25}
+            for name in ("native", "loop", "norse")
+        },
+        startup=[{"what": "cold build and load, cpu", "seconds": 4.0, "origin": "jit"}],
+    )
+
+
+def shown(*cases: Case) -> dict[str, pd.DataFrame]:
+    results = comparison(*cases)
+    return {**dict(tables.tables(results)), **dict(tables.long_tables(results))}
+
+
+def test_times_stand_beside_ours_with_the_ratio_and_a_fallback_is_marked():
+    table = shown(USUAL)[TIMES]
+    assert list(table.columns) == ["case", "snnkernels", "plain PyTorch loop", "Norse 1.1.0"]
+    (cells,) = table.itertuples(index=False, name=None)
+    assert cells == ("[16, 32, 1024] float32 training", "0.500", "6.00 (12×)", "8.00* (16×)")
+
+
+def test_the_share_of_the_copy_bandwidth_follows_the_bytes_model():
+    table = shown(USUAL)["(a) LIF neurons alone: share of the copy bandwidth"]
+    # 5 accesses in 0.5 ms against 4 in 0.2 ms; against 4 in 0.4 ms.
+    assert table.iloc[0, 1] == "50%"
+    assert table.iloc[0, -1] == "100%"
+
+
+def test_memory_cold_start_and_every_measurement_are_shown():
+    found = shown(USUAL)
+    memory = next(table for title, table in found.items() if tables.MEMORY in title)
+    assert memory.iloc[0, 1] == "2.0 (1.0)"
+    start = found["Cold start"]
+    assert list(start.iloc[0])[:3] == ["snnkernels", "0.25", "1.5"]
+    assert list(start.iloc[-1]) == ["our kernels", "–", "4.0", "cold build and load, cpu", "–"]
+    said = dict(found["Every measurement"][["who", "compared with ours"]].itertuples(index=False))
+    assert said["plain PyTorch loop"] == "same"
+    assert said["Norse 1.1.0"] == "same; fell back to torch"
+    assert said["spyx"] == "left out: not installed: a | b"
+
+
+def test_a_tiny_case_has_a_table_of_its_own_in_microseconds():
+    found = shown(USUAL, Case("neuron", TINY))
+    assert found["Host time of a call: microseconds"].iloc[0, 1] == "500"
+    assert len(found[TIMES]) == 1
+
+
+def test_a_cell_of_a_page_cannot_end_its_column():
+    assert "not installed: a \\| b" in tables.markdown(shown(USUAL)["Every measurement"])
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 3, "0"),
+        (0.00004, 3, "<0.001"),
+        (0.33912, 3, "0.339"),
+        (10.35, 2, "10"),
+        (9.96, 2, "10.0"),
+        (1.5, 2, "1.5"),
+        (5128.4, 3, "5128"),
+    ],
+)
+def test_numbers_have_the_digits_that_matter(value: float, digits: int, text: str):
+    assert tables.digits(value, digits) == text
+
+
+def test_the_folder_of_mnist_does_not_get_into_a_row():
+    case = Case("mnist", (50, 128, 784), options={"dataset_dir": "/some/where"})
+    assert "/some/where" not in json.dumps(case.columns())
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path):
+    written = comparison(USUAL)
+    written.write(tmp_path / "here.json")
+    found = read(tmp_path / "here.json")
+    written.files = ["here.json"]
+    assert found == written
+
+
+def test_files_of_one_machine_and_commit_become_one_and_others_stay_apart():
+    first, second, other = (comparison(case) for case in (USUAL, SHD, USUAL))
+    other.environment["commit"] = "another"
+    for name, each in zip("abc", (first, second, other), strict=True):
+        each.files = [name]
+    whole, apart = together([first, second, other])
+    assert {each["workload"] for each in whole.rows} == {"neuron", "shd"}
+    assert whole.files == ["a", "b"] and apart.files == ["c"]
+    assert len(together([comparison(USUAL), comparison(USUAL, command="neurons")])) == 2
+
+
+def test_of_two_files_with_the_same_case_the_later_one_counts_whatever_their_order():
+    later, earlier = comparison(USUAL), comparison(USUAL, SHD)
+    later.written, earlier.written = "2026-01-02", "2026-01-01"
+    later.rows[0]["median"] = 9.0
+    later.startup, later.not_measured = [], ["cold build and load, cpu", str(SHD), "conv"]
+    (whole,) = together([later, earlier])
+    assert whole.written == "2026-01-02"
+    assert whole.rows[0]["median"] == 9.0 and len(whole.rows) == 12
+    assert whole.startup == earlier.startup and whole.not_measured == ["conv"]
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """A folder of pages of which nothing is up to date."""
+    for page in pages.PAGES:
+        text = f"# Kept\n\n{pages.BEGIN}\nout of date\n{pages.END}\nkept too\n"
+        (tmp_path / page).write_text(text)
+    return tmp_path
+
+
+def test_report_replaces_what_stands_between_the_markers_and_draws(docs: Path):
+    comparison(USUAL).write(docs / "here.json")
+    command = ["report", str(docs / "here.json"), "--docs", str(docs)]
+    assert main(command) == 0
+    text = (docs / "performance.md").read_text()
+    assert text.startswith("# Kept\n") and text.endswith("kept too\n") and "out of date" not in text
+    cells = ["[16, 32, 1024] float32 training", "0.500", "6.00 (12×)", "8.00* (16×)"]
+    assert cells in [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
+    assert (docs / "images" / "here.png").read_bytes().startswith(b"\x89PNG")
+    assert "![Time of each workload](images/here.png)" in text
+    assert main(command) == 0
+    assert (docs / "performance.md").read_text() == text
+    assert "out of date" in (docs / "mnist.md").read_text()
+
+
+def test_a_page_without_markers_and_a_file_of_another_kind_are_refused(docs: Path, capsys):
+    comparison(USUAL).write(docs / "here.json")
+    (docs / "performance.md").write_text("nothing to replace")
+    assert main(["report", str(docs / "here.json"), "--docs", str(docs)]) == 1
+    assert "the page has no" in capsys.readouterr().out
+    for text in ("{}", "[]", "nothing", '{"schema": 1}'):
+        (docs / "other.json").write_text(text)
+        assert main(["report", str(docs / "other.json"), "--docs", str(docs)]) == 1
+        assert "other.json" in capsys.readouterr().out
+    assert (docs / "performance.md").read_text() == "nothing to replace"
+
+
+def test_the_committed_pages_are_what_report_writes_from_the_committed_files(tmp_path: Path):
+    for page in pages.PAGES:
+        (tmp_path / page).write_text((pages.DOCS / page).read_text())
+    assert main(["report", "--docs", str(tmp_path)]) == 0
+    for page in pages.PAGES:
+        assert (tmp_path / page).read_text() == (pages.DOCS / page).read_text()
+    for image in (tmp_path / "images").iterdir():
+        assert (pages.DOCS / "images" / image.name).is_file()
+
+
+def test_every_committed_file_can_be_read_and_shown():
+    for path in environment.RESULTS.glob("*.json"):
+        results = read(path)
+        assert results.rows
+        if results.command != "mnist":
+            assert list(tables.tables(results))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_contender_of_a_device_has_a_colour_of_its_own(device):
+    assert len([peer for peer in peers() if device in peer.devices]) <= 1 + len(picture.COLORS)
+
+
+def test_a_run_of_the_mnist_example_is_recorded_with_its_settings_and_every_epoch(tmp_path: Path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    pytest.importorskip("tensorboard", reason="the example writes TensorBoard's files")
+    from snnkernels.examples import lif_fc_mnist
+
+    flags = ["--dataset", "digits", "--epochs", "2", "-T", "3", "--tau", "4"]
+    assert lif_fc_mnist.main([*flags, "--log-dir", str(tmp_path / "run")]) == 0
+    path = tmp_path / "found.json"
+    assert main(["mnist", f"tau=4={tmp_path / 'run'}", "--json", str(path)]) == 0
+    found = read(path)
+    assert found.settings["tau=4"]["tau"] == 4
+    assert [row["epoch"] for row in found.rows] == [1, 2]
+    frame = pd.DataFrame(found.rows)
+    assert mnist.accuracies(frame).loc[2, "tau=4"] == 100 * found.rows[1]["accuracy"]
+    assert mnist.runs_table(frame)["epochs"].tolist() == [2]

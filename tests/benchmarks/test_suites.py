@@ -1,0 +1,182 @@
+"""Which cases are measured in this process, by whom, and the bytes that they are charged with."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks import run, suites, workloads
+from benchmarks.__main__ import make_parser
+from benchmarks.case import Case, Neuron, Task, Unavailable, parse_shape
+from benchmarks.measure import copies
+from benchmarks.suites import KINDS, OURS, SHAPES, SUITES, SURROGATES, neurons, on_engines
+
+
+def options(*arguments: str) -> argparse.Namespace:
+    return make_parser().parse_args(["neurons", "--device", "cpu", *arguments])
+
+
+def rows(*arguments: str) -> list[Case]:
+    return list(suites.neuron_cases(options(*arguments)))
+
+
+def kinds(cases: list[Case]) -> set[str]:
+    return {case.options["neuron"].kind for case in cases}
+
+
+def test_the_default_rows_have_every_neuron_dtype_shape_and_mode():
+    found = rows()
+    assert kinds(found) == set(KINDS)
+    assert {case.dtype for case in found} == set(suites.DTYPES)
+    assert {case.shape for case in found} == set(SHAPES)
+    assert {case.mode for case in found} == {"training", "inference"}
+
+
+@pytest.mark.parametrize("extent", [[], ["--quick"], ["--full"]])
+def test_no_row_is_measured_twice(extent):
+    found = rows(*extent)
+    assert len(found) == len(set(found)) == len(set(map(str, found)))
+
+
+def test_the_full_rows_are_the_product():
+    product = itertools.product(SHAPES, ("training", "inference"), suites.DTYPES, KINDS)
+    assert set(rows("--full")) == {neurons(*each[:3], kind=each[3]) for each in product}
+
+
+@pytest.mark.parametrize("extent", [[], ["--quick"], ["--full"]])
+def test_an_axis_that_is_given_replaces_that_of_any_extent(extent):
+    found = rows("--neurons", "plif", "--shapes", "3,2,5", "--modes", "inference", *extent)
+    assert found
+    assert kinds(found) == {"plif"}
+    assert {(case.shape, case.mode) for case in found} == {((3, 2, 5), "inference")}
+
+
+def test_the_surrogate_reaches_the_rows():
+    assert {case.variant for case in rows("--surrogate", "Erf")} == {f"{k} Erf" for k in KINDS}
+
+
+def test_an_axis_that_is_given_leaves_the_others_at_lif_float32_all_shapes_both_modes():
+    found = rows("--dtypes", "bfloat16")
+    assert {(case.variant, case.dtype) for case in found} == {("lif ATan", "bfloat16")}
+    assert {case.shape for case in found} == set(SHAPES)
+    assert {case.mode for case in found} == {"training", "inference"}
+
+
+@pytest.mark.parametrize("text", ["16,32,1024", "[16, 32, 1024]", " (16,32,1024) "])
+def test_a_shape_is_read_with_or_without_brackets(text: str):
+    assert parse_shape(text) == (16, 32, 1024)
+
+
+@pytest.mark.parametrize("text", ["16", "", "a,b", "0,4", "4,-1", "4,,2", "4x2"])
+def test_a_bad_shape_is_refused_by_name(text: str):
+    with pytest.raises(ValueError, match=r"^shape: got .*expected T,B"):
+        parse_shape(text)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "per_element"),
+    [
+        ("training", "float32", 20),
+        ("inference", "float32", 8),
+        ("training", "bfloat16", 10),
+        ("training", "autocast", 10),
+        ("inference", "float64", 16),
+    ],
+)
+def test_traffic_counts_five_accesses_in_training_and_two_in_inference(mode, dtype, per_element):
+    case = neurons((16, 32, 1024), mode, dtype)
+    assert case.traffic_bytes == per_element * 16 * 32 * 1024
+
+
+@pytest.mark.parametrize(("mode", "tensors"), [("training", 4), ("inference", 2)])
+def test_a_copy_moves_the_footprint_of_the_case(mode, tensors):
+    case = neurons((4, 8, 16), mode)
+    assert case.copy_bytes == tensors * case.input_bytes
+    source = copies(case)["clone"].call.__self__
+    assert 2 * source.nbytes == case.copy_bytes
+
+
+def outcome(case: Case, name: str = "loop"):
+    return on_engines(case, [OURS[name]])[name]().outcome()
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_every_surrogate_can_be_asked_for(name):
+    found = outcome(neurons((4, 2, 8), fire=name))
+    assert np.isfinite(found["gradient"]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", suites.DTYPES)
+def test_neurons_fire_but_not_always_and_give_their_gradients(kind, dtype):
+    found = outcome(neurons((16, 8, 64), dtype=dtype, kind=kind))
+    assert 0.05 < found["output"].mean() < 0.95
+    assert found["gradient"].dtype == (np.float64 if dtype == "float64" else np.float32)
+    assert ("learnt 0" in found) == (kind == "plif")
+
+
+def test_ours_is_first_and_plain_pytorch_the_reference_whatever_the_order():
+    asked = options("--contenders", "loop", "compile", "native")
+    assert list(suites.neuron_contenders(rows()[0], asked)) == ["native", "compile", "loop"]
+
+
+def test_a_contender_that_cannot_do_a_case_says_why():
+    case = neurons((65, 2, 4))
+    for name, reason in (("cupy", "does not run on cpu"), ("compile", "T=65")):
+        with pytest.raises(Unavailable, match=reason):
+            on_engines(case, [OURS[name]])[name]()
+    with pytest.raises(Unavailable, match="cuba has no loop"):
+        on_engines(neurons((2, 2, 4), kind="cuba"), [OURS["compile"]])["compile"]()
+
+
+@pytest.mark.parametrize("name", [suite.name for suite in SUITES if suite.name != "neurons"])
+def test_every_suite_measures_its_cases_by_the_same_results(name, capsys):
+    """On small cases; what differs from its reference would be left out with exit code 1."""
+    small = {
+        "compiled": [Case("neuron", (5, 2, 8), variant=kind) for kind in suites.TWINS],
+        "encoding": [Case("encoding", (3, 4, 10), "inference")],
+        "products": [
+            Case("products", (640, 100), variant="x", options={"rate": 0.1, "outputs": 64})
+        ],
+        "storage": [
+            Case("conv", (2, 2, 3, 8, 8), variant=layout, options={"width": 2})
+            for layout in ("", "channels_last")
+        ],
+    }[name]
+    (suite,) = [replace(suite, cases=lambda _: small) for suite in SUITES if suite.name == name]
+    asked = make_parser().parse_args([name, "--device", "cpu", "--budget", "0.001"])
+    results = run.new_results(asked)
+    assert run.measure_suite(results, suite, asked, Console())
+    assert run.finish(results, asked, Console()) == 0
+    assert len(results.rows) >= 2 * len(small)
+    assert all(row["median"] > 0 for row in results.rows)
+    assert results.not_measured == []
+    assert "milliseconds" in capsys.readouterr().out
+
+
+def test_storage_keeps_less():
+    case = Case("conv", (2, 2, 3, 16, 16), options={"width": 8})
+    packed, plain = (prepare().memory() for prepare in suites.storage(case, options()).values())
+    assert packed.saved < 0.9 * plain.saved
+
+
+@pytest.mark.parametrize("kind", suites.TWINS)
+def test_what_a_suite_times_of_a_twin_is_the_whole_backward(kind):
+    case = Case("neuron", (9, 4, 7), variant=kind)
+    jobs = [prepare() for prepare in suites.twins(case, options()).values()]
+    ours, theirs = (job.call().gradients for job in jobs)
+    assert len(ours) == len(theirs) == (2 if kind.startswith(("Param", "ALIF")) else 1)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_task_is_given_and_compared_on_its_own_rows():
+    case = Case("neuron", (4, 64, 65536))
+    assert 4 * case.rows * 65536 == 4 * 1024**2
+    assert Task(case).neuron == Neuron()
+    assert set(workloads.arrays(Case("neuron", (4, 2, 8)))) == {"x", "upstream"}
