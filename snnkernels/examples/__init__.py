@@ -1,1 +1,23 @@
 """Networks to run and to read: ``python -m snnkernels.examples.lif_fc_mnist``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ExampleError(RuntimeError):
+    """An example cannot go on; the message says why and what to do about it."""
+
+
+class Missing(ExampleError):
+    """A package or a data set cannot be had."""
+
+
+@contextmanager
+def needs(package: str) -> Iterator[None]:
+    """A block that imports a package of the extra ``examples``; raises Missing if it can't."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError) as error:  # the latter: built for another torch
+        raise Missing(
+            f"{package} does not import ({error}): pip install 'snnkernels[examples]'"
+        ) from error

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def launched() -> bool:
@@ -23,16 +23,12 @@ def launched() -> bool:
 
 def rank() -> int:
     """This process's number; the first one, 0, reports and writes."""
-    return dist.get_rank() if _is_joined() else 0
+    return int(os.environ["RANK"]) if launched() else 0
 
 
 def processes() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if _is_joined() else 1
-
-
-def _is_joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 @contextmanager
@@ -70,11 +66,6 @@ def first_alone() -> Iterator[None]:
             dist.barrier()
 
 
-def parallel(model: nn.Module) -> nn.Module:
-    """``model``, its gradients averaged over the processes."""
-    return nn.parallel.DistributedDataParallel(model) if processes() > 1 else model
-
-
 def random_order(count: int, device: torch.device) -> Tensor:
     """The numbers below ``count`` in random order, the same in every process."""
     order = torch.randperm(count).to(device)
@@ -88,17 +79,10 @@ def own(batch: Tensor) -> Tensor:
     return batch[rank() :: processes()]
 
 
-def share(batch: Tensor) -> float:
-    """What this process's mean loss counts, so that the processes' average is that of the batch."""
-    return len(own(batch)) * processes() / len(batch)
-
-
 def seed(seed: int, epoch: int) -> None:
     """Let the other processes draw what the first does not; it goes on as if it were alone."""
     if rank() > 0:
-        generator = torch.Generator().manual_seed(seed)
-        numbers = torch.randint(2**62, (epoch * processes(),), generator=generator)
-        torch.manual_seed(int(numbers[(epoch - 1) * processes() + rank()]))
+        torch.manual_seed(hash((seed, epoch, rank())))
 
 
 def total(sums: Tensor) -> Tensor:

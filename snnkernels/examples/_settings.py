@@ -1,4 +1,4 @@
-"""The settings of ``lif_fc_mnist``, from flags or from answers at the prompt."""
+"""The settings of a run, from flags or from answers at the prompt."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._backends import selection
-from ._data import DATASETS
-from ._errors import ExampleError
+from . import ExampleError
 
-Convert = Callable[[str], Any]
+_FIXED = (
+    *("--batch-size", "--learning-rate", "-T", "--tau", "--dataset", "--encoder", "--seed"),
+    *("--train-samples", "--amp"),
+)
+"""What a resumed run must keep, since it changes what is learnt."""
 
-
-def _default_device() -> str:
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+_UNSET = {"batch_size": "128 (digits: 16)", "train_samples": "all"}
+"""What is said of a default that is None."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run of the example depends on; the flags of the same names set it."""
+    """What a run depends on; the flags of the same names set it, and their help says what it is."""
 
-    device: str = dataclasses.field(default_factory=_default_device)
+    device: str = dataclasses.field(
+        default_factory=lambda: "cuda:0" if torch.cuda.is_available() else "cpu"
+    )
     dataset_dir: str = "data"
     batch_size: int | None = None
-    """None for what suits the data set."""
     learning_rate: float = 1e-3
     T: int = 50
     tau: float = 2.0
@@ -42,73 +46,37 @@ class Settings:
     backend: str = "auto"
     seed: int = 0
     train_samples: int | None = None
-    """None for all."""
     amp: bool = False
     cuda_graph: bool = False
 
-
-@dataclass(frozen=True)
-class Option:
-    """One setting: its flag, how its text is read, and what is said about it."""
-
-    flag: str
-    convert: Convert | None
-    """From its text to its value; None for a flag without a value, which is off unless given."""
-    help: str
-    asked: bool = False
-    """Whether the prompt asks for it."""
-    fixed: bool = True
-    """Whether a resumed run must keep it, since it changes what is learnt."""
-    unset: str = ""
-    """What is said of the default where that is None."""
-
     @property
-    def name(self) -> str:
-        return self.flag.lstrip("-").replace("-", "_")
-
-    def shown(self, value: Any) -> str:
-        return self.unset if value is None else str(value)
+    def checkpoint(self) -> Path:
+        """The file of the run's checkpoint."""
+        return Path(self.log_dir) / "checkpoint.pt"
 
 
-# --- from text to values -------------------------------------------------------------------------
+def _checked(
+    kind: Callable[[str], Any], accepts: Callable[[Any], bool], expected: str
+) -> Callable[[str], Any]:
+    """A type for argparse: a ``kind`` that ``accepts``."""
 
-
-def _number(kind: type, text: str, expected: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}") from None
-
-
-def _integer(minimum: int) -> Convert:
-    def convert(text: str) -> int:
-        expected = f"an integer >= {minimum}"
-        value = _number(int, text, expected)
-        if value < minimum:
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
         return value
 
     return convert
 
 
-def _real(minimum: float, *, exclusive: bool = False) -> Convert:
-    def convert(text: str) -> float:
-        expected = f"a number {'>' if exclusive else '>='} {minimum:g}"
-        value = _number(float, text, expected)
-        if not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
-        return value
-
-    return convert
-
-
-def _choice(*choices: str) -> Convert:
-    def convert(text: str) -> str:
-        if text not in choices:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {' or '.join(choices)}")
-        return text
-
-    return convert
+_folder = _checked(str, bool, "a folder")
+_count = _checked(int, lambda n: n >= 1, "an integer >= 1")
+_seed = _checked(int, lambda n: n >= 0, "an integer >= 0")
+_rate = _checked(float, lambda x: 0 < x < math.inf, "a number > 0")
+_tau = _checked(float, lambda x: 1 <= x < math.inf, "a number >= 1")
 
 
 def _device(text: str) -> str:
@@ -123,149 +91,118 @@ def _device(text: str) -> str:
     return text
 
 
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("got nothing, expected a folder")
-    return text
+def _default(action: argparse.Action) -> str:
+    return _UNSET[action.dest] if action.default is None else str(action.default)
 
 
-OPTIONS = (
-    Option("--device", _device, "device to train on, e.g. cpu or cuda:0", asked=True, fixed=False),
-    Option("--dataset-dir", _path, "folder of the MNIST files", asked=True, fixed=False),
-    Option("--batch-size", _integer(1), "images per batch", asked=True, unset="128 (digits: 16)"),
-    Option("--learning-rate", _real(0, exclusive=True), "learning rate of Adam", asked=True),
-    Option("-T", _integer(1), "steps that each image is shown for", asked=True),
-    Option("--tau", _real(1), "membrane time constant of the LIF neurons, in steps", asked=True),
-    Option("--epochs", _integer(1), "passes over the training images", asked=True, fixed=False),
-    Option(
-        "--log-dir", _path, "folder for checkpoint and TensorBoard logs", asked=True, fixed=False
-    ),
-    Option(
-        "--dataset",
-        _choice(*DATASETS),
-        "mnist; fashion-mnist; digits: scikit-learn's, 8x8, offline; auto: mnist if it can be "
-        "had, else digits",
-    ),
-    Option(
-        "--encoder",
-        _choice("poisson", "direct"),
-        "poisson: random spikes at the rate of the intensity; direct: the intensity as it is",
-    ),
-    Option(
-        "--step-mode",
-        _choice("s", "m"),
-        "s: step by step; m: all steps in one kernel; the same spikes in both",
-        fixed=False,
-    ),
-    Option(
-        "--backend",
-        _choice(*selection.KERNEL_DEVICES),
-        f"{selection.help_text()}; auto: the first of them that can be had",
-        fixed=False,
-    ),
-    Option("--seed", _integer(0), "seed of weights, shuffling and spikes"),
-    Option("--train-samples", _integer(1), "train on the first N images only", unset="all"),
-    Option("--amp", None, "autocast to bfloat16"),
-    Option(
-        "--cuda-graph",
-        None,
-        "capture a whole training step and replay it, so that the host costs next to nothing",
-        fixed=False,
-    ),
-)
+class _Formatter(argparse.HelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.nargs == 0 else f"{action.help} (default: {_default(action)})"
 
 
-# --- flags ---------------------------------------------------------------------------------------
+class Parser(argparse.ArgumentParser):
+    """The flags of an example, and its prompt.
 
-
-def read_arguments(
-    argv: Sequence[str], description: str, example: str, defaults: Settings
-) -> tuple[dict[str, Any], bool]:
-    """The settings that ``argv`` gives, and whether to resume.
-
-    ``example`` is the command's name; ``defaults`` are shown where nobody gives a setting.
-
-    Raises:
-        SystemExit: a flag is unknown or its value makes no sense, or help was asked for.
+    Args:
+        example: the command's name.
+        description: what ``--help`` says.
+        defaults: the settings that nobody gives.
     """
-    given = vars(_parser(description, example, defaults).parse_args(argv))
-    return given, given.pop("resume", False)
 
-
-def _parser(description: str, example: str, defaults: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=example,
-        usage="%(prog)s [flags]",
-        description=description,
-        epilog="Without any flag, the first eight are asked for at the prompt.",
-        argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for option in OPTIONS:
-        if option.convert is None:
-            parser.add_argument(option.flag, action="store_true", help=option.help)
-            continue
-        default = option.shown(getattr(defaults, option.name))
-        parser.add_argument(
-            option.flag,
-            type=option.convert,
-            metavar=option.name.upper(),
-            help=f"{option.help} (default: {default})",
+    def __init__(self, example: str, description: str, defaults: Settings) -> None:
+        super().__init__(
+            prog=example,
+            usage="%(prog)s [flags]",
+            description=description,
+            epilog="Without any flag, the first eight are asked for at the prompt.",
+            formatter_class=_Formatter,
+            allow_abbrev=False,
         )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on after the last finished epoch in the log dir, with its settings unless given",
-    )
-    return parser
+        add = self.add_argument
+        self.asked = [
+            add("--device", type=_device, help="device to train on, e.g. cpu or cuda:0"),
+            add("--dataset-dir", type=_folder, help="folder of the MNIST files"),
+            add("--batch-size", type=_count, help="images per batch"),
+            add("--learning-rate", type=_rate, help="learning rate of Adam"),
+            add("-T", type=_count, help="steps that each image is shown for"),
+            add("--tau", type=_tau, help="membrane time constant of the LIF neurons, in steps"),
+            add("--epochs", type=_count, help="passes over the training images"),
+            add("--log-dir", type=_folder, help="folder for checkpoint and TensorBoard logs"),
+        ]
+        sources = ("mnist", "fashion-mnist", "digits", "auto")
+        add("--dataset", choices=sources, help="digits: 8x8, offline; auto: mnist, else digits")
+        ways = "poisson: random spikes at the rate of the intensity; direct: the intensity as it is"
+        add("--encoder", choices=("poisson", "direct"), help=ways)
+        add("--step-mode", choices=("s", "m"), help="s: step by step; m: all steps in one kernel")
+        backends = f"{selection.help_text()}; auto: the first of them that can be had"
+        add("--backend", choices=tuple(selection.KERNEL_DEVICES), help=backends)
+        add("--seed", type=_seed, help="seed of weights, shuffling and spikes")
+        add("--train-samples", type=_count, help="train on the first N images only")
+        add("--amp", action="store_true", help="autocast to bfloat16")
+        add("--cuda-graph", action="store_true", help="capture a training step, and replay it")
+        going_on = "go on after the last finished epoch in the log dir, with its settings"
+        add("--resume", action="store_true", help=going_on)
+        self.set_defaults(**dataclasses.asdict(defaults))
+
+    def read(self, argv: Sequence[str]) -> tuple[Settings, bool]:
+        """The settings that ``argv`` gives, and whether to resume.
+
+        Raises:
+            SystemExit: a flag is unknown or its value makes no sense, or help was asked for.
+        """
+        values = vars(self.parse_args(argv))
+        resume = values.pop("resume")
+        return Settings(**values), resume
+
+    def read_resumed(self, argv: Sequence[str], saved: Settings) -> Settings:
+        """The settings of a run that goes on: as saved, but for what ``argv`` gives anew.
+
+        Raises:
+            ExampleError: a setting that changes what is learnt was given another value.
+        """
+        folder = self.read(argv)[0].log_dir
+        self.set_defaults(**{**dataclasses.asdict(saved), "log_dir": folder})
+        settings, _ = self.read(argv)
+        if settings.dataset == "auto":
+            settings = dataclasses.replace(settings, dataset=saved.dataset)
+        for flag in _FIXED:
+            name = flag.lstrip("-").replace("-", "_")
+            before, now = getattr(saved, name), getattr(settings, name)
+            if now != before:
+                raise ExampleError(
+                    f"the run in {folder} was begun with {flag} {before}, and cannot go on with "
+                    f"{now}: leave {flag} out, or begin another run in another --log-dir"
+                )
+        return settings
+
+    def ask(self) -> list[str]:
+        """Ask for the main settings, one by one, and give them as flags.
+
+        At the end of input the rest keeps its defaults.
+        """
+        flags: list[str] = []
+        print("Answer, or press Enter for the value in brackets.")
+        for index, action in enumerate(self.asked):
+            try:
+                flags += _ask(action)
+            except EOFError:
+                rest = (f"{a.option_strings[0]} {_default(a)}" for a in self.asked[index:])
+                print(f"\nNo more answers: going on with {', '.join(rest)}.", file=sys.stderr)
+                break
+        return flags
 
 
-def resumed(saved: Settings, given: dict[str, Any]) -> Settings:
-    """The settings of a run that goes on: as saved, but for what is given anew.
-
-    Raises:
-        ExampleError: a setting that changes what is learnt was given another value.
-    """
-    for option in OPTIONS:
-        before = getattr(saved, option.name)
-        now = given.get(option.name, before)
-        if option.fixed and now != before and (option.name, now) != ("dataset", "auto"):
-            raise ExampleError(
-                f"the run in {given.get('log_dir', saved.log_dir)} was begun with {option.flag} "
-                f"{before}, and cannot go on with {now}: leave {option.flag} out, or begin another "
-                "run in another --log-dir"
-            )
-    free = {o.name: given[o.name] for o in OPTIONS if not o.fixed and o.name in given}
-    return dataclasses.replace(saved, **free)
-
-
-# --- prompt --------------------------------------------------------------------------------------
-
-
-def ask(defaults: Settings) -> dict[str, Any]:
-    """Ask for the main settings, one by one; at the end of input the rest keeps its defaults."""
-    given: dict[str, Any] = {}
-    print("Answer, or press Enter for the value in brackets.")
-    try:
-        for option in (option for option in OPTIONS if option.asked):
-            given[option.name] = _ask(option, getattr(defaults, option.name))
-    except EOFError:
-        rest = [o for o in OPTIONS if o.asked and o.name not in given]
-        values = ", ".join(f"{o.flag} {o.shown(getattr(defaults, o.name))}" for o in rest)
-        print(f"\nNo more answers: going on with {values}.", file=sys.stderr)
-    return given
-
-
-def _ask(option: Option, default: Any) -> Any:
-    name, shown = option.flag.lstrip("-"), option.shown(default)
-    question = f"{option.help[0].upper()}{option.help[1:]} ({name}) [{shown}]: "
+def _ask(action: argparse.Action) -> list[str]:
+    flag, text = action.option_strings[0], str(action.help)
+    name = flag.lstrip("-")
     while True:
-        answer = input(question).strip()
+        answer = input(f"{text[0].upper()}{text[1:]} ({name}) [{_default(action)}]: ").strip()
         if not answer:
-            return default
-        assert option.convert is not None
+            return []
         try:
-            return option.convert(answer)
+            assert callable(action.type)
+            action.type(answer)
         except argparse.ArgumentTypeError as error:
             print(f"  {name}: {error}. Try again.")
+        else:
+            return [f"{flag}={answer}"]

@@ -12,16 +12,15 @@ of spiking neural networks", ICCV 2021, with fewer channels.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from snnkernels import functional, layer, neuron, surrogate
 
-from . import _training
+from . import ExampleError, _training
 from ._data import CLASSES
-from ._errors import ExampleError
 from ._settings import Settings
 
 CHANNELS = 32
@@ -72,19 +71,17 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     return net.to(settings.device)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
-    return _training.run(
-        argv,
-        (__doc__ or "").partition("\n")[0],
-        "conv_fashion_mnist",
-        build_net,
-        dataset="fashion-mnist",
-        encoder="direct",
-        T=4,
-        epochs=5,
-    )
-
+main = partial(
+    _training.run,
+    "conv_fashion_mnist",
+    __doc__,
+    build_net,
+    dataset="fashion-mnist",
+    encoder="direct",
+    T=4,
+    epochs=5,
+)
+"""Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,8 @@ defaults. A run that was killed goes on with ``--resume`` after its last finishe
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -49,15 +50,8 @@ def build_with(
     return net.to(settings.device)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status.
-
-    Args:
-        argv: the flags; None for those of the command line. Without any, the settings are asked for
-            at the prompt.
-    """
-    return _training.run(argv, (__doc__ or "").partition("\n")[0], "lif_fc_mnist", build_net)
-
+main = partial(_training.run, "lif_fc_mnist", __doc__, build_net)
+"""Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ PyTorch; its fused kernels are compiled at the first batch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
@@ -39,10 +39,8 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     return lif_fc_mnist.build_with(pixels, settings, lambda: AdaptiveNode(tau=settings.tau))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
-    return _training.run(argv, (__doc__ or "").partition("\n")[0], "neuron_custom", build_net)
-
+main = partial(_training.run, "neuron_custom", __doc__, build_net)
+"""Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ tutorial does, by a ``torch.autograd.Function``; neurons take it as well, step b
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,10 +59,8 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status. ``argv`` as for ``lif_fc_mnist``."""
-    return _training.run(argv, (__doc__ or "").partition("\n")[0], "surrogate_custom", build_net)
-
+main = partial(_training.run, "surrogate_custom", __doc__, build_net)
+"""Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
     sys.exit(main())

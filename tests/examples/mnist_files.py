@@ -1,6 +1,5 @@
-"""Four small files in MNIST's format."""
+"""Four small files in MNIST's format, where torchvision reads them."""
 
-import gzip
 import struct
 from pathlib import Path
 
@@ -14,20 +13,13 @@ def idx(values: torch.Tensor) -> bytes:
     return header + bytes(values.flatten().tolist())
 
 
-def mnist_files() -> dict[str, bytes]:
-    files = {}
+def write_mnist(root: Path, kind: str = "MNIST", **replaced: bytes) -> None:
+    """All four files; ``replaced`` names one by its first two words, as ``train_images``."""
+    raw = root / kind / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
     for part, count in (("train", TRAIN), ("t10k", TEST)):
         images = torch.arange(count * 784).remainder(256).view(count, 28, 28)
-        files[f"{part}-images-idx3-ubyte"] = idx(images)
-        files[f"{part}-labels-idx1-ubyte"] = idx(torch.arange(count).remainder(10))
-    return files
-
-
-def write_mnist(folder: Path, zipped: bool = False, **replaced: bytes) -> None:
-    """All four files; ``replaced`` names one by its first two words, as ``train_images``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in mnist_files().items():
-        content = replaced.get("_".join(name.split("-")[:2]), content)
-        (folder / f"{name}{'.gz' if zipped else ''}").write_bytes(
-            gzip.compress(content) if zipped else content
-        )
+        labels = torch.arange(count).remainder(10)
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+            content = replaced.get(f"{part}_{name[:6]}", idx(values))
+            (raw / f"{part}-{name}-ubyte").write_bytes(content)
