@@ -23,24 +23,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after a finished epoch.
+    """A run after a finished epoch; ``content`` is all that the next one depends on."""
 
-    Attributes:
-        path: the file that it is from.
-        settings: those of the run.
-        results: one for each epoch.
-        content: the file's, and so all that the next epoch depends on.
-    """
-
-    path: Path
     settings: Settings
     results: list[EpochResult]
     content: dict[str, Any]
 
-    def restore(self, net: nn.Module, optimizer: optim.Optimizer, device: torch.device) -> None:
+    def restore(self, settings: Settings, net: nn.Module, optimizer: optim.Optimizer) -> None:
         """Put ``net``, ``optimizer`` and the random number generators into this state.
 
         A run that goes on on another kind of device keeps its weights, but draws other spikes.
+        ``settings`` are those that it goes on with.
 
         Raises:
             ExampleError: this is the state of another network.
@@ -52,10 +45,11 @@ class Checkpoint:
             optimizer.load_state_dict(self.content["optimizer"])
             generators = self.content["generators"]
             torch.set_rng_state(generators["cpu"])
-            if device.type == "cuda" and "cuda" in generators:
-                torch.cuda.set_rng_state(generators["cuda"], device)
+            if torch.device(settings.device).type == "cuda" and "cuda" in generators:
+                torch.cuda.set_rng_state(generators["cuda"], settings.device)
         except Exception as error:  # nobody lists what torch raises for a foreign state
-            raise _refused(self.path, "the checkpoint of this run's network", error) from error
+            expected = "the checkpoint of this run's network"
+            raise _refused(settings.checkpoint, expected, error) from error
 
 
 def save(
@@ -66,7 +60,9 @@ def save(
     Raises:
         OSError: it can't be written, and the last one is still there.
     """
-    device = torch.device(settings.device)
+    generators = {"cpu": torch.get_rng_state()}
+    if torch.device(settings.device).type == "cuda":
+        generators["cuda"] = torch.cuda.get_rng_state(settings.device)
     content = {
         "format": _FORMAT,
         "settings": dataclasses.asdict(settings),
@@ -74,8 +70,7 @@ def save(
         "net": net.state_dict(),
         "modules": _modules(net),
         "optimizer": optimizer.state_dict(),
-        "generators": {"cpu": torch.get_rng_state()}
-        | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}),
+        "generators": generators,
     }
     path = settings.checkpoint
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -105,7 +100,7 @@ def load(path: Path) -> Checkpoint | None:
             EpochResult(each["epoch"], Figures(**each["training"]), Figures(**each["test"]))
             for each in content["results"]
         ]
-        return Checkpoint(path, Settings(**content["settings"]), results, content)
+        return Checkpoint(Settings(**content["settings"]), results, content)
     except FileNotFoundError:
         return None
     except Exception as error:  # nobody lists what torch raises for a damaged file
@@ -114,6 +109,8 @@ def load(path: Path) -> Checkpoint | None:
 
 def _refused(path: Path, expected: str, error: Exception) -> ExampleError:
     reason = " ".join(" ".join(str(error).split("\n")[:2]).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        reason = f"it lacks {reason}"
     return ExampleError(
         f"{path} is not {expected} ({reason}): move it away, or name another --log-dir"
     )

@@ -29,10 +29,6 @@ class Figures:
     accuracy: float
     seconds: float
 
-    @property
-    def speed(self) -> str:
-        return f"{self.samples / self.seconds:,.0f} images/s"
-
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -44,9 +40,10 @@ class EpochResult:
 
     def __str__(self) -> str:
         training, test = self.training, self.test
+        speed = training.samples / training.seconds
         return (
             f"loss {training.loss:.4f}, accuracy {training.accuracy:.2%} training, "
-            f"{test.accuracy:.2%} test; {training.seconds:.1f} s training ({training.speed}), "
+            f"{test.accuracy:.2%} test; {training.seconds:.1f} s training ({speed:,.0f} images/s), "
             f"{test.seconds:.1f} s test"
         )
 

@@ -104,8 +104,7 @@ def train(
 
     Args:
         settings: what to train on, and how.
-        checkpoint: where to go on, instead of from new weights. The epochs that follow are those
-            that the run would have had if it had never stopped.
+        checkpoint: where to go on, as if the run had never stopped; None for new weights.
         build: makes the network.
 
     Returns:
@@ -123,7 +122,7 @@ def train(
             net.parameters(), lr=settings.learning_rate, capturable=settings.cuda_graph
         )
         if checkpoint:
-            checkpoint.restore(net, optimizer, torch.device(device))
+            checkpoint.restore(settings, net, optimizer)
         results = list(checkpoint.results) if checkpoint else []
         model = Rates(net, settings)
         step = _step(model, optimizer, dataset.train.first(settings.batch_size), settings)
@@ -175,13 +174,11 @@ def _epoch(
 def _check(settings: Settings, batch_size: int) -> None:
     """Raises ExampleError where settings do not go together."""
     processes = distributed.processes()
-    if settings.cuda_graph and torch.device(settings.device).type != "cuda":
+    if settings.cuda_graph and (torch.device(settings.device).type != "cuda" or processes > 1):
         raise ExampleError(
-            f"--cuda-graph needs a GPU, got --device {settings.device}: leave it out, or name a "
-            "GPU, e.g. --device cuda:0"
+            f"--cuda-graph: got --device {settings.device} and {processes} processes, expected a "
+            "GPU, e.g. --device cuda:0, and one process"
         )
-    if settings.cuda_graph and processes > 1:
-        raise ExampleError("--cuda-graph runs in one process: leave it out under torchrun")
     if batch_size < processes:
         raise ExampleError(
             f"--batch-size counts the images of all {processes} processes together: got "
@@ -247,7 +244,9 @@ def run(
         checkpoint = checkpoints.load(chosen.checkpoint) if resume else None
         if checkpoint:
             chosen = parser.read_resumed(argv, checkpoint.settings)
-            _say(_going_on(len(checkpoint.results), chosen.epochs))
+            done = len(checkpoint.results)
+            more = f"All epochs are done: more are trained with --epochs {done + 1} or above"
+            _say(f"Going on after epoch {done}" if done < chosen.epochs else more)
         elif resume:
             print(f"There is no {chosen.checkpoint}: beginning with epoch 1", file=sys.stderr)
         train(chosen, checkpoint, build=build)
@@ -259,9 +258,3 @@ def run(
         return 130
     _say(f"Curves: tensorboard --logdir {chosen.log_dir}")
     return 0
-
-
-def _going_on(done: int, epochs: int) -> str:
-    if done < epochs:
-        return f"Going on after epoch {done} of {epochs}"
-    return f"All {done} epochs are done: more are trained with --epochs {done + 1} or above"

@@ -277,7 +277,8 @@ def assigned(*keys, value):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (dict.clear, "a checkpoint of this example"),
+        (dict.clear, "it lacks 'format'"),
+        (lambda content: content.pop("modules"), "it lacks 'modules'"),
         (assigned("format", value=0), "format 0, expected 1"),
         (assigned("settings", "unknown", value=1), "unexpected keyword argument 'unknown'"),
         (assigned("results", 0, "test", value={"loss": 0.1}), "missing 3 required"),
@@ -287,7 +288,18 @@ def assigned(*keys, value):
         (assigned("optimizer", value={}), "param_groups"),
         (assigned("generators", "cpu", value=torch.zeros(3)), "RNG"),
     ],
-    ids=["foreign", "format", "setting", "result", "sizes", "keys", "net", "optimizer", "random"],
+    ids=[
+        "foreign",
+        "older",
+        "format",
+        "setting",
+        "result",
+        "sizes",
+        "keys",
+        "net",
+        "optimizer",
+        "random",
+    ],
 )
 def test_a_checkpoint_of_another_version_or_network_is_refused(finished, capsys, change, reason):
     content = torch.load(finished / "checkpoint.pt", weights_only=True)
@@ -334,7 +346,9 @@ def test_a_backend_that_cannot_be_had_ends_with_its_message(tmp_path, monkeypatc
 
 def test_a_cuda_graph_needs_a_gpu(tmp_path, capsys):
     assert lif_fc_mnist.main(flags(tmp_path, "--device", "cpu", "--cuda-graph")) == 1
-    assert "--cuda-graph needs a GPU, got --device cpu" in capsys.readouterr().err
+    assert (
+        "--cuda-graph: got --device cpu and 1 processes, expected a GPU" in capsys.readouterr().err
+    )
 
 
 def test_a_log_dir_that_is_a_file_ends_with_a_message(tmp_path, capsys):

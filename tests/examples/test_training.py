@@ -72,11 +72,28 @@ def test_two_processes_under_torchrun_train_as_one_does(tmp_path):
             assert mine.loss == pytest.approx(its.loss, rel=1e-4)
 
 
+def test_what_other_processes_draw_differs_between_processes_and_epochs(monkeypatch):
+    torch.manual_seed(0)
+    alone = torch.rand(3)
+    drawn = []
+    for rank, epoch in ((0, 1), (1, 1), (2, 1), (1, 2), (1, 1)):
+        monkeypatch.setattr(_distributed, "rank", lambda rank=rank: rank)
+        torch.manual_seed(0)
+        _distributed.seed(0, epoch)
+        drawn.append(torch.rand(3))
+    *different, again = drawn
+    assert torch.equal(different[0], alone) and torch.equal(again, different[1])
+    assert len({tuple(each.tolist()) for each in different}) == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"batch_size": 1}, "images of all 2 processes together: got 1, expected at least 2"),
-        ({"cuda_graph": True, "device": "cuda:0"}, "--cuda-graph runs in one process"),
+        (
+            {"cuda_graph": True, "device": "cuda:0"},
+            "--cuda-graph: got --device cuda:0 and 2 processes",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused(settings, message, monkeypatch):
