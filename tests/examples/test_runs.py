@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,13 @@ def test_resuming_may_change_how_it_is_computed(finished):
     settings = saved(finished).settings
     assert (settings.step_mode, settings.backend, settings.dataset) == ("s", "torch", "digits")
     assert settings.log_dir == str(finished)
+
+
+def test_a_log_dir_that_was_moved_goes_on_in_its_new_place(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = shutil.copytree(finished, tmp_path / "runs" / "lif_fc_mnist")
+    assert lif_fc_mnist.main(["--resume", "--epochs", "2"]) == 0
+    assert len(saved(log).results) == 2 and len(saved(finished).results) == 1
 
 
 def test_a_run_goes_on_with_the_precision_that_it_began_with(tmp_path, finished, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
@@ -98,7 +99,7 @@ def test_what_other_processes_draw_differs_between_processes_and_epochs(monkeypa
 )
 def test_what_cannot_be_shared_is_refused(settings, message, monkeypatch):
     monkeypatch.setattr(_distributed, "processes", lambda: 2)
-    monkeypatch.setattr(_distributed, "first_alone", _distributed.contextmanager(lambda: (yield)))
+    monkeypatch.setattr(_distributed, "first_alone", contextlib.nullcontext)
     settings = Settings(**{"device": "cpu", "dataset": "digits", **settings})
     with pytest.raises(ExampleError, match=message):
         _training.train(settings, build=lif_fc_mnist.build_net)
