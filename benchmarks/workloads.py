@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.case import LOW_PRECISION, MODES, Case
 from benchmarks.environment import ROOT
+from snnkernels.examples._data import has_files
 
 SEED = 20
 INPUT_MEAN = 0.5
@@ -115,18 +116,13 @@ def selected(
     cases = [case for _, case in sorted(places, key=lambda each: each[0])]
     if quick:
         cases = [c for c in cases if c.shape in (USUAL, TINY) and c.dtype == "float32"]
-    folder = str(dataset_dir) if has_mnist(dataset_dir) else ""
+    folder = str(dataset_dir) if has_files(dataset_dir) else ""  # nothing is downloaded
     return [
         replace(case, options={**case.options, "dataset_dir": folder})
         if case.workload == "mnist"
         else case
         for case in cases
     ]
-
-
-def has_mnist(folder: Path) -> bool:
-    """Whether MNIST is where torchvision keeps it; nothing is downloaded."""
-    return (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
 
 
 # --- arrays --------------------------------------------------------------------------------------

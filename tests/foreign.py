@@ -1,4 +1,4 @@
-"""Runs in the environment of another library, where it is installed: ``convert`` against it."""
+"""Runs where another library is installed: ``convert`` against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""convert(): the real libraries' neurons against ours, each in its own environment."""
+"""convert(): the real libraries' neurons against ours, each with packages of its own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,7 @@ def test_a_graph_in_nir_by_norse_is_read_as_the_network_that_it_was():
 
 
 def test_clock_driven_neurons_of_older_releases_are_met():
-    """In an environment of one's own with spikingjelly 0.0.0.0.14, named by the variable."""
-    python = os.environ.get("SNNKERNELS_CLOCK_DRIVEN_PYTHON")
-    if not python:
-        pytest.skip("SNNKERNELS_CLOCK_DRIVEN_PYTHON names no interpreter with spikingjelly 0.0.0.0")
-    run(python, "clock_driven", ROOT)
+    run_beside("spikingjelly-cupy", "clock_driven")
 
 
 def run_beside(library, what):
@@ -45,15 +41,15 @@ def run_beside(library, what):
     if not install.installed(peer):
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing(f"{library} is not installed: python -m benchmarks install {library}")
-    run(sys.executable, what, ROOT, install.packages(peer))
-
-
-def run(python, what, *places):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
+    places = os.pathsep.join(map(str, (ROOT, install.packages(peer))))
     done = subprocess.run(
-        [python, "-m", "tests.foreign", what],
-        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.foreign", what],
+        env={**os.environ, "PYTHONPATH": places},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("same\n")
 

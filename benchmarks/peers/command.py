@@ -27,10 +27,11 @@ FIRST_CALL_SECONDS = {"cpu": 150.0, "cuda": 45.0}
 
 
 def chosen(names: Sequence[str], device: str) -> list[Peer]:
-    """The named peers that run on a device, all if none is named; ours always first."""
-    fitting = [peer for peer in peers() if device in peer.devices]
-    ours = fitting[0].name
-    return [peer for peer in fitting if not names or peer.name in (ours, *names)]
+    """The named peers, ours first; all that run on a device if none is named."""
+    if names:
+        ours, *others = peers()
+        return [ours, *(peer for peer in others if peer.name in names)]
+    return [peer for peer in peers() if device in peer.devices]
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -90,5 +91,6 @@ def test_mnist_is_looked_for_and_not_downloaded(tmp_path: Path):
 
     assert folders() == [("float32", ""), ("autocast", "")]
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").touch()
+    for part, kind in itertools.product(("train", "t10k"), ("images-idx3", "labels-idx1")):
+        (tmp_path / "MNIST" / "raw" / f"{part}-{kind}-ubyte").touch()
     assert folders() == [("float32", str(tmp_path)), ("autocast", str(tmp_path))]
