@@ -21,8 +21,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 def pytest_configure(config: pytest.Config) -> None:
     """Keep kernels beside pytest's own cache, for this session's processes and the next session.
 
-    Without that cache (``-p no:cacheprovider``) they last for the session.
+    Without that cache (``-p no:cacheprovider``) they last for the session. Threads of processes
+    side by side must not spin for the cores that others need.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if "SNNKERNELS_CACHE_DIR" in os.environ:
         return
     if config.pluginmanager.has_plugin("cacheprovider"):

@@ -6,6 +6,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -68,7 +69,7 @@ def _digest() -> str:
     csrc = specification.csrc_dir()
     digest = hashlib.sha256(torch.__version__.encode() + Path(__file__).read_bytes())
     digest.update(specification.sources_digest(csrc, "cuda").encode())
-    for path in sorted(SHIM.glob("*.[hc]*")):
+    for path in sorted(SHIM.glob("*.[hcp]*")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
 
@@ -77,10 +78,11 @@ def _digest() -> str:
 def shim_library(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shared object for `shim.plugin`, kept beside pytest's cache until a source changes."""
     library = Path(pytestconfig.cache.mkdir("cuda_shim")) / f"{_digest()}.so"
-    if not library.exists():
-        folder = tmp_path_factory.mktemp("shim")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_run, _commands(folder)))
-        _run(_link(folder, folder / library.name))
-        (folder / library.name).replace(library)
+    with filelock.FileLock(library.with_suffix(".lock")):
+        if not library.exists():
+            folder = tmp_path_factory.mktemp("shim")
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(_run, _commands(folder)))
+            _run(_link(folder, folder / library.name))
+            (folder / library.name).replace(library)
     return library

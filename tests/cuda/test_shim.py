@@ -31,10 +31,10 @@ PARITY = [
 ]
 
 
-def run_under_sanitizers(plugin: str, file: str, library: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", f"tests.cuda.shim.{plugin}", file]
+def run_under_sanitizers(plugin: str, files: list[str], library: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", f"tests.cuda.shim.{plugin}"]
     done = subprocess.run(
-        [*command, "-p", "no:cacheprovider"],
+        [*command, "-p", "no:cacheprovider", *files],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -52,12 +52,10 @@ def run_under_sanitizers(plugin: str, file: str, library: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", PARITY)
-def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(file, shim_library):
-    run_under_sanitizers("plugin", file, shim_library)
+def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(shim_library):
+    run_under_sanitizers("plugin", PARITY, shim_library)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [*PARITY, "tests/cuda/shim_nvrtc.py"])
-def test_they_do_so_under_the_cupy_backends_host_code(file, shim_library):
-    run_under_sanitizers("nvrtc_plugin", file, shim_library)
+def test_they_do_so_under_the_cupy_backends_host_code(shim_library):
+    run_under_sanitizers("nvrtc_plugin", [*PARITY, "tests/cuda/shim_nvrtc.py"], shim_library)

@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import filelock
 import torch
 
 from snnkernels import _build
@@ -23,16 +24,23 @@ def pytest_configure() -> None:
 
 
 def compile_neuron(neuron: _build.NeuronSource) -> Path:
-    """The CUDA kernels of a compiled neuron, for the host and under the sanitizers."""
+    """The CUDA kernels of a compiled neuron, for the host and under the sanitizers, made once."""
     folder = LIBRARY.parent / f"{LIBRARY.stem}-{neuron.name}"
-    folder.mkdir(exist_ok=True)
-    files = neuron.files("cuda")
+    library = folder / "neuron.so"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not library.exists():
+            folder.mkdir(exist_ok=True)
+            _compile(neuron.files("cuda"), folder, library)
+    return library
+
+
+def _compile(files: dict[str, str], folder: Path, library: Path) -> None:
     (folder / "neuron.h").write_text(files["neuron.h"])
     source = folder / "neuron.cpp"
     source.write_text(files["neuron.cu"].replace("cuda/compiled_scan.cuh", "compiled_neuron.h"))
-    library = folder / "neuron.so"
-    subprocess.run([*compiler(), "-shared", str(source), "-o", str(library)], check=True)
-    return library
+    partial = library.with_suffix(".partial")
+    subprocess.run([*compiler(), "-shared", str(source), "-o", str(partial)], check=True)
+    partial.replace(library)
 
 
 def set_multiprocessors(count: int) -> None:
