@@ -741,9 +741,19 @@ def hat(**changes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "primitive"])
-@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
-@pytest.mark.parametrize("neuron", [functional.if_, functional.lif, functional.cuba_lif])
+@pytest.mark.parametrize(
+    ("neuron", "v_reset", "spiking"),
+    [
+        (functional.if_, 0.0, True),
+        (functional.if_, None, False),
+        (functional.lif, 0.0, False),
+        (functional.lif, None, True),
+        (functional.cuba_lif, 0.0, True),
+        (functional.cuba_lif, None, False),
+    ],
+    ids=["if-hard", "if-soft-primitive", "lif-hard-primitive", "lif-soft", "cuba-hard"]
+    + ["cuba-soft-primitive"],
+)
 def test_a_custom_surrogate_runs_in_every_neurons_kernel(neuron, v_reset, spiking, dtype):
     x = randn(20, 3, 50, dtype=dtype).requires_grad_()
     found = []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snnkernels import functional, neuron, surrogate
 
-CALLS = 500
+CALLS = 200
 BYTES_A_CALL = 8
 """Less than the smallest block of a heap."""
 
