@@ -751,8 +751,14 @@ def hat(**changes):
         (functional.cuba_lif, 0.0, True),
         (functional.cuba_lif, None, False),
     ],
-    ids=["if-hard", "if-soft-primitive", "lif-hard-primitive", "lif-soft", "cuba-hard"]
-    + ["cuba-soft-primitive"],
+    ids=[
+        "if-hard-spiking",
+        "if-soft-primitive",
+        "lif-hard-primitive",
+        "lif-soft-spiking",
+        "cuba-hard-spiking",
+        "cuba-soft-primitive",
+    ],
 )
 def test_a_custom_surrogate_runs_in_every_neurons_kernel(neuron, v_reset, spiking, dtype):
     x = randn(20, 3, 50, dtype=dtype).requires_grad_()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,7 @@ def shown(tree: Tree) -> str:
     return name.format(*(shown(o) if isinstance(o, tuple) else o for o in operands))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(trees=st.lists(TREES, min_size=12, max_size=12))
 def test_random_steps_are_those_of_pytorch_to_the_bit_and_so_are_their_gradients(trees):
