@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snnkernels import functional, neuron, surrogate
 
-CALLS = 200
+CALLS = 500
 BYTES_A_CALL = 8
 """Less than the smallest block of a heap."""
 
