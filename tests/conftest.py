@@ -2,12 +2,8 @@
 
 import os
 import random
-import shutil
 import tempfile
-from collections.abc import Callable
-from pathlib import Path
 
-import filelock
 import hypothesis
 import numpy as np
 import pytest
@@ -46,28 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
-
-
-@pytest.fixture(scope="session")
-def made_once(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Fill a folder of a name once for all processes that these tests run in, and return it."""
-    root = tmp_path_factory.getbasetemp()
-    if hasattr(pytestconfig, "workerinput"):  # a process of pytest-xdist, one of several
-        root = root.parent
-
-    def make(name: str, fill: Callable[[Path], object]) -> Path:
-        folder, partial = root / name, root / f"{name}.partial"
-        with filelock.FileLock(root / f"{name}.lock"):
-            if not folder.exists():
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                fill(partial)
-                partial.rename(folder)
-        return folder
-
-    return make
 
 
 @pytest.fixture(autouse=True)

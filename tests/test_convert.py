@@ -18,6 +18,7 @@ from benchmarks.peers.spec import peers
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["spikingjelly", "snntorch", "norse", "sinabs"])
 def test_neurons_of_the_library_are_met_or_named(library):
     run_beside(library, library)
@@ -49,6 +50,7 @@ def run_beside(library, what):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("same\n")

@@ -51,6 +51,7 @@ def run(*command, cwd, **variables):
         env=environment(**variables),
         capture_output=True,
         text=True,
+        timeout=600,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -38,6 +38,7 @@ def run_under_sanitizers(plugin: str, files: list[str], library: Path) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
+        timeout=1200,
         env={
             **os.environ,
             "LD_PRELOAD": preloaded(),
