@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.case import DEVICES
+from benchmarks.case import DEVICES, Shape
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -17,20 +17,33 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive_integer, help="CPU threads (default: torch's)")
 
 
-def add_measuring(parser: argparse.ArgumentParser, budget: float) -> None:
+def add_measuring(parser: argparse.ArgumentParser) -> None:
     """How long to measure, and where to write it."""
     parser.add_argument(
         "--budget",
         type=positive,
-        default=budget,
         metavar="SECONDS",
-        help="timing of a case (default %(default)g)",
+        help="timing of a case (default 2.5, with --quick 0.6)",
     )
     parser.add_argument(
         "--time-limit", type=positive, metavar="SECONDS", help="begin no case after this"
     )
     parser.add_argument("--json", type=file, metavar="FILE", help="everything found, as JSON")
     parser.add_argument("--plot", type=_picture, metavar="FILE", help="a picture; suffix: format")
+
+
+def shape(text: str) -> Shape:
+    """``16,32,1024``, with or without brackets."""
+    try:
+        found = tuple(int(part) for part in text.strip().strip("[]()").split(","))
+    except ValueError:
+        found = ()
+    if len(found) < 2 or min(found) < 1:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected T,B,... as two or more positive integers separated by commas, "
+            "such as 16,32,1024"
+        )
+    return found
 
 
 def positive(text: str) -> float:

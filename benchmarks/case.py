@@ -69,7 +69,7 @@ class Case:
         return wide if self.dtype == "autocast" else self.dtype
 
     @property
-    def rows(self) -> int:
+    def few_rows(self) -> int:
         """How many samples of the batch are distinct where x is handed to another process."""
         return min(self.shape[1], max(1, GIVEN_ELEMENTS * self.shape[1] // math.prod(self.shape)))
 
@@ -126,11 +126,12 @@ class Neuron:
 class Task:
     """A case by the equations of ``neuron``: what an engine is asked to prepare.
 
-    ``case.rows`` samples of x are given, and repeated to its batch.
+    ``rows`` samples of x are given, repeated to its batch, and handed back; None for all.
     """
 
     case: Case
     neuron: Neuron = Neuron()
+    rows: int | None = None
 
 
 class Job(Protocol):
@@ -150,21 +151,3 @@ class Job(Protocol):
     def memory(self) -> Memory | None:
         """The memory of one call, None where that cannot be had."""
         ...
-
-
-def parse_shape(text: str) -> Shape:
-    """Read ``"16,32,1024"`` or ``"[16, 32, 1024]"`` as ``(16, 32, 1024)``.
-
-    Raises:
-        ValueError: not two or more positive integers separated by commas.
-    """
-    try:
-        shape = tuple(int(part) for part in text.strip().strip("[]()").split(","))
-    except ValueError:
-        shape = ()
-    if len(shape) < 2 or min(shape) < 1:
-        raise ValueError(
-            f"shape: got {text!r}, expected T,B,... as two or more positive integers "
-            "separated by commas, such as 16,32,1024"
-        )
-    return shape

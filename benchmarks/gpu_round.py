@@ -1,7 +1,8 @@
 """``gpu-round``: build, gpu tests, peers and benchmark on a machine with a GPU, all into JSON.
 
 Each step is a process of its own. A failed test or benchmark does not keep the later steps from
-running, since time on a GPU is dear; a failed build does. The record is written after every step.
+running, since time on a GPU is dear; a failed build does. The record is written after every group
+of steps, and all that a failed step said stays beside it.
 
 The round ends within the seconds it is given: a step may take its share of what is left when it
 begins, and is ended there. Benchmarks are told to begin no case late in their share, and write
@@ -11,14 +12,16 @@ their JSON after each case. Peers are installed while the tests run; nothing is 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -29,6 +32,7 @@ from rich.console import Console
 
 from benchmarks import arguments, environment
 from benchmarks.case import DEVICES
+from benchmarks.results import Results
 from snnkernels._build import cache
 
 ROUND_SECONDS = 525.0
@@ -57,6 +61,8 @@ class Step:
     tail: Sequence[str] = ()
 
 
+RUNNING: set[int] = set()
+"""The process groups of the steps that run."""
 Execute = Callable[[Step, float, Path], Step]
 
 
@@ -121,22 +127,39 @@ def take_round(
     results.mkdir(parents=True, exist_ok=True)
     stem = file_stem(device)
     record = results / f"{stem}-round.json"
-    about = {"device": device, "environment": environment.describe(device)}
+    found = Results("gpu-round", environment.describe(device), {"device": device})
     done: list[Step] = []
     end = now() + seconds
     for group in plan(device, results, stem):
         left = end - now()
-        with ThreadPoolExecutor(len(group)) as pool:
-            shares = [step.share * left for step in group]
-            logs = [results / f"{stem}-{step.name.replace(' ', '-')}.log" for step in group]
+        shares = [step.share * left for step in group]
+        logs = [results / f"{stem}-{step.name.replace(' ', '-')}.log" for step in group]
+        with ThreadPoolExecutor(len(group)) as pool, _ended_by_interrupt():
             done += pool.map(execute or execute_step, group, shares, logs)
-        steps = [asdict(step) for step in done]
-        record.write_text(json.dumps({**about, "steps": steps}, indent=1) + "\n")
+        found.settings["steps"] = [asdict(step) for step in done]
+        found.write(record)
         if any(step.needed and step.code for step in done):
             print(f"== stopped: nothing can run without the {done[-1].name}")
             break
     print(f"== written: {record}")
     return 1 if any(step.code for step in done) else 0
+
+
+@contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """The pool would wait for steps that ctrl-C does not reach."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for group in list(RUNNING):
+            _end(group)
+        raise
+
+
+def _end(group: int) -> None:
+    """End a step with whatever it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def file_stem(device: str) -> str:
@@ -163,13 +186,16 @@ def execute_step(step: Step, limit: float, log: Path) -> Step:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        RUNNING.add(process.pid)
         try:
             code = process.wait(max(limit, 0.0))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process.pid)
             code = process.wait()
+        RUNNING.discard(process.pid)
     tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    log.unlink()
+    if code == 0:
+        log.unlink()
     step = replace(step, code=code, seconds=time.monotonic() - start, tail=tail)
     if step.name == "tests":
         step = judge_tests(step)
@@ -182,5 +208,5 @@ def judge_tests(step: Step) -> Step:
     """A run in which no test ran is a failure; without a GPU there is none to run."""
     if not torch.cuda.is_available():
         return replace(step, code=0 if step.code == NO_TESTS else step.code)
-    ran = any(" passed" in line for line in step.tail[-1:])
+    ran = any(re.search(r"\b\d+ passed", line) for line in step.tail)
     return step if ran or step.code else replace(step, code=NO_TESTS)

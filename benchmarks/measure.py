@@ -5,14 +5,14 @@ What is found is a row for each contender, whose columns every table, picture an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 import torch
 
 from benchmarks.case import KEYS, Case, Job, Unavailable
-from benchmarks.compare import Verdict, judge
+from benchmarks.compare import KERNELS, Verdict, judge
 from benchmarks.timing import Summary, Timed, TimedCall, interleave
 
 Prepare = Callable[[], Job]
@@ -34,6 +34,7 @@ class Measurement:
         budget: seconds of timing.
         tell: hears of each stage.
         spikes: whether the output is spikes, which have to be equal to the bit.
+        timed: who is timed, all if None; the reference may be there for its results alone.
     """
 
     rounds: Mapping[str, Any] = {}
@@ -47,9 +48,10 @@ class Measurement:
         tell: Tell = lambda text: None,
         *,
         spikes: bool = True,
+        timed: Container[str] | None = None,
     ) -> None:
         self.case, self.contenders, self.budget, self.spikes = case, contenders, budget, spikes
-        self.tell = tell
+        self.tell, self.timed = tell, timed
         self.rows: dict[str, Row] = {}
         for name in contenders:
             self.note(name, contender=name)
@@ -60,6 +62,7 @@ class Measurement:
         for stage in (self.prepare, self.compare):
             for name in self.contenders:
                 self.guarded(name, stage)
+        self.leave_untimed()
         if self.jobs:
             for name, summary in self.time().items():
                 self.note(name, contender=name, **asdict(summary))
@@ -68,11 +71,17 @@ class Measurement:
                 self.guarded(name, stage)
         return list(self.rows.values())
 
+    def leave_untimed(self) -> None:
+        for name in self.contenders:
+            if self.timed is not None and name not in self.timed:
+                del self.rows[name]
+                self.jobs.pop(name, None)
+
     def note(self, name: str, **columns: Any) -> None:
         self.rows.setdefault(name, self.case.columns()).update(columns)
 
     def guarded(self, name: str, stage: Callable[[str], None]) -> None:
-        if self.rows[name].get("skipped"):
+        if name not in self.rows or self.rows[name].get("skipped"):
             return
         try:
             stage(name)
@@ -104,9 +113,12 @@ class Measurement:
         expected, found = (self.jobs[each].outcome() for each in (reference, name))
         if expected is None or found is None:
             return
-        verdict = judge(expected, found, dtype=self.case.dtype, spikes=self.spikes)
+        verdict = judge(
+            expected, found, dtype=self.case.dtype, spikes=self.spikes, tolerance=KERNELS
+        )
         self.note_verdict(name, verdict)
         if verdict.kind != "same" and name not in MAY_DIFFER:
+            self.note(name, wrong=True)
             raise Unavailable(f"differs from {reference}: {verdict.text}")
 
     def note_verdict(self, name: str, verdict: Verdict) -> None:
@@ -150,7 +162,7 @@ def copies(case: Case) -> dict[str, TimedCall]:
 def problems(rows: Sequence[Row]) -> Iterator[str]:
     """What was found wrong with contenders that have to give the reference's results."""
     for row in rows:
-        if row.get("skipped") and row.get("verdict", "same") != "same":
+        if row.get("wrong"):
             yield f"{case_of(row)}: {row['contender']} {row['skipped']}"
 
 

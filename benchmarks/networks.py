@@ -46,6 +46,10 @@ class Library:
     def reset(self, net: nn.Module) -> None:
         """Put the state of every neuron back, if it outlives a call."""
 
+    def states(self, net: nn.Module) -> Sequence[Tensor]:
+        """The last states of its neurons, where they are part of what a call gives."""
+        return ()
+
     def finish(self, net: nn.Module) -> nn.Module:
         """The last touch to a network before its first call."""
         return net
@@ -124,10 +128,10 @@ class TorchEngine:
         net = self.library.finish(net.to(case.device))
         if "labels" in arrays:
             labels = torch.from_numpy(arrays["labels"]).long().to(case.device)
-            return NetworkJob(case, self.library, net, x, wanted, labels=labels)
+            return NetworkJob(task, self.library, net, x, wanted, labels=labels)
         x.requires_grad_(case.mode == "training")
         upstream = tensor(case, arrays["upstream"]) if "upstream" in arrays else None
-        return NetworkJob(case, self.library, net, x, (x, *wanted), upstream)
+        return NetworkJob(task, self.library, net, x, (x, *wanted), upstream)
 
     def tidy(self) -> None:
         if torch.cuda.is_available():
@@ -136,14 +140,15 @@ class TorchEngine:
 
 @dataclass(frozen=True)
 class Result:
-    """What a call gives: its output and the gradients of what was asked for."""
+    """What a call gives: its output, the gradients of what was asked for, the last states."""
 
     output: Tensor
     gradients: Sequence[Tensor] = ()
+    states: Sequence[Tensor] = ()
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        return (self.output, *self.gradients)
+        return (self.output, *self.gradients, *self.states)
 
 
 class TorchJob:
@@ -171,7 +176,7 @@ class NetworkJob(TorchJob):
 
     def __init__(
         self,
-        case: Case,
+        task: Task,
         library: Library,
         net: nn.Module,
         x: Tensor,
@@ -179,8 +184,10 @@ class NetworkJob(TorchJob):
         upstream: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> None:
-        super().__init__(case.device, self.train if case.mode == "training" else self.infer)
-        self.case, self.library, self.net, self.x = case, library, net, x
+        self.case, self.rows = task.case, task.rows
+        training = self.case.mode == "training"
+        super().__init__(self.case.device, self.train if training else self.infer)
+        self.library, self.net, self.x = library, net, x
         self.wanted, self.upstream, self.labels = wanted, upstream, labels
 
     def forward(self) -> Tensor:
@@ -191,35 +198,33 @@ class NetworkJob(TorchJob):
 
     @torch.no_grad()
     def infer(self) -> Result:
-        return Result(self.forward())
+        return Result(self.forward(), states=self.library.states(self.net))
 
     def train(self) -> Result:
         out = self.forward()
         end = out
         if self.labels is not None:
             end = F.cross_entropy(out.float().mean(0), self.labels)
-        return Result(out.detach(), torch.autograd.grad(end, self.wanted, self.upstream))
+        gradients = torch.autograd.grad(end, self.wanted, self.upstream)
+        return Result(out.detach(), gradients, self.library.states(self.net))
 
-    def outcome(self) -> dict[str, np.ndarray]:
-        """Output and gradients in one row; what neurons alone learn is by itself."""
+    def outcome(self) -> dict[str, Tensor]:
+        """Output, gradients in one row, states; what neurons alone learn is by itself."""
         result = self.call()
-        found = {"output": self._rows(result.output)}
-        flat = [self._rows(gradient).ravel() for gradient in result.gradients]
-        if flat and self.case.workload == "neuron":
-            learnt = flat[1:] if self.library.compares_parameters else []
-            return {
-                **found,
-                "gradient": flat[0],
-                **{f"learnt {k}": g for k, g in enumerate(learnt)},
-            }
-        return {**found, **({"gradient": np.concatenate(flat)} if flat else {})}
+        found = {"output": self._given(result.output)}
+        gradients = [self._given(gradient).flatten() for gradient in result.gradients]
+        states = {f"state {k}": state for k, state in enumerate(result.states)}
+        if gradients and self.case.workload == "neuron":
+            learnt = gradients[1:] if self.library.compares_parameters else []
+            named = {f"learnt {k}": gradient for k, gradient in enumerate(learnt)}
+            return {**found, "gradient": gradients[0], **named, **states}
+        return {**found, **({"gradient": torch.cat(gradients)} if gradients else {}), **states}
 
-    def _rows(self, tensor: Tensor) -> np.ndarray:
-        """On the host, in float32 at least; of a sequence, the rows that were not repeated."""
-        if tensor.shape[:2] == self.case.shape[:2]:
-            tensor = tensor[:, : self.case.rows]
-        wide = tensor if tensor.dtype == torch.float64 else tensor.float()
-        return wide.detach().cpu().contiguous().numpy()
+    def _given(self, tensor: Tensor) -> Tensor:
+        """Of a sequence, the rows that were not repeated."""
+        if self.rows and tensor.shape[:2] == self.case.shape[:2]:
+            tensor = tensor[:, : self.rows]
+        return tensor.detach()
 
     def memory(self) -> Memory:
         peak = memory.peak_extra(self.call, self.device)
@@ -334,9 +339,13 @@ class EpochJob:
         train: Callable[[Tensor, Tensor], None],
         accuracy: Callable[[Tensor, Tensor], float],
     ) -> None:
+        from snnkernels.examples import ExampleError
         from snnkernels.examples._data import load_mnist
 
-        dataset = load_mnist(Path(case.options["dataset_dir"]))
+        try:
+            dataset = load_mnist(Path(case.options["dataset_dir"]))
+        except ExampleError as error:
+            raise Unavailable(str(error)) from error
         device = torch.device(case.device)
         self._train, self._accuracy = train, accuracy
         self._samples, self._test = dataset.train.to(device), dataset.test.to(device)

@@ -16,10 +16,12 @@ from benchmarks import arguments, environment, picture, tables
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Measurement, Row, Tell, case_of, problems
 from benchmarks.results import Results
+from benchmarks.startup import StartupFailed
 from benchmarks.suites import OURS, Suite
 
 BUSY = 0.5
-BUDGET = 2.5
+BUDGET, QUICK = 2.5, 0.6
+"""Seconds of timing of a case, and with ``--quick``."""
 Measure = Callable[[Case, Tell], list[Row]]
 
 
@@ -27,7 +29,7 @@ def add_suite(suite: Suite, parser: argparse.ArgumentParser) -> None:
     """What the command of a suite can be asked for."""
     suite.arguments(parser)
     arguments.add_device(parser)
-    arguments.add_measuring(parser, BUDGET)
+    arguments.add_measuring(parser)
 
 
 def run_suite(suite: Suite, options: argparse.Namespace, console: Console) -> int:
@@ -47,9 +49,16 @@ def measure_suite(
 
     def measure(case: Case, tell: Tell) -> list[Row]:
         contenders = suite.contenders(case, options)
-        return Measurement(case, contenders, options.budget, tell, spikes=suite.spikes).run()
+        budget, timed = budget_of(options), suite.timed(options)
+        measuring = Measurement(case, contenders, budget, tell, spikes=suite.spikes, timed=timed)
+        return measuring.run()
 
     return run_cases(results, suite.cases(options), measure, options, console)
+
+
+def budget_of(options: argparse.Namespace) -> float:
+    quick = getattr(options, "quick", False)
+    return float(options.budget or (QUICK if quick else BUDGET))
 
 
 def new_results(options: argparse.Namespace) -> Results:
@@ -96,6 +105,19 @@ def run_cases(
         except KeyboardInterrupt:
             console.print("interrupted; this is what was measured until then")
             return False
+    return True
+
+
+def attempt(console: Console, measure: Callable[[], object]) -> bool:
+    """What comes after the cases, with what was measured before kept if it is interrupted."""
+    try:
+        measure()
+    except KeyboardInterrupt:
+        console.print("interrupted; this is what was measured until then")
+        return False
+    except StartupFailed as error:
+        console.print(f"[red]error:[/] {escape(str(error))}")
+        return False
     return True
 
 

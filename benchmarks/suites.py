@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.case import MODES, Case, Job, Neuron, Shape, Task, Unavailable, parse_shape
+from benchmarks import arguments
+from benchmarks.case import MODES, Case, Job, Neuron, Shape, Task, Unavailable
 from benchmarks.networks import Library, Result, TorchEngine, TorchJob
 from benchmarks.peers.adapters import snnkernels as ours
 from benchmarks.peers.spec import Peer
 from benchmarks.workloads import USUAL, arrays, conv_cases
 from snnkernels import compile_neuron, functional, neuron, spike, surrogate
+from snnkernels._build import BuildError
 
 Prepare = Callable[[], Job]
 Contenders = Mapping[str, Prepare]
@@ -41,6 +43,7 @@ class Suite:
         cases: those that the command line asks for.
         contenders: who does a case.
         spikes: whether the output is spikes, which have to be equal to the bit.
+        timed: who is timed; None for all.
         arguments: adds what the command line can ask for.
     """
 
@@ -49,6 +52,7 @@ class Suite:
     cases: Callable[[argparse.Namespace], Sequence[Case]]
     contenders: Callable[[Case, argparse.Namespace], Contenders]
     spikes: bool = True
+    timed: Callable[[argparse.Namespace], Sequence[str] | None] = lambda options: None
     arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
 
 
@@ -134,23 +138,21 @@ def on_engines(case: Case, peers: Sequence[Peer]) -> Contenders:
         if peer.max_steps is not None and case.shape[0] > peer.max_steps:
             raise Unavailable(f"T={case.shape[0]}: compiling the unrolled loop takes minutes")
         engine = ours.load(peer)
-        engine.provider(task)
+        try:
+            engine.provider(task)
+        except BuildError as error:
+            if peer == ours.NATIVE:
+                raise
+            raise Unavailable(str(error)) from error
         return engine.prepare(task, given)
 
     return {peer.name: partial(prepare, peer) for peer in peers}
 
 
 def neuron_contenders(case: Case, options: argparse.Namespace) -> Contenders:
-    """Those that are asked for, plain PyTorch last where it is among them."""
-    chosen = [peer for name, peer in OURS.items() if name in options.contenders]
-    return on_engines(case, chosen)
-
-
-def _shape(text: str) -> Shape:
-    try:
-        return parse_shape(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    """Those that are asked for, and plain PyTorch, whose results all must give."""
+    asked = (*options.contenders, ours.LOOP.name)
+    return on_engines(case, [peer for name, peer in OURS.items() if name in asked])
 
 
 def neuron_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +161,9 @@ def neuron_arguments(parser: argparse.ArgumentParser) -> None:
     extent.add_argument("--full", action="store_true", help="neurons x dtypes x shapes x modes")
     parser.add_argument("--neurons", nargs="+", choices=KINDS)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES)
-    parser.add_argument("--shapes", nargs="+", type=_shape, metavar="T,B,N", help="as 16,32,1024")
+    parser.add_argument(
+        "--shapes", nargs="+", type=arguments.shape, metavar="T,B,N", help="as 16,32,1024"
+    )
     parser.add_argument("--modes", nargs="+", choices=MODES)
     parser.add_argument("--surrogate", default="ATan", choices=SURROGATES, metavar="NAME",
                         help=f"default %(default)s; one of {', '.join(SURROGATES)}")  # fmt: skip
@@ -331,7 +335,7 @@ def storage(case: Case, options: argparse.Namespace) -> Contenders:
 
 SUITES = (
     Suite("neurons", "fused neurons against plain PyTorch", neuron_cases, neuron_contenders,
-          arguments=neuron_arguments),
+          timed=lambda options: options.contenders, arguments=neuron_arguments),
     Suite("compiled", "neurons compiled from a step, against what they stand for", twin_cases,
           twins),
     Suite("encoding", "Poisson encoding", encoding_cases, encoders),

@@ -43,8 +43,8 @@ VALUES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 }
 """What is tried where the command line names no values."""
 TIMED: Mapping[str, str] = {
-    "cpu": "neurons --shapes 16,32,1024 64,32,1024 16,32,16384",
-    "cuda": "neurons --shapes 4,64,65536 32,64,65536 500,16,512",
+    "cpu": "neurons --contenders native --shapes 16,32,1024 64,32,1024 16,32,16384",
+    "cuda": "neurons --contenders native --shapes 4,64,65536 32,64,65536 500,16,512",
 }
 """The command that times a combination."""
 
@@ -69,9 +69,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time",
         metavar="COMMAND",
-        help=f"what times them: products, or the default, {TIMED['cpu']!r}",
+        help=f"what times them: products, or the default, on a CPU {TIMED['cpu']!r}",
     )
-    parser.add_argument("--rounds", type=arguments.positive_integer, default=1)
+    parser.add_argument("--rounds", type=arguments.positive_integer, default=2)
     parser.add_argument("--json", type=arguments.file, metavar="FILE", help="what was found")
 
 
@@ -84,6 +84,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.print(f"round {turn + 1} of {options.rounds}: {name(setting)}", style="dim")
         try:
             rows = measure(setting, options)
+        except KeyboardInterrupt:
+            console.print("interrupted; this is what was measured until then")
+            break
         except SweepFailed as error:
             failures[name(setting)] = str(error)
             continue
@@ -143,4 +146,4 @@ def measure(setting: Setting, options: argparse.Namespace) -> list[Row]:
         )
         if done.returncode != 0:
             raise SweepFailed((done.stderr or done.stdout).strip()[-2000:])
-        return [row for row in read(file).rows if row["contender"] == OURS]
+        return [row for row in read(file).rows if row["contender"] == OURS and "median" in row]

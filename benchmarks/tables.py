@@ -69,7 +69,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         usual = [e for e in measured if e[0].workload == workload and e[0].shape != TINY]
         if not timed_names(usual):
             continue
-        title, ours = titles.get(workload, workload), timed_names(usual)[0]
+        title, ours = titles.get(workload, workload), next(iter(usual[0][1]))
         yield (
             f"{title}: milliseconds (times {results.title_of(ours)})",
             matrix(results, usual, _milliseconds),

@@ -20,7 +20,7 @@ from benchmarks import arguments, environment, startup, tables
 from benchmarks.case import Case, Job, Shape
 from benchmarks.measure import Row
 from benchmarks.networks import NetworkJob, TorchJob
-from benchmarks.run import BUDGET, finish, measure_suite, new_results
+from benchmarks.run import attempt, finish, measure_suite, new_results
 from benchmarks.suites import OURS, SHAPES, Contenders, Suite, neurons, on_engines
 from benchmarks.tables import by_case, digits, ratio, share
 
@@ -78,15 +78,14 @@ SUITE = Suite("targets", "this package's own aims, met or missed", cases, conten
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["cpu"], default="cpu", help="they are set for CPUs")
     parser.add_argument("--threads", type=arguments.positive_integer, help="default: torch's")
-    arguments.add_measuring(parser, BUDGET)
+    arguments.add_measuring(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """The command: measures, and says what was met."""
     results = new_results(options)
     whole = measure_suite(results, SUITE, options, console)
-    if whole:
-        results.startup = startup.measure("cpu")
+    whole = whole and attempt(console, lambda: results.startup.extend(startup.measure("cpu")))
     found = evaluate(results.rows, results.startup)
     results.targets = [asdict(target) for target in found]
     code = finish(results, options, console)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.case import LOW_PRECISION, MODES, Case
+from benchmarks.case import LOW_PRECISION, MODES, Case, Shape
 from benchmarks.environment import ROOT
 from snnkernels.examples._data import has_files
 
@@ -128,12 +128,16 @@ def selected(
 # --- arrays --------------------------------------------------------------------------------------
 
 
-def arrays(case: Case) -> dict[str, np.ndarray]:
-    """The arrays of a case as float32, rounded to its dtype; the same for every peer."""
+def arrays(case: Case, rows: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a case as float32, rounded to its dtype; the same for every contender.
+
+    With ``rows`` only so many samples of the batch.
+    """
     make = {"neuron": _neuron, "linear": _linear, "shd": _shd, "conv": _conv}.get(case.workload)
     if make is None:
         return {}
-    values = make(case, torch.Generator().manual_seed(SEED))
+    given = (case.shape[0], rows or case.shape[1], *case.shape[2:])
+    values = make(case, given, torch.Generator().manual_seed(SEED))
     return {key: _rounded(case, key, value) for key, value in values.items()}
 
 
@@ -143,34 +147,30 @@ def _rounded(case: Case, key: str, value: Tensor) -> np.ndarray:
     return value.numpy()
 
 
-def _given(case: Case) -> tuple[int, ...]:
-    return (case.shape[0], case.rows, *case.shape[2:])
+def _neuron(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
+    x = torch.randn(given, generator=generator) + INPUT_MEAN
+    return {"x": x, **_upstream(case, given, generator)}
 
 
-def _neuron(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
-    x = torch.randn(_given(case), generator=generator) + INPUT_MEAN
-    return {"x": x, **_upstream(case, generator)}
-
-
-def _upstream(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
+def _upstream(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
     if case.mode == "inference":
         return {}
-    return {"upstream": torch.randn(_given(case), generator=generator)}
+    return {"upstream": torch.randn(given, generator=generator)}
 
 
-def _linear(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
+def _linear(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
     width = case.shape[2]
     return {
-        "x": _events(case, generator),
+        "x": _events(case, given, generator),
         "w0": _weight(generator, width, width, EVENT_RATE["linear"]),
-        **_upstream(case, generator),
+        **_upstream(case, given, generator),
     }
 
 
-def _shd(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
+def _shd(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
     inputs = case.shape[2]
     return {
-        "x": _events(case, generator),
+        "x": _events(case, given, generator),
         "labels": torch.randint(20, (case.shape[1],), generator=generator),
         "w0": _weight(generator, 128, inputs, EVENT_RATE["shd"]),
         "w1": _weight(generator, 128, 128, EVENT_RATE["linear"]),
@@ -178,10 +178,10 @@ def _shd(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
     }
 
 
-def _conv(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
+def _conv(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
     w = case.options["width"]
     channels = (case.shape[2], w, w, 2 * w, 2 * w, 4 * w, 4 * w)
-    found = {"x": torch.randn(_given(case), generator=generator) + INPUT_MEAN}
+    found = {"x": torch.randn(given, generator=generator) + INPUT_MEAN}
     for index, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
         kernel = torch.randn(after, before, 3, 3, generator=generator)
         found[f"w{index}"] = kernel * math.sqrt(2 / (9 * before))
@@ -191,9 +191,9 @@ def _conv(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
     return found
 
 
-def _events(case: Case, generator: torch.Generator) -> Tensor:
+def _events(case: Case, given: Shape, generator: torch.Generator) -> Tensor:
     rate = EVENT_RATE[case.workload]
-    return (torch.rand(_given(case), generator=generator) < rate).float()
+    return (torch.rand(given, generator=generator) < rate).float()
 
 
 def _weight(generator: torch.Generator, outputs: int, inputs: int, rate: float) -> Tensor:

@@ -28,7 +28,7 @@ def commands() -> dict[str, set[str]]:
     """Every ``python -m ...`` of the README, with the long flags it is called with."""
     found: dict[str, set[str]] = {}
     for line in "\n".join(blocks("bash")).splitlines():
-        match = re.match(r"python -m ([\w.]+(?: (?:info|build))?)", line)
+        match = re.match(r"python -m ((?:snnkernels|benchmarks) [a-z-]+|[\w.]+)", line)
         if match:
             used = re.findall(r"(?<!\S)--[\w-]+", line.split(" #")[0])
             found.setdefault(match[1], set()).update(used)

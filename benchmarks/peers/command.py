@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from benchmarks.measure import Row, Tell
 from benchmarks.peers import install as packages
 from benchmarks.peers.measure import PeerMeasurement, Pool
 from benchmarks.peers.spec import Peer, peers
-from benchmarks.run import BUDGET, finish, new_results, run_cases, warn_if_busy
+from benchmarks.run import attempt, budget_of, finish, new_results, run_cases, warn_if_busy
+from snnkernels._backends.selection import resolve
 
 CORES_PER_INSTALL = 4
 FIRST_CALL_SECONDS = {"cpu": 150.0, "cuda": 45.0}
@@ -97,7 +99,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="leave out a peer whose first call takes longer (default 150, on a GPU 45)",
     )
     arguments.add_device(parser)
-    arguments.add_measuring(parser, BUDGET)
+    arguments.add_measuring(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -107,14 +109,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     limit = options.limit or FIRST_CALL_SECONDS[options.device]
     results = new_results(options)
     results.settings["dataset_dir"] = None
-    cold = startup.build_name(options.device)
+    resolve("native", options.device)  # a build would count as our first call
     with (
         tempfile.TemporaryDirectory(prefix="snnkernels-logs-") as logs,
         Pool(torch.get_num_threads(), Path(logs)) as pool,
     ):
 
         def measure(case: Case, tell: Tell) -> list[Row]:
-            rows = PeerMeasurement(case, who, pool, options.budget, limit, tell).run()
+            rows = PeerMeasurement(case, who, pool, budget_of(options), limit, tell).run()
             results.contenders = pool.about
             return rows
 
@@ -122,10 +124,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
             options.workloads, options.device, options.dataset_dir, quick=options.quick
         )
         whole = run_cases(results, cases, measure, options, console)
-    if whole and not options.quick and not results.not_measured:
-        results.startup = [startup.measure_cold_build(options.device)]
-    else:
-        results.not_measured.append(cold)
+    if whole and not (options.quick or options.time_limit):
+        build = partial(startup.measure_cold_build, options.device)
+        whole = attempt(console, lambda: results.startup.append(build()))
+    if not results.startup:
+        results.not_measured.append(startup.build_name(options.device))
     finish(results, options, console)
     for title, frame in tables.long_tables(results):
         tables.show(console, title, frame)

@@ -88,7 +88,13 @@ def _filled(requirements: str, build: Mapping[str, str], variables: Mapping[str,
 
 
 def _pip(requirements: str, folder: Path, variables: Mapping[str, str]) -> None:
-    options = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--no-input")
+    options = (
+        "--no-deps",
+        "--no-build-isolation",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-cache-dir",
+    )  # where a wheel may be that was built against another torch
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder)]
     try:
         subprocess.run(

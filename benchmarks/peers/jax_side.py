@@ -111,7 +111,7 @@ class JaxJob:
 
     def _rows(self, array: Any) -> np.ndarray:
         if array.shape[:2] == self.task.case.shape[:2]:
-            array = array[:, : self.task.case.rows]
+            array = array[:, : self.task.rows]
         return np.asarray(array.astype(jnp.float32))
 
     def memory(self) -> Memory | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -45,17 +46,18 @@ class Pool(AbstractContextManager["Pool"]):
         """The process of a peer.
 
         Raises:
-            PeerFailed: it is not installed, does not start, or has failed too often.
+            Unavailable: it is not installed, or has failed too often.
+            PeerFailed: it does not start.
         """
         name = peer.name
         strikes = self._strikes.get(name, [])
         if len(strikes) >= STRIKES:
-            raise PeerFailed(name, f"given up after {len(strikes)} failures: {strikes[-1]}")
+            raise Unavailable(f"given up after {len(strikes)} failures: {strikes[-1]}")
         running = self._processes.get(name)
         if running and running.alive:
             return running
         if not install.installed(peer):
-            raise PeerFailed(name, f"not installed: python -m benchmarks install {name}")
+            raise Unavailable(f"not installed: python -m benchmarks install {name}")
         log = self._logs / f"{name}.log"
         started = PeerProcess(peer, install.packages(peer), log, self._threads)
         self._processes[name] = started
@@ -113,7 +115,7 @@ class PeerMeasurement(Measurement):
         super().__init__(case, contenders, budget, tell, spikes=spikes)
 
     def run(self) -> list[dict[str, Any]]:
-        self.arrays = workloads.arrays(self.case)
+        self.arrays = workloads.arrays(self.case, self.case.few_rows)
         return super().run()
 
     def prepare(self, name: str) -> None:
@@ -122,13 +124,14 @@ class PeerMeasurement(Measurement):
         if reason:
             raise Unavailable(reason)
         self.tell(f"{name}: first call")
-        self.jobs[name] = job = self._remote(peer, peer.neuron, name)
+        self.jobs[name] = job = cast(RemoteJob, self.contenders[name]())
         fell_back = peer.provider is not None and job.provider != peer.provider
         self.note(name, first_seconds=job.first_seconds, provider=job.provider, fell_back=fell_back)
 
     def _remote(self, peer: Peer, neuron: Neuron, name: str) -> RemoteJob:
         process = self.pool.process(peer)
-        return RemoteJob(process, name, Task(self.case, neuron), self.arrays, self.limit)
+        task = Task(self.case, neuron, self.case.few_rows)
+        return RemoteJob(process, name, task, self.arrays, self.limit)
 
     def compare(self, name: str) -> None:
         """Compare a peer with ours, set to the equations that the peer computes."""
@@ -190,13 +193,21 @@ class PeerMeasurement(Measurement):
         super().release(name)
 
     def leave_out(self, name: str, reason: Exception) -> None:
-        super().leave_out(name, reason)
+        """One that failed while another was compared with it is the one to go."""
         if isinstance(reason, PeerFailed):
             self.pool.strike(reason)
+            name = reason.peer
+        job = self.jobs.get(name)
+        if isinstance(job, RemoteJob):
+            with contextlib.suppress(Unavailable):
+                job.release()
+        super().leave_out(name, reason)
 
 
 def unfit(peer: Peer, case: Case) -> str | None:
     """Why a peer is not to be tried on a case; None if it is."""
+    if case.device not in peer.devices:
+        return f"does not run on {case.device}"
     if case.dtype not in peer.dtypes:
         return f"has no {case.dtype}"
     if peer.max_steps is not None and case.shape[0] > peer.max_steps:
@@ -213,7 +224,8 @@ class Watch:
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self._own = [psutil.Process(), *map(psutil.Process, pids)]
+        alive = filter(psutil.pid_exists, pids)
+        self._own = [psutil.Process(), *map(psutil.Process, alive)]
         self._start, self._before = time.monotonic(), self._foreign()
 
     def cores(self) -> float:

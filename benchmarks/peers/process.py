@@ -97,7 +97,7 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
                 self.close()
                 raise self._failed(f"no answer within {limit:.0f} s {where}")
             kind, value = self._pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise self._ended(where) from None
         if kind == "unavailable":
             raise Unavailable(value)

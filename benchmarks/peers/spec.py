@@ -36,6 +36,8 @@ class Peer:
     workloads: tuple[str, ...] = ("neuron", "linear", "shd", "conv")
     dtypes: tuple[str, ...] = ("float32", *LOW_PRECISION)
     provider: str | None = None
+    framework: str = "torch"
+    """What is imported before its import is timed."""
     max_steps: int | None = None
     """Steps above which it is left out, since compiling an unrolled loop takes too long."""
     build: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -53,8 +55,8 @@ class Engine(Protocol):
     def prepare(self, task: Task, arrays: Mapping[str, Any]) -> Job:
         """Get a task ready, up to but without its first call.
 
-        Arrays are numpy's, in float32, as are those of the job's outcome: of a sequence the rows
-        that were given, gradients of all that is learnt in one row as "gradient".
+        Arrays are numpy's, in float32. The job's outcome has, of a sequence, the rows that were
+        given, and gradients of all that is learnt in one row as "gradient".
 
         Raises:
             Unavailable: the peer has no way to do it.

@@ -39,8 +39,10 @@ class Worker:
     def samples(self, name: str, count: int) -> list[float]:
         return self.jobs[name].samples(count)
 
-    def outcome(self, name: str) -> Mapping[str, Any] | None:
-        return self.jobs[name].outcome()
+    def outcome(self, name: str) -> Mapping[str, Any]:
+        """Arrays as numpy's in float32, numbers as they are."""
+        found = self.jobs[name].outcome() or {}
+        return {key: _portable(value) for key, value in found.items() if "state" not in key}
 
     def memory(self, name: str) -> Memory | None:
         return self.jobs[name].memory()
@@ -48,6 +50,10 @@ class Worker:
     def release(self, name: str) -> None:
         self.jobs.pop(name, None)
         self.engine.tidy()
+
+
+def _portable(value: Any) -> Any:
+    return value.float().cpu().numpy() if hasattr(value, "cpu") else value
 
 
 def serve(make: Callable[[], Engine], pipe: Connection) -> None:
@@ -72,6 +78,8 @@ def _answer(method: Callable[..., Any], arguments: list[Any]) -> tuple[str, Any]
     except Unavailable as reason:
         return "unavailable", str(reason)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            return "unavailable", "out of memory"
         traceback.print_exc()
         return "failed", describe(error)
 
@@ -87,6 +95,8 @@ def main(adapter: str, peer: str, descriptor: str) -> None:
     os.dup2(2, 1)
     module = importlib.import_module(adapter)
     (spec,) = [each for each in module.PEERS if each.name == peer]
+    if spec.framework:
+        importlib.import_module(spec.framework)  # whose own import nobody is charged with
     serve(lambda: module.load(spec), Connection(int(descriptor)))
 
 

@@ -28,8 +28,12 @@ TORCH_TARGET_VERSION = "0x020b000000000000"
 """The stable ABI that the kernels are written against (torch 2.11)."""
 
 LAUNCH_VARIABLE = "SNNKERNELS_LAUNCH"
-_LAUNCH = [part.strip() for part in os.environ.get(LAUNCH_VARIABLE, "").split(",") if part.strip()]
-LAUNCH_FLAGS = tuple(f"-D{part}" for part in _LAUNCH)
+_LAUNCH = dict(
+    part.strip().partition("=")[::2]
+    for part in os.environ.get(LAUNCH_VARIABLE, "").split(",")
+    if part.strip()
+)
+LAUNCH_FLAGS = tuple(f"-D{name}={value}" for name, value in _LAUNCH.items())
 """What sets the launch constants that SNNKERNELS_LAUNCH names, NAME=VALUE with commas between."""
 
 # Strict arithmetic: the kernels give the reference's bits, so nothing may contract or reorder.
@@ -179,12 +183,11 @@ def launch_constants(csrc: Path) -> dict[str, int]:
     """
     text = (csrc / "include" / "snnkernels" / "launch.h").read_text(encoding="utf-8")
     constants = {name: int(n) for name, n in re.findall(r"#define (SNN_\w+) (\d+)", text)}
-    for part in _LAUNCH:
-        name, _, value = part.partition("=")
+    for name, value in _LAUNCH.items():
         if name not in constants or not re.fullmatch(r"[1-9]\d*", value):
             raise ValueError(
-                f"{LAUNCH_VARIABLE}: got {part!r}, expected NAME=VALUE, a positive integer for one "
-                f"of {', '.join(constants)}"
+                f"{LAUNCH_VARIABLE}: got {name}={value}, expected NAME=VALUE, a positive integer "
+                f"for one of {', '.join(constants)}"
             )
         constants[name] = int(value)
     return constants

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import environment, measure, results, run, startup
+from benchmarks import environment, results, run, startup, suites
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.case import Case, Unavailable
 from benchmarks.measure import Measurement, problems
+from benchmarks.networks import NetworkJob
 from benchmarks.timing import summarize
 
 SHAPE = ["--shapes", "4,2,8"]
@@ -83,21 +84,44 @@ def test_what_differs_from_the_reference_is_named_and_not_timed(monkeypatch):
     assert "0.016 of the spikes" in problem
 
 
-def test_what_differs_ends_the_command_with_1_and_the_others_are_measured(
-    measured, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("output", "of the spikes"), ("gradient", "gradient"), ("state 0", "gradient")],
+)
+def test_a_kernel_that_is_wrong_anywhere_is_named_and_the_command_ends_with_1(
+    name, said, measured, monkeypatch, capsys
 ):
-    def judged(expected, found, **rest):
-        return measure.Verdict("different", "different (all of it)", 1.0, None)
+    """In the last spike of the last sample, in its gradient, in a last state."""
 
-    monkeypatch.setattr(measure, "judge", judged)
-    code, found = measured("neurons", *SHAPE)
+    class Wrong(NetworkJob):
+        def outcome(self):
+            found = {key: value.clone() for key, value in super().outcome().items()}
+            found[name].view(-1)[-1] = 1 - found[name].view(-1)[-1]
+            return found
+
+    prepare = suites.TorchEngine.prepare
+
+    def prepared(self, task, arrays):
+        job = prepare(self, task, arrays)
+        if self.provider(task) == "native":
+            job.__class__ = Wrong
+        return job
+
+    monkeypatch.setattr(suites.TorchEngine, "prepare", prepared)
+    code, found = measured("neurons", *SHAPE, "--modes", "training")
     assert code == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("check failed: ") == 2
-    assert "native differs from loop: different (all of it)" in said
-    assert {row["contender"] for row in found["rows"] if "median" in row} == {
-        "loop", "copy", "clone",
-    }  # fmt: skip
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("check failed: ") == 1
+    assert "native differs from loop: " in printed and said in printed
+    timed = {row["contender"] for row in found["rows"] if "median" in row}
+    assert timed == {"loop", "copy", "clone"}
+
+
+def test_a_contender_is_checked_even_if_the_reference_is_not_timed(measured):
+    code, found = measured("neurons", *SHAPE, "--contenders", "native")
+    assert code == 0
+    assert [row["contender"] for row in found["rows"][:3]] == ["native", "copy", "clone"]
+    assert found["rows"][0]["verdict"] == "same"
 
 
 def test_a_compiler_may_round_otherwise_and_is_timed():
@@ -162,7 +186,7 @@ def test_an_interrupted_run_keeps_what_it_has(how: signal.Signals, measured, mon
     [
         (["nothing"], "invalid choice: 'nothing'"),
         (["neurons", "--neurons", "foo"], "--neurons: invalid choice: 'foo'"),
-        (["neurons", "--shapes", "3"], "shape: got '3', expected T,B,..."),
+        (["neurons", "--shapes", "3"], "--shapes: got '3', expected T,B,..."),
         (["neurons", "--surrogate", "Foo"], "--surrogate: invalid choice: 'Foo'"),
         (["neurons", "--full", "--quick"], "not allowed with argument"),
         (["storage", "--budget", "0"], "--budget: got '0', expected a number of seconds above 0"),
@@ -216,7 +240,6 @@ def test_a_failed_build_is_told_without_a_traceback(tmp_path: Path):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].strip() or done.stdout
     assert "error:" in done.stdout and "/nowhere/c++" in done.stdout
     assert "Traceback" not in done.stderr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.compare import judge
+from benchmarks.compare import KERNELS, judge
 
 SPIKES = (np.random.default_rng(0).random((4, 8, 256)) < 0.3).astype(np.float32)
 GRADIENT = np.random.default_rng(1).standard_normal(8192).astype(np.float32)
@@ -100,3 +100,19 @@ def test_float64_is_held_to_more_digits():
 
 def test_a_result_of_another_shape_is_different():
     assert verdict(outcome(SPIKES[:2])).output_error == 1.0
+
+
+def test_a_missing_gradient_is_different_and_a_hidden_state_is_not_compared():
+    expected = {**outcome(), "state 0": np.float32([1.0, 2.0])}
+    assert judge(expected, outcome(), dtype="float32", spikes=True).kind == "same"
+    wrong = {**outcome(), "state 0": np.float32([1.0, 2.5])}
+    assert judge(expected, wrong, dtype="float32", spikes=True).kind == "different"
+    missing = judge(outcome(), {"output": SPIKES}, dtype="float32", spikes=True)
+    assert missing.kind == "different" and missing.gradient_error == float("inf")
+
+
+def test_kernels_are_held_to_more_than_other_libraries_in_low_precision():
+    rounded = outcome(gradient=GRADIENT * np.float32(1.003))
+    assert judge(outcome(), rounded, dtype="bfloat16", spikes=True).kind == "same"
+    kernel = judge(outcome(), rounded, dtype="bfloat16", spikes=True, tolerance=KERNELS)
+    assert kernel.kind == "close"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from benchmarks.gpu_round import (
     plan,
     take_round,
 )
+from benchmarks.results import read
 
 STEPS = ["build", "install peers", "tests", "peers", "neurons"]
 
@@ -44,7 +48,8 @@ def steps_of(device: str, results: Path) -> dict[str, Step]:
 
 def record_in(folder: Path) -> dict:
     (path,) = folder.glob("*-round.json")
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    return {**found["settings"], "environment": found["environment"]}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -60,6 +65,7 @@ def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path
     assert [step["name"] for step in record["steps"]] == STEPS
     assert [step["code"] for step in record["steps"]] == [0] * len(STEPS)
     assert record["device"] == "cpu"
+    assert read(next(tmp_path.glob("*-round.json"))).command == "gpu-round"
     assert record["steps"][0]["tail"] == ["said"]
     assert "commit" in record["environment"]
 
@@ -154,7 +160,32 @@ def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys)
     assert done.code == 3
     assert done.tail == [str(i) for i in range(5, lines)]
     assert done.tail[-1] in capsys.readouterr().out.splitlines()
+    assert len((tmp_path / "log").read_text().splitlines()) == lines
+
+
+def test_of_a_step_that_went_well_no_log_stays(tmp_path: Path):
+    assert run_code("print('well')", tmp_path).code == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_round_ends_its_steps(tmp_path: Path):
+    code = (
+        "import benchmarks.gpu_round as g, pathlib, sys\n"
+        "g.plan = lambda *_: [[g.Step('sleep', ('sleep', '60'))]]\n"
+        "g.take_round('cpu', pathlib.Path(sys.argv[1]), 100.0)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=gpu_round.environment.ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "== sleep" in process.stdout.readline()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(
@@ -162,6 +193,7 @@ def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys)
     [
         (True, 0, "7 skipped in 2 s", NO_TESTS),
         (True, 0, "5 passed, 2 skipped in 2 s", 0),
+        (True, 0, "5 passed in 2 s\nsomething at exit", 0),
         (True, 1, "1 failed, 5 passed in 2 s", 1),
         (False, 0, "7 skipped in 2 s", 0),
         (False, NO_TESTS, "no tests ran", 0),
@@ -170,4 +202,7 @@ def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys)
 )
 def test_on_a_gpu_a_run_in_which_no_test_ran_fails(gpu, code, said, judged, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    assert judge_tests(Step("tests", (), code=code, tail=["before", said])).code == judged
+    assert (
+        judge_tests(Step("tests", (), code=code, tail=["before", *said.splitlines()])).code
+        == judged
+    )

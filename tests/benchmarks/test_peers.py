@@ -167,8 +167,64 @@ def test_a_peer_that_ran_another_provider_is_marked(tmp_path: Path):
 
 
 def test_a_peer_that_failed_twice_is_not_tried_again(tmp_path: Path):
-    found = measured(["native", "crashes"], tmp_path, times=3)
-    assert found["crashes"]["skipped"].startswith("given up after 2 failures")
+    found = measured(["native", "crashes"], tmp_path, times=4)
+    assert found["crashes"]["skipped"].startswith("given up after 2 failures: its process ended")
+
+
+def test_ours_that_dies_while_another_is_compared_with_it_is_the_one_that_is_left_out(
+    tmp_path: Path, monkeypatch
+):
+    """Its second task is what the others are compared with."""
+    remote = PeerMeasurement._remote
+
+    def dying(self, peer, neuron, name):
+        if " as " in name:
+            self.jobs[peer.name].process.close()
+        return remote(self, peer, neuron, name)
+
+    def closed(self, peer):
+        return self._processes[peer.name] if peer.name in self._processes else start_of(self, peer)
+
+    start_of = Pool.process
+    monkeypatch.setattr(PeerMeasurement, "_remote", dying)
+    monkeypatch.setattr(Pool, "process", closed)
+    found = measured(["native", "faithful", "flipped"], tmp_path)
+    assert "skipped" in found["native"] and "median" not in found["native"]
+    for name in ("faithful", "flipped"):
+        assert found[name]["median"] == 0.001 and "verdict" not in found[name]
+
+
+def test_a_message_that_is_cut_off_is_a_failure_of_the_peer(tmp_path: Path, monkeypatch):
+    with start("faithful", tmp_path) as process:
+        job = job_of(process)
+
+        def cut_off():
+            process._process.kill()
+            raise OSError("got end of file during message")
+
+        monkeypatch.setattr(process._pipe, "recv", cut_off, raising=False)
+        with pytest.raises(PeerFailed, match="its process ended in memory"):
+            job.memory()
+
+
+def test_what_is_left_out_no_longer_holds_its_task(tmp_path: Path):
+    with Pool(1, tmp_path) as pool:
+        measuring = PeerMeasurement(CASE, [fake("native"), fake("faithful")], pool, 0.0, 20.0)
+        measuring.arrays = workloads.arrays(CASE)
+        measuring.prepare("faithful")
+        job = measuring.jobs["faithful"]
+        measuring.leave_out("faithful", Unavailable("enough"))
+        with pytest.raises(PeerFailed, match="KeyError"):
+            job.samples(1)
+
+
+def test_a_peer_is_not_tried_on_a_device_that_it_does_not_have(tmp_path: Path):
+    other = replace(fake("faithful"), devices=("cuda",))
+    with Pool(1, tmp_path) as pool:
+        rows = PeerMeasurement(CASE, [fake("native"), other], pool, 0.0, 20.0).run()
+    assert {row["contender"]: row.get("skipped") for row in rows}[
+        "faithful"
+    ] == "does not run on cpu"
 
 
 class Busy:

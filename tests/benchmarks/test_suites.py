@@ -6,14 +6,14 @@ import argparse
 import itertools
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from benchmarks import run, suites, workloads
 from benchmarks.__main__ import make_parser
-from benchmarks.case import Case, Neuron, Task, Unavailable, parse_shape
+from benchmarks.arguments import shape
+from benchmarks.case import Case, Unavailable
 from benchmarks.measure import copies
 from benchmarks.suites import KINDS, OURS, SHAPES, SUITES, SURROGATES, neurons, on_engines
 
@@ -70,13 +70,13 @@ def test_an_axis_that_is_given_leaves_the_others_at_lif_float32_all_shapes_both_
 
 @pytest.mark.parametrize("text", ["16,32,1024", "[16, 32, 1024]", " (16,32,1024) "])
 def test_a_shape_is_read_with_or_without_brackets(text: str):
-    assert parse_shape(text) == (16, 32, 1024)
+    assert shape(text) == (16, 32, 1024)
 
 
 @pytest.mark.parametrize("text", ["16", "", "a,b", "0,4", "4,-1", "4,,2", "4x2"])
 def test_a_bad_shape_is_refused_by_name(text: str):
-    with pytest.raises(ValueError, match=r"^shape: got .*expected T,B"):
-        parse_shape(text)
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^got .*expected T,B"):
+        shape(text)
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,33 @@ def outcome(case: Case, name: str = "loop"):
 @pytest.mark.parametrize("name", SURROGATES)
 def test_every_surrogate_can_be_asked_for(name):
     found = outcome(neurons((4, 2, 8), fire=name))
-    assert np.isfinite(found["gradient"]).all()
+    assert found["gradient"].isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", suites.DTYPES)
 def test_neurons_fire_but_not_always_and_give_their_gradients(kind, dtype):
     found = outcome(neurons((16, 8, 64), dtype=dtype, kind=kind))
-    assert 0.05 < found["output"].mean() < 0.95
-    assert found["gradient"].dtype == (np.float64 if dtype == "float64" else np.float32)
+    assert 0.05 < found["output"].float().mean() < 0.95
+    assert str(found["gradient"].dtype) == f"torch.{dtype}"
+    assert ("state 1" in found) == (kind == "cuba")
     assert ("learnt 0" in found) == (kind == "plif")
 
 
-def test_ours_is_first_and_plain_pytorch_the_reference_whatever_the_order():
-    asked = options("--contenders", "loop", "compile", "native")
-    assert list(suites.neuron_contenders(rows()[0], asked)) == ["native", "compile", "loop"]
+@pytest.mark.parametrize("asked", [["loop", "compile", "native"], ["native"], ["compile"]])
+def test_plain_pytorch_is_the_reference_of_whoever_is_asked_for(asked):
+    wanted = options("--contenders", *asked)
+    found = list(suites.neuron_contenders(rows()[0], wanted))
+    assert found == [name for name in ("native", "compile") if name in asked] + ["loop"]
+    (suite,) = [suite for suite in SUITES if suite.name == "neurons"]
+    assert suite.timed(wanted) == asked
+
+
+def test_all_of_a_large_input_is_compared():
+    """Other processes are handed a part of it, repeated; what is in this one has it whole."""
+    case = neurons((4, 64, 65536), "inference")
+    assert case.few_rows < 64
+    assert outcome(case)["output"].shape == workloads.arrays(case)["x"].shape == case.shape
 
 
 def test_a_contender_that_cannot_do_a_case_says_why():
@@ -173,10 +185,3 @@ def test_what_a_suite_times_of_a_twin_is_the_whole_backward(kind):
     ours, theirs = (job.call().gradients for job in jobs)
     assert len(ours) == len(theirs) == (2 if kind.startswith(("Param", "ALIF")) else 1)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
-
-
-def test_a_task_is_given_and_compared_on_its_own_rows():
-    case = Case("neuron", (4, 64, 65536))
-    assert 4 * case.rows * 65536 == 4 * 1024**2
-    assert Task(case).neuron == Neuron()
-    assert set(workloads.arrays(Case("neuron", (4, 2, 8)))) == {"x", "upstream"}

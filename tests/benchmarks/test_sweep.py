@@ -16,6 +16,15 @@ from benchmarks.results import read
 from snnkernels._backends import headers
 
 CONSTANTS = "import snnkernels; from snnkernels._backends import headers; print(headers.LAUNCH)"
+FLAGS = """
+from snnkernels._build.archs import parse_archs
+from snnkernels._build.specification import cpu_library, csrc_dir, cuda_library
+from snnkernels._backends.nvrtc import programs
+cuda = cuda_library(csrc_dir(), archs=parse_archs("90"))
+for flags in (cpu_library(csrc_dir(), target=()).cxx_flags, cuda.cxx_flags, cuda.cuda_flags,
+              programs.FLAGS):
+    print([flag for flag in flags if flag.startswith("-DSNN_")])
+"""
 
 
 def python(code: str, launch: str) -> subprocess.CompletedProcess[str]:
@@ -42,10 +51,16 @@ def test_the_package_takes_the_constants_that_the_variable_sets():
     assert eval(done.stdout) == {**headers.LAUNCH, "SNN_CPU_CHUNK": 4, "SNN_CPU_LANES": 64}
 
 
-@pytest.mark.parametrize("launch", ["NOTHING=4", "SNN_CPU_CHUNK", "SNN_CPU_CHUNK=0"])
+def test_every_compiler_is_told_of_them_and_of_one_value_each():
+    done = python(FLAGS, "SNN_CPU_CHUNK=4, SNN_CUDA_CHUNK=2,SNN_CPU_CHUNK=8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(["-DSNN_CPU_CHUNK=8", "-DSNN_CUDA_CHUNK=2"])] * 4
+
+
+@pytest.mark.parametrize("launch", ["NOTHING=4", "SNN_CPU_CHUNK=", "SNN_CPU_CHUNK=0"])
 def test_a_variable_that_says_something_else_is_refused_by_name(launch):
     done = python(CONSTANTS, launch)
-    assert f"SNNKERNELS_LAUNCH: got '{launch}', expected NAME=VALUE, a positive" in done.stderr
+    assert f"SNNKERNELS_LAUNCH: got {launch}, expected NAME=VALUE, a positive" in done.stderr
 
 
 def test_a_wheel_is_not_built_with_other_constants():

@@ -34,7 +34,7 @@ def test_cuda_has_all_shapes_and_dtypes_asked_for():
 def test_a_large_input_is_made_of_repeated_samples(monkeypatch):
     monkeypatch.setattr("benchmarks.case.GIVEN_ELEMENTS", 64)
     small = Case("neuron", (4, 5, 8))
-    given = arrays(small)["x"]
+    given = arrays(small, small.few_rows)["x"]
     assert given.shape == (4, 2, 8)
     whole = tensor(small, given)
     assert whole.shape == (4, 5, 8)
@@ -67,11 +67,28 @@ def test_every_network_runs_and_spikes_and_gives_gradients(case: Case):
     job = ours.load(ours.LOOP).prepare(Task(case), arrays(case))
     assert len(job.samples(2)) == 2
     found = job.outcome()
-    assert np.isfinite(found["output"]).all() and found["output"].any()
+    assert found["output"].isfinite().all() and found["output"].any()
     assert ("gradient" in found) == (case.mode == "training")
     if case.mode == "training":
-        assert np.isfinite(found["gradient"]).all() and found["gradient"].any()
+        assert found["gradient"].isfinite().all() and found["gradient"].any()
     assert job.memory().peak_extra >= 0
+
+
+def test_of_a_repeated_input_only_what_was_given_is_handed_back():
+    case = Case("neuron", (4, 5, 8))
+    job = ours.load(ours.LOOP).prepare(Task(case, rows=2), arrays(case, 2))
+    found = job.outcome()
+    assert found["output"].shape == (4, 2, 8) and found["gradient"].numel() == 64
+
+
+def test_mnist_that_cannot_be_read_is_no_failure_of_the_library(tmp_path: Path):
+    """Without torchvision, or with files that are not whole, the epoch cannot be had."""
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part, kind in itertools.product(("train", "t10k"), ("images-idx3", "labels-idx1")):
+        (tmp_path / "MNIST" / "raw" / f"{part}-{kind}-ubyte").write_bytes(b"nothing")
+    options = {"dataset_dir": str(tmp_path), "parts": 10}
+    with pytest.raises(Unavailable, match=r"torchvision|MNIST"):
+        ours.load(ours.NATIVE).prepare(Task(Case("mnist", (50, 128, 784), options=options)), {})
 
 
 def test_linear_neurons_fire_but_not_always():

@@ -432,6 +432,12 @@ class TestPrebuilt:
             prebuilt.name,
         ]
 
+    def test_it_is_not_taken_for_other_launch_constants(self, prebuilt, monkeypatch):
+        monkeypatch.setattr(loader, "LAUNCH_FLAGS", ("-DSNN_CPU_CHUNK=4",))
+        path, problem = loader.prebuilt("cpu")
+        assert path is None
+        assert "has other launch constants than -DSNN_CPU_CHUNK=4" in problem
+
     def test_it_is_the_widest_that_the_cpu_has(self, prebuilt, monkeypatch):
         names = list(instruction_sets(platform.machine()))
         for wider in range(len(names)):

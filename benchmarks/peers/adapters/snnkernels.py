@@ -72,7 +72,7 @@ def load(peer: Peer) -> TorchEngine:
             return self.node.v_seq
 
     class Ours(networks.Library):
-        if peer == NATIVE:
+        if peer in (NATIVE, STORED):
             linear = layer.Linear
 
         def lif(self, settings: Neuron) -> nn.Module:
@@ -83,6 +83,10 @@ def load(peer: Peer) -> TorchEngine:
 
         def reset(self, net: nn.Module) -> None:
             functional.reset_net(net)
+
+        def states(self, net: nn.Module) -> list[torch.Tensor]:
+            nodes = [m for m in net.modules() if isinstance(m, neuron.BaseNode)]
+            return [getattr(m, name).detach() for m in nodes for name in m.equations.states]
 
         def context(self) -> AbstractContextManager[object]:
             return functional.spike_storage() if peer == STORED else super().context()

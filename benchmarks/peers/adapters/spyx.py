@@ -18,6 +18,7 @@ PEERS = (
         "spyx",
         differs="fires one step later, and what a spike subtracts does not decay",
         devices=("cpu",),
+        framework="jax",
         workloads=("neuron", "linear", "shd"),
         dtypes=("float32", "float16", "bfloat16"),
     ),
