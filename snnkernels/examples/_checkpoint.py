@@ -42,6 +42,8 @@ class Checkpoint:
             if self.content["modules"] != _modules(net):
                 raise ValueError("it has other layers or neurons")
             net.load_state_dict(self.content["net"])
+            for group in self.content["optimizer"]["param_groups"]:
+                group["capturable"] = settings.cuda_graph
             optimizer.load_state_dict(self.content["optimizer"])
             generators = self.content["generators"]
             torch.set_rng_state(generators["cpu"])

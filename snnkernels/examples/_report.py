@@ -76,23 +76,22 @@ def progress(batches: tuple[Tensor, ...], label: str) -> Iterable[Tensor]:
     return track(batches, label, console=console, transient=True, disable=hidden)
 
 
-@contextmanager
-def accuracy_log(folder: str, epochs_done: int) -> Iterator[SummaryWriter | None]:
-    """TensorBoard's writer into ``folder`` in the first process; None in the others.
-
-    Later epochs of an earlier run are purged there.
+def accuracy_log(folder: str, epochs_done: int) -> SummaryWriter:
+    """TensorBoard's writer into ``folder``, where later epochs of an earlier run are purged.
 
     Raises:
-        ExampleError: TensorBoard does not import, or the block or it can't write.
+        Missing: TensorBoard does not import.
     """
-    if distributed.rank() > 0:
-        yield None
-        return
     with needs("TensorBoard"):
         from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(folder, purge_step=epochs_done + 1)
+
+
+@contextmanager
+def writing(folder: str) -> Iterator[None]:
+    """A block that writes to ``folder``; raises ExampleError, naming it, if it can't."""
     try:
-        with SummaryWriter(folder, purge_step=epochs_done + 1) as writer:
-            yield writer
+        yield
     except OSError as error:
         raise ExampleError(
             f"checkpoint or curves in {folder} can't be written ({error}): after mending that, "

@@ -67,8 +67,10 @@ class CapturedStep(Step):
     ) -> None:
         super().__init__(model, optimizer)
         self._images, self._labels = images.clone(), labels.clone()
-        with unchanged(model, optimizer), torch.random.fork_rng([images.device]):
-            self._warm_up()
+        device = images.device  # streams and captures are the current device's
+        with torch.cuda.device(device), torch.random.fork_rng([device]):
+            with unchanged(model, optimizer):
+                self._warm_up()
             optimizer.zero_grad()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):

@@ -22,7 +22,7 @@ from . import _checkpoint as checkpoints
 from . import _distributed as distributed
 from ._checkpoint import Checkpoint
 from ._data import BATCH_SIZES, Dataset, Samples, load_dataset
-from ._report import EpochResult, Figures, Meter, accuracy_log, progress
+from ._report import EpochResult, Figures, Meter, accuracy_log, progress, writing
 from ._settings import Parser, Settings
 from ._step import CapturedStep, Step, firing_loss
 
@@ -113,30 +113,41 @@ def train(
     Raises:
         ExampleError: the data, a backend that was asked for by name, or a package is not there,
             settings do not go together, or the checkpoint is another run's or can't be written.
+        BuildError: kernels that were asked for can't be built.
     """
     with distributed.joined(settings.device) as device:
-        settings, dataset = _prepare(replace(settings, device=device))
-        torch.manual_seed(settings.seed)
-        net = build(dataset.train.images.shape[1], settings)
-        optimizer = optim.Adam(
-            net.parameters(), lr=settings.learning_rate, capturable=settings.cuda_graph
-        )
-        if checkpoint:
-            checkpoint.restore(settings, net, optimizer)
-        results = list(checkpoint.results) if checkpoint else []
-        model = Rates(net, settings)
-        step = _step(model, optimizer, dataset.train.first(settings.batch_size), settings)
-        with accuracy_log(settings.log_dir, len(results)) as writer:
-            if writer and not checkpoint:
-                _set_aside(settings.checkpoint)
-            for epoch in range(len(results) + 1, settings.epochs + 1):
-                results.append(_epoch(epoch, step, model, dataset, settings))
-                if writer:
-                    _say(f"epoch {epoch}/{settings.epochs}: {results[-1]}")
-                    writer.add_scalar("train_accuracy", results[-1].training.accuracy, epoch)
-                    writer.add_scalar("test_accuracy", results[-1].test.accuracy, epoch)
-                    writer.flush()
-                    checkpoints.save(settings, results, net, optimizer)
+        return _train(replace(settings, device=device), checkpoint, build)
+
+
+def _train(settings: Settings, checkpoint: Checkpoint | None, build: BuildNet) -> list[EpochResult]:
+    settings, dataset = _prepare(settings)
+    torch.manual_seed(settings.seed)
+    net = build(dataset.train.images.shape[1], settings)
+    optimizer = optim.Adam(
+        net.parameters(), lr=settings.learning_rate, capturable=settings.cuda_graph
+    )
+    if checkpoint:
+        checkpoint.restore(settings, net, optimizer)
+    results = list(checkpoint.results) if checkpoint else []
+    model = Rates(net, settings)
+    step = _step(model, optimizer, dataset.train.first(settings.batch_size), settings)
+    first = distributed.rank() == 0
+    with writing(settings.log_dir):
+        writer = accuracy_log(settings.log_dir, len(results)) if first else None
+    if writer and not checkpoint:
+        _set_aside(settings.checkpoint)
+    for epoch in range(len(results) + 1, settings.epochs + 1):
+        results.append(_epoch(epoch, step, model, dataset, settings))
+        if writer:
+            _say(f"epoch {epoch}/{settings.epochs}: {results[-1]}")
+            with writing(settings.log_dir):
+                writer.add_scalar("train_accuracy", results[-1].training.accuracy, epoch)
+                writer.add_scalar("test_accuracy", results[-1].test.accuracy, epoch)
+                writer.flush()
+                checkpoints.save(settings, results, net, optimizer)
+    if writer:
+        with writing(settings.log_dir):
+            writer.close()
     return results
 
 
@@ -146,7 +157,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Dataset]:
         found = load_dataset(settings.dataset, Path(settings.dataset_dir))
     batch_size = settings.batch_size or BATCH_SIZES[found.name]
     settings = replace(settings, dataset=found.name, batch_size=batch_size)
-    _check(settings, batch_size)
+    _check(settings, min(batch_size, settings.train_samples or batch_size))
     device, train = torch.device(settings.device), found.train.first(settings.train_samples)
     _say(
         f"{found.name}: {len(train):,} training and {len(found.test):,} test images; "
@@ -171,7 +182,7 @@ def _epoch(
     return EpochResult(epoch, training, evaluate(model, dataset.test, settings, f"{label} test"))
 
 
-def _check(settings: Settings, batch_size: int) -> None:
+def _check(settings: Settings, images: int) -> None:
     """Raises ExampleError where settings do not go together."""
     processes = distributed.processes()
     if settings.cuda_graph and (torch.device(settings.device).type != "cuda" or processes > 1):
@@ -179,10 +190,10 @@ def _check(settings: Settings, batch_size: int) -> None:
             f"--cuda-graph: got --device {settings.device} and {processes} processes, expected a "
             "GPU, e.g. --device cuda:0, and one process"
         )
-    if batch_size < processes:
+    if images < processes:
         raise ExampleError(
-            f"--batch-size counts the images of all {processes} processes together: got "
-            f"{batch_size}, expected at least {processes}"
+            f"--batch-size and --train-samples count the images of all {processes} processes "
+            f"together: got {images}, expected at least {processes}"
         )
 
 
@@ -190,7 +201,7 @@ def _manner(settings: Settings) -> str:
     """How a run computes, for people; builds the backend, so that no epoch waits for it."""
     try:
         backend = selection.resolve(settings.backend, torch.device(settings.device).type).name
-    except (BuildError, ValueError) as error:
+    except ValueError as error:
         raise ExampleError(str(error)) from error
     processes = distributed.processes()
     return (
@@ -250,7 +261,7 @@ def run(
         elif resume:
             print(f"There is no {chosen.checkpoint}: beginning with epoch 1", file=sys.stderr)
         train(chosen, checkpoint, build=build)
-    except (ExampleError, OSError) as error:
+    except (ExampleError, BuildError, OSError) as error:
         print(f"{example}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

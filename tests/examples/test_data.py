@@ -18,7 +18,7 @@ def mnist():
     return pytest.importorskip("torchvision.datasets", reason=reason, exc_type=Exception).MNIST
 
 
-@pytest.fixture(params=["ImportError", "OSError", "RuntimeError"])
+@pytest.fixture(params=["ImportError", "OSError", "RuntimeError", "AttributeError"])
 def no_torchvision(request, tmp_path, monkeypatch):
     """A torchvision that is absent or was built for another torch."""
     folder = tmp_path / "packages"

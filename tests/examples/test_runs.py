@@ -1,6 +1,7 @@
 """A run of an example: what it trains, keeps, goes on from, and reports."""
 
 import contextlib
+import dataclasses
 import os
 import resource
 import shutil
@@ -171,6 +172,30 @@ def test_resuming_may_change_how_it_is_computed(finished):
     settings = saved(finished).settings
     assert (settings.step_mode, settings.backend, settings.dataset) == ("s", "torch", "digits")
     assert settings.log_dir == str(finished)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_an_optimizer_goes_on_as_the_new_run_captures_it_or_not(finished, captured):
+    path = finished / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    content["optimizer"]["param_groups"][0]["capturable"] = captured
+    torch.save(content, path)
+    assert resume(finished, "--epochs", "2", "--device", "cpu") == 0
+    settings = dataclasses.replace(saved(finished).settings, cuda_graph=not captured)
+    net = lif_fc_mnist.build_net(64, settings)
+    optimizer = torch.optim.Adam(net.parameters())
+    saved(finished).restore(settings, net, optimizer)
+    assert [group["capturable"] for group in optimizer.param_groups] == [not captured]
+
+
+def test_a_device_that_is_gone_is_named_as_the_run_goes_on(finished, capsys):
+    path = finished / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    content["settings"]["device"] = "hpu"
+    torch.save(content, path)
+    with pytest.raises(SystemExit):
+        resume(finished)
+    assert "argument --device: got 'hpu', expected a device" in capsys.readouterr().err
 
 
 def test_a_log_dir_that_was_moved_goes_on_in_its_new_place(finished, tmp_path, monkeypatch):
@@ -350,6 +375,29 @@ def test_a_backend_that_cannot_be_had_ends_with_its_message(tmp_path, monkeypatc
     monkeypatch.setattr(selection, "resolve", refuse)
     assert lif_fc_mnist.main(flags(tmp_path, "--backend", "native")) == 1
     assert "lif_fc_mnist: error: no C++ compiler" in capsys.readouterr().err
+
+
+def test_kernels_that_cannot_be_built_at_the_first_batch_end_with_their_message(
+    tmp_path, monkeypatch, capsys
+):
+    def refuse(*args):
+        raise BuildError("no C++ compiler")
+
+    monkeypatch.setattr(_training, "firing_rates", refuse)
+    assert lif_fc_mnist.main(flags(tmp_path)) == 1
+    assert "lif_fc_mnist: error: no C++ compiler" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_not_taken_for_a_log_dir_that_cannot_be_written(
+    tmp_path, monkeypatch, capsys
+):
+    def close(text):
+        if text.startswith("epoch"):
+            raise BrokenPipeError("Broken pipe")
+
+    monkeypatch.setattr(_training, "_say", close)
+    assert lif_fc_mnist.main(flags(tmp_path)) == 1
+    assert capsys.readouterr().err == "lif_fc_mnist: error: Broken pipe\n"
 
 
 def test_a_cuda_graph_needs_a_gpu(tmp_path, capsys):

@@ -43,9 +43,11 @@ def test_one_flag_leaves_the_others_at_their_defaults_and_asks_nothing(parser):
 BAD = [
     ("--device", "tpu:7", "a device that PyTorch has here"),
     ("--device", "meta", "a device that PyTorch has here"),
+    ("--device", "hpu", "a device that PyTorch has here"),
     ("--dataset-dir", "", "a folder"),
     ("--batch-size", "0", "an integer >= 1"),
     ("--batch-size", "many", "an integer >= 1"),
+    ("--batch-size", str(2**63), "an integer >= 1 and < 2**63"),
     ("--learning-rate", "0", "a number > 0"),
     ("--learning-rate", "nan", "a number > 0"),
     ("-T", "-3", "an integer >= 1"),
@@ -58,6 +60,7 @@ BAD = [
     ("--step-mode", "x", "m"),
     ("--backend", "triton", "native"),
     ("--seed", "-1", "an integer >= 0"),
+    ("--seed", str(2**64), "an integer >= 0 and < 2**63"),
     ("--train-samples", "0", "an integer >= 1"),
 ]
 
@@ -108,7 +111,7 @@ def test_a_bad_answer_is_explained_and_asked_again(parser, monkeypatch, capsys):
     assert questions[0] == questions[1] and questions[3] == questions[4]
     out = capsys.readouterr().out
     assert "device: got 'nowhere:0', expected a device that PyTorch has here" in out
-    assert "batch-size: got '-5', expected an integer >= 1. Try again." in out
+    assert "batch-size: got '-5', expected an integer >= 1 and < 2**63. Try again." in out
 
 
 def test_at_the_end_of_input_the_rest_keeps_its_defaults_and_is_listed(parser, monkeypatch, capsys):

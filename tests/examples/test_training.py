@@ -42,14 +42,34 @@ def test_what_a_warm_up_did_to_weights_buffers_and_adam_is_undone_in_place():
 
 
 @pytest.mark.gpu
-def test_a_captured_run_comes_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("gpu", [0, 1])
+def test_a_captured_run_comes_to_the_same_weights(tmp_path, gpu):
     """With the encoder that draws nothing: a graph's random numbers are its own."""
+    if gpu >= torch.cuda.device_count():
+        pytest.skip("needs two GPUs")
     found = []
     for name, *captured in (("as it is",), ("captured", "--cuda-graph")):
-        argv = ["--device", "cuda:0", "--encoder", "direct", "--epochs", "2", *captured]
+        argv = ["--device", f"cuda:{gpu}", "--encoder", "direct", "--epochs", "2", *captured]
         assert lif_fc_mnist.main(flags(tmp_path / name, *argv)) == 0
         found.append(saved(tmp_path / name).content["net"])
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+NOTHING_IS_LEFT_OF_THE_GROUP = """
+import gc, sys
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from snnkernels.examples import lif_fc_mnist
+
+destroy = dist.destroy_process_group
+
+def checked():
+    assert not any(isinstance(each, DistributedDataParallel) for each in gc.get_objects())
+    destroy()
+
+dist.destroy_process_group = checked
+sys.exit(lif_fc_mnist.main())
+"""
 
 
 @pytest.mark.slow
@@ -59,7 +79,9 @@ def test_two_processes_under_torchrun_train_as_one_does(tmp_path):
     same = ["--device", "cpu", "--encoder", "direct", "--epochs", "2", "--batch-size", "15"]
     assert lif_fc_mnist.main(flags(tmp_path / "one", *same)) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "snnkernels.examples.lif_fc_mnist", *flags(tmp_path / "two", *same)]
+    script = tmp_path / "script.py"
+    script.write_text(NOTHING_IS_LEFT_OF_THE_GROUP)
+    command += [str(script), *flags(tmp_path / "two", *same)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for line in ("epoch 1/2", "epoch 2/2", "Curves:", "2 processes"):
@@ -91,6 +113,7 @@ def test_what_other_processes_draw_differs_between_processes_and_epochs(monkeypa
     ("settings", "message"),
     [
         ({"batch_size": 1}, "images of all 2 processes together: got 1, expected at least 2"),
+        ({"train_samples": 1}, "images of all 2 processes together: got 1, expected at least 2"),
         (
             {"cuda_graph": True, "device": "cuda:0"},
             "--cuda-graph: got --device cuda:0 and 2 processes",
