@@ -21,3 +21,8 @@ def needs(package: str) -> Iterator[None]:
         raise Missing(
             f"{package} does not import ({error}): pip install 'snnkernels[examples]'"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says in its first two lines, as one."""
+    return " ".join(" ".join(str(error).split("\n")[:2]).split()) or type(error).__name__

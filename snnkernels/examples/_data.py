@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import ExampleError, Missing, needs
+from . import ExampleError, Missing, needs, reason
 
 CLASSES = 10
 BATCH_SIZES = {"mnist": 128, "fashion-mnist": 128, "digits": 16}  # what suits the number of samples
@@ -58,15 +58,14 @@ def load_dataset(name: str, folder: Path) -> Dataset:
         Missing: a package does not import, or the download failed.
         ExampleError: the files are there and can't be read.
     """
-    if name == "digits":
-        return load_digits()
     try:
-        return load_mnist(folder, "mnist" if name == "auto" else name)
+        if name != "digits":
+            return load_mnist(folder, "mnist" if name == "auto" else name)
     except Missing as error:
         if name != "auto":
             raise
         print(f"{error}\nTraining on scikit-learn's 8x8 digits instead.", file=sys.stderr)
-        return load_digits()
+    return load_digits()
 
 
 def has_files(folder: Path, name: str = "mnist") -> bool:
@@ -79,23 +78,23 @@ def load_mnist(folder: Path, name: str = "mnist") -> Dataset:
     with needs("torchvision"):
         from torchvision import datasets
     kind, there, timeout = _KINDS[name], has_files(folder, name), socket.getdefaulttimeout()
+    raw = folder / kind / "raw"
     if not there:
-        print(f"{kind} is not in {folder}: torchvision downloads it", file=sys.stderr)
+        print(f"{kind} is not in {raw}: torchvision fetches it", file=sys.stderr)
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
     try:
         parts = (getattr(datasets, kind)(folder, train, download=True) for train in (True, False))
         return Dataset(name, *map(_samples, parts))
     except Exception as error:  # torchvision lets through whatever it meets in a file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raw = folder / kind / "raw"
         if there:
             raise ExampleError(
-                f"{raw} can't be read ({reason}): if it is damaged, delete it to download it anew"
+                f"{raw} can't be read ({reason(error)}): if it is damaged, delete it to download "
+                "it anew"
             ) from error
         raise Missing(
-            f"{kind} can't be downloaded to {raw} ({reason}): put its four uncompressed files "
-            f"there, name with --dataset-dir a folder that has them in {kind}/raw, or train on "
-            "scikit-learn's 8x8 digits with --dataset digits"
+            f"{kind} can't be downloaded to {raw} ({reason(error)}): put its four uncompressed "
+            f"files there, name with --dataset-dir a folder that has them in {kind}/raw, or train "
+            "on scikit-learn's 8x8 digits with --dataset digits"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 
 def launched() -> bool:
@@ -54,6 +53,12 @@ def joined(device: str) -> Iterator[str]:
         dist.destroy_process_group()
 
 
+def seed(seed: int, epoch: int) -> None:
+    """Let the other processes draw what the first does not; it goes on as if it were alone."""
+    if rank() > 0:
+        torch.manual_seed(hash((seed, epoch, rank())))
+
+
 @contextmanager
 def first_alone() -> Iterator[None]:
     """The first process runs the block before the others do, as what it downloads they find."""
@@ -64,29 +69,3 @@ def first_alone() -> Iterator[None]:
     finally:
         if rank() == 0 and processes() > 1:
             dist.barrier()
-
-
-def random_order(count: int, device: torch.device) -> Tensor:
-    """The numbers below ``count`` in random order, the same in every process."""
-    order = torch.randperm(count).to(device)
-    if processes() > 1:
-        dist.broadcast(order, src=0)
-    return order
-
-
-def own(batch: Tensor) -> Tensor:
-    """What this process takes of a batch."""
-    return batch[rank() :: processes()]
-
-
-def seed(seed: int, epoch: int) -> None:
-    """Let the other processes draw what the first does not; it goes on as if it were alone."""
-    if rank() > 0:
-        torch.manual_seed(hash((seed, epoch, rank())))
-
-
-def total(sums: Tensor) -> Tensor:
-    """Sums over all processes."""
-    if processes() > 1:
-        dist.all_reduce(sums)
-    return sums

@@ -14,45 +14,16 @@ from typing import Any
 import torch
 
 from .._backends import selection
-from . import ExampleError
+from . import ExampleError, reason
 
-_FIXED = (
-    *("--batch-size", "--learning-rate", "-T", "--tau", "--dataset", "--encoder", "--seed"),
-    *("--train-samples", "--amp"),
-)
-"""What a resumed run must keep, since it changes what is learnt."""
+_ASKED = 8
+"""How many of the settings the prompt asks for."""
+
+_FREE = ("device", "dataset_dir", "epochs", "log_dir", "step_mode", "backend", "cuda_graph")
+"""What a resumed run may change; the others change what is learnt."""
 
 _UNSET = {"batch_size": "128 (digits: 16)", "train_samples": "all"}
 """What is said of a default that is None."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on; the flags of the same names set it, and their help says what it is."""
-
-    device: str = dataclasses.field(
-        default_factory=lambda: "cuda:0" if torch.cuda.is_available() else "cpu"
-    )
-    dataset_dir: str = "data"
-    batch_size: int | None = None
-    learning_rate: float = 1e-3
-    T: int = 50
-    tau: float = 2.0
-    epochs: int = 3
-    log_dir: str = "runs/lif_fc_mnist"
-    dataset: str = "mnist"
-    encoder: str = "poisson"
-    step_mode: str = "m"
-    backend: str = "auto"
-    seed: int = 0
-    train_samples: int | None = None
-    amp: bool = False
-    cuda_graph: bool = False
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file of the run's checkpoint."""
-        return Path(self.log_dir) / "checkpoint.pt"
 
 
 def _checked(
@@ -84,20 +55,55 @@ def _device(text: str) -> str:
     try:
         torch.zeros(1, device=text).item()
     except Exception as error:  # each kind of device has its own
-        reason = str(error).partition("\n")[0]
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected a device that PyTorch has here, e.g. cpu or cuda:0 ({reason})"
+            f"got {text!r}, expected a device that PyTorch has here, e.g. cpu or cuda:0 "
+            f"({reason(error)})"
         ) from None
     return text
 
 
-def _default(action: argparse.Action) -> str:
-    return _UNSET[action.dest] if action.default is None else str(action.default)
+def _flag(default: Any, help: str, what: Any = None) -> Any:
+    """A setting, its default, and its type or choices; one that is off by default has neither."""
+    how = {"type": what} if callable(what) else {"choices": what}
+    if default is False:
+        how = {"action": "store_true"}
+    return dataclasses.field(default=default, metadata={"help": help, **how})
 
 
-class _Formatter(argparse.HelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.nargs == 0 else f"{action.help} (default: {_default(action)})"
+_DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+_SOURCES = ("mnist", "fashion-mnist", "digits", "auto")
+_BACKENDS = f"{selection.help_text()}; auto: the first of them that can be had"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on; each has a flag of its name."""
+
+    device: str = _flag(_DEVICE, "device to train on, e.g. cpu or cuda:0", _device)
+    dataset_dir: str = _flag("data", "folder of the MNIST files", _folder)
+    batch_size: int | None = _flag(None, "images per batch", _count)
+    learning_rate: float = _flag(1e-3, "learning rate of Adam", _rate)
+    T: int = _flag(50, "steps that each image is shown for", _count)
+    tau: float = _flag(2.0, "membrane time constant of the LIF neurons, in steps", _tau)
+    epochs: int = _flag(3, "passes over the training images", _count)
+    log_dir: str = _flag("runs/lif_fc_mnist", "folder for checkpoint and TensorBoard logs", _folder)
+    dataset: str = _flag("mnist", "digits: 8x8, offline; auto: mnist, else digits", _SOURCES)
+    encoder: str = _flag("poisson", "random spikes, or intensities", ("poisson", "direct"))
+    step_mode: str = _flag("m", "s: step by step; m: all steps in one kernel", ("s", "m"))
+    backend: str = _flag("auto", _BACKENDS, tuple(selection.KERNEL_DEVICES))
+    seed: int = _flag(0, "seed of weights, shuffling and spikes", _seed)
+    train_samples: int | None = _flag(None, "train on the first N images only", _count)
+    amp: bool = _flag(False, "autocast to bfloat16")
+    cuda_graph: bool = _flag(False, "capture a training step, and replay it")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the run's checkpoint."""
+        return Path(self.log_dir) / "checkpoint.pt"
+
+
+def _option(name: str) -> str:
+    return "-T" if name == "T" else f"--{name.replace('_', '-')}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,34 +121,19 @@ class Parser(argparse.ArgumentParser):
             usage="%(prog)s [flags]",
             description=description,
             epilog="Without any flag, the first eight are asked for at the prompt.",
-            formatter_class=_Formatter,
             allow_abbrev=False,
         )
-        add = self.add_argument
-        self.asked = [
-            add("--device", type=_device, help="device to train on, e.g. cpu or cuda:0"),
-            add("--dataset-dir", type=_folder, help="folder of the MNIST files"),
-            add("--batch-size", type=_count, help="images per batch"),
-            add("--learning-rate", type=_rate, help="learning rate of Adam"),
-            add("-T", type=_count, help="steps that each image is shown for"),
-            add("--tau", type=_tau, help="membrane time constant of the LIF neurons, in steps"),
-            add("--epochs", type=_count, help="passes over the training images"),
-            add("--log-dir", type=_folder, help="folder for checkpoint and TensorBoard logs"),
-        ]
-        sources = ("mnist", "fashion-mnist", "digits", "auto")
-        add("--dataset", choices=sources, help="digits: 8x8, offline; auto: mnist, else digits")
-        ways = "poisson: random spikes at the rate of the intensity; direct: the intensity as it is"
-        add("--encoder", choices=("poisson", "direct"), help=ways)
-        add("--step-mode", choices=("s", "m"), help="s: step by step; m: all steps in one kernel")
-        backends = f"{selection.help_text()}; auto: the first of them that can be had"
-        add("--backend", choices=tuple(selection.KERNEL_DEVICES), help=backends)
-        add("--seed", type=_seed, help="seed of weights, shuffling and spikes")
-        add("--train-samples", type=_count, help="train on the first N images only")
-        add("--amp", action="store_true", help="autocast to bfloat16")
-        add("--cuda-graph", action="store_true", help="capture a training step, and replay it")
-        going_on = "go on after the last finished epoch in the log dir, with its settings"
-        add("--resume", action="store_true", help=going_on)
         self.set_defaults(**dataclasses.asdict(defaults))
+        for each in dataclasses.fields(Settings):
+            action = self.add_argument(_option(each.name), **each.metadata)
+            if action.nargs != 0:
+                action.help = f"{action.help} (default: {self._shown(each.name)})"
+        going_on = "go on after the last finished epoch in the log dir, with its settings"
+        self.add_argument("--resume", action="store_true", help=going_on)
+
+    def _shown(self, name: str) -> str:
+        default = self.get_default(name)
+        return _UNSET[name] if default is None else str(default)
 
     def read(self, argv: Sequence[str]) -> tuple[Settings, bool]:
         """The settings that ``argv`` gives, and whether to resume.
@@ -165,10 +156,9 @@ class Parser(argparse.ArgumentParser):
         settings, _ = self.read(argv)
         if settings.dataset == "auto":
             settings = dataclasses.replace(settings, dataset=saved.dataset)
-        for flag in _FIXED:
-            name = flag.lstrip("-").replace("-", "_")
-            before, now = getattr(saved, name), getattr(settings, name)
-            if now != before:
+        for name, before in dataclasses.asdict(saved).items():
+            now, flag = getattr(settings, name), _option(name)
+            if now != before and name not in _FREE:
                 raise ExampleError(
                     f"the run in {folder} was begun with {flag} {before}, and cannot go on with "
                     f"{now}: leave {flag} out, or begin another run in another --log-dir"
@@ -180,29 +170,25 @@ class Parser(argparse.ArgumentParser):
 
         At the end of input the rest keeps its defaults.
         """
-        flags: list[str] = []
+        asked, flags = dataclasses.fields(Settings)[:_ASKED], list[str]()
         print("Answer, or press Enter for the value in brackets.")
-        for index, action in enumerate(self.asked):
-            try:
-                flags += _ask(action)
-            except EOFError:
-                rest = (f"{a.option_strings[0]} {_default(a)}" for a in self.asked[index:])
-                print(f"\nNo more answers: going on with {', '.join(rest)}.", file=sys.stderr)
-                break
-        return flags
-
-
-def _ask(action: argparse.Action) -> list[str]:
-    flag, text = action.option_strings[0], str(action.help)
-    name = flag.lstrip("-")
-    while True:
-        answer = input(f"{text[0].upper()}{text[1:]} ({name}) [{_default(action)}]: ").strip()
-        if not answer:
-            return []
         try:
-            assert callable(action.type)
-            action.type(answer)
-        except argparse.ArgumentTypeError as error:
-            print(f"  {name}: {error}. Try again.")
-        else:
-            return [f"{flag}={answer}"]
+            for each in asked:
+                answer = self._ask(each.name, **each.metadata)
+                flags.append(f"{_option(each.name)}={answer}")
+        except EOFError:
+            rest = (f"{_option(e.name)} {self._shown(e.name)}" for e in asked[len(flags) :])
+            print(f"\nNo more answers: going on with {', '.join(rest)}.", file=sys.stderr)
+        return [flag for flag in flags if not flag.endswith("=")]
+
+    def _ask(self, name: str, help: str, type: Callable[[str], Any]) -> str:
+        """An answer that makes sense, or an empty one."""
+        flag = _option(name).lstrip("-")
+        question = f"{help[0].upper()}{help[1:]} ({flag}) [{self._shown(name)}]: "
+        while answer := input(question).strip():
+            try:
+                type(answer)
+                break
+            except argparse.ArgumentTypeError as error:
+                print(f"  {flag}: {error}. Try again.")
+        return answer

@@ -1,4 +1,4 @@
-"""One step of training, and one captured in a CUDA graph."""
+"""A step of training, as it is or captured in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -22,23 +22,15 @@ def firing_loss(rates: Tensor, labels: Tensor) -> Tensor:
 
 
 class Step:
-    """One step of training: forward, backward, and the optimizer's.
-
-    Args:
-        model: from images to firing rates.
-        optimizer: moves its parameters.
-    """
+    """Forward and backward of ``model``, from images to firing rates, and ``optimizer``'s step."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
         self.model, self._optimizer = model, optimizer
 
     def __call__(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Loss and firing rates of a batch.
+        """Loss and firing rates ``[B, 10]`` of images ``[B, pixels]`` and labels ``[B]``.
 
-        Args:
-            images: ``[B, pixels]``.
-            labels: ``[B]``.
-            share: what the loss counts in the average over processes.
+        ``share`` is what the loss counts in the average over processes.
         """
         rates = self.model(images)
         loss = firing_loss(rates, labels)
@@ -50,16 +42,11 @@ class Step:
 
 
 class CapturedStep(Step):
-    """A step captured for batches of the shape of ``images``; others run as they are.
+    """A step captured in a CUDA graph for batches of the shape of ``images``; others run as is.
 
     Weights, buffers, the optimizer's state and torch's generator are afterwards what they were. A
     graph has random numbers of its own: a step that draws some draws others than uncaptured.
-
-    Args:
-        model: from images to firing rates, in this process alone.
-        optimizer: moves its parameters, with ``capturable=True``.
-        images: a batch ``[B, pixels]`` on the GPU.
-        labels: its labels ``[B]``.
+    ``optimizer`` is capturable, and ``images`` ``[B, pixels]`` and ``labels`` ``[B]`` are on a GPU.
     """
 
     def __init__(
@@ -67,10 +54,13 @@ class CapturedStep(Step):
     ) -> None:
         super().__init__(model, optimizer)
         self._images, self._labels = images.clone(), labels.clone()
-        device = images.device  # streams and captures are the current device's
-        with torch.cuda.device(device), torch.random.fork_rng([device]):
-            with unchanged(model, optimizer):
-                self._warm_up()
+        device = images.device  # streams and graphs are the current device's
+        with (
+            torch.cuda.device(device),
+            torch.random.fork_rng([device]),
+            unchanged(model, optimizer),
+        ):
+            self._warm_up()
             optimizer.zero_grad()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn, optim
 
 from snnkernels import functional
@@ -17,17 +22,28 @@ from snnkernels._backends import selection
 from snnkernels._build import BuildError
 from snnkernels.encoding import PoissonEncoder
 
-from . import ExampleError
+from . import ExampleError, needs
 from . import _checkpoint as checkpoints
 from . import _distributed as distributed
-from ._checkpoint import Checkpoint
 from ._data import BATCH_SIZES, Dataset, Samples, load_dataset
-from ._report import EpochResult, Figures, Meter, accuracy_log, progress, writing
 from ._settings import Parser, Settings
 from ._step import CapturedStep, Step, firing_loss
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 BuildNet = Callable[[int, Settings], nn.Sequential]
 """The network of an example for a number of pixels, on its device."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a pass over samples came to: mean loss, accuracy in [0, 1], and wall-clock seconds."""
+
+    samples: int
+    loss: float
+    accuracy: float
+    seconds: float
 
 
 class Rates(nn.Module):
@@ -48,8 +64,7 @@ def firing_rates(net: nn.Sequential, images: Tensor, settings: Settings) -> Tens
     T, encoder = settings.T, PoissonEncoder()
     direct = settings.encoder == "direct"
     if direct:  # the first layer's current is the same in every step
-        first, *rest = net
-        images, net = first(images), nn.Sequential(*rest)
+        images, net = net[0](images), nn.Sequential(*list(net)[1:])
     if settings.step_mode == "m":
         x_seq = images.expand(T, *images.shape) if direct else encoder.encode(images, T)
         return net(x_seq).mean(0)
@@ -66,16 +81,12 @@ def train_epoch(
     """
     assert settings.batch_size is not None
     step.model.train()
-    processes, meter = distributed.processes(), Meter(samples.labels.device)
-    order = distributed.random_order(len(samples), samples.labels.device)
-    for batch in progress(order.split(settings.batch_size), label):
-        if len(batch) < processes:
-            break
-        own = distributed.own(batch)
-        images, labels = samples.images[own], samples.labels[own]
-        loss, rates = step(images, labels, len(own) * processes / len(batch))
-        meter.add(loss, rates, labels)
-    return meter.figures()
+    processes = distributed.processes()
+    order = torch.randperm(len(samples)).to(samples.labels.device)
+    if processes > 1:
+        dist.broadcast(order, src=0)
+    batches = [each for each in order.split(settings.batch_size) if len(each) >= processes]
+    return _pass(step, batches, samples, label)
 
 
 @torch.no_grad()
@@ -85,22 +96,47 @@ def evaluate(
     """One pass over the test samples, of which each process takes its share."""
     assert settings.batch_size is not None
     model.eval()
-    meter, own = Meter(samples.labels.device), distributed.own(torch.arange(len(samples)))
-    for batch in progress(own.split(settings.batch_size), label):
-        images, labels = samples.images[batch], samples.labels[batch]
+
+    def step(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         rates = model(images)
         functional.reset_net(model)
-        meter.add(firing_loss(rates, labels), rates, labels)
-    return meter.figures()
+        return firing_loss(rates, labels), rates
+
+    batches = torch.arange(len(samples)).split(settings.batch_size * distributed.processes())
+    return _pass(step, batches, samples, label)
+
+
+def _pass(
+    step: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]],
+    batches: Sequence[Tensor],
+    samples: Samples,
+    label: str,
+) -> Figures:
+    """Let ``step`` see this process's images of each batch; a bar on a terminal shows it.
+
+    The sums stay on the device, which thus need not wait for a batch.
+    """
+    processes, console = distributed.processes(), Console(stderr=True)
+    hidden = not console.is_terminal or distributed.rank() > 0
+    start, sums = time.perf_counter(), torch.zeros(2, device=samples.labels.device)
+    for batch in track(batches, label, console=console, transient=True, disable=hidden):
+        if len(own := batch[distributed.rank() :: processes]):
+            labels = samples.labels[own]
+            loss, rates = step(samples.images[own], labels, len(own) * processes / len(batch))
+            sums += torch.stack([loss.detach() * len(own), (rates.argmax(1) == labels).sum()])
+    if processes > 1:
+        dist.all_reduce(sums)
+    count = sum(map(len, batches))
+    loss_sum, correct = sums.tolist()
+    return Figures(count, loss_sum / count, correct / count, time.perf_counter() - start)
 
 
 def train(
-    settings: Settings, checkpoint: Checkpoint | None = None, *, build: BuildNet
-) -> list[EpochResult]:
+    settings: Settings, checkpoint: dict[str, Any] | None = None, *, build: BuildNet
+) -> list[dict[str, Any]]:
     """Train and test for ``settings.epochs`` epochs; writes checkpoint and logs after each.
 
-    Under ``torchrun`` the processes share each batch and the test samples, and the first one
-    reports and writes.
+    Processes that have joined share each batch and the test samples; the first reports and writes.
 
     Args:
         settings: what to train on, and how.
@@ -108,78 +144,73 @@ def train(
         build: makes the network.
 
     Returns:
-        The result of each epoch, those of the checkpoint included.
+        For each epoch, those of the checkpoint included, its number as ``"epoch"``, counted from 1,
+        and the fields of its :class:`Figures` as ``"training"`` and ``"test"``.
 
     Raises:
         ExampleError: the data, a backend that was asked for by name, or a package is not there,
             settings do not go together, or the checkpoint is another run's or can't be written.
         BuildError: kernels that were asked for can't be built.
     """
-    with distributed.joined(settings.device) as device:
-        return _train(replace(settings, device=device), checkpoint, build)
-
-
-def _train(settings: Settings, checkpoint: Checkpoint | None, build: BuildNet) -> list[EpochResult]:
     settings, dataset = _prepare(settings)
     torch.manual_seed(settings.seed)
     net = build(dataset.train.images.shape[1], settings)
     optimizer = optim.Adam(
         net.parameters(), lr=settings.learning_rate, capturable=settings.cuda_graph
     )
+    results: list[dict[str, Any]] = []
     if checkpoint:
-        checkpoint.restore(settings, net, optimizer)
-    results = list(checkpoint.results) if checkpoint else []
+        checkpoints.restore(checkpoint, settings, net, optimizer)
+        results += checkpoint["results"]
     model = Rates(net, settings)
     step = _step(model, optimizer, dataset.train.first(settings.batch_size), settings)
-    first = distributed.rank() == 0
-    with writing(settings.log_dir):
-        writer = accuracy_log(settings.log_dir, len(results)) if first else None
-    if writer and not checkpoint:
-        _set_aside(settings.checkpoint)
+    writer = _writer(settings, checkpoint) if distributed.rank() == 0 else None
     for epoch in range(len(results) + 1, settings.epochs + 1):
-        results.append(_epoch(epoch, step, model, dataset, settings))
+        label = f"epoch {epoch}/{settings.epochs}"
+        distributed.seed(settings.seed, epoch)
+        training = train_epoch(step, dataset.train, settings, f"{label} training")
+        test = evaluate(model, dataset.test, settings, f"{label} test")
+        results.append({"epoch": epoch, "training": asdict(training), "test": asdict(test)})
         if writer:
-            _say(f"epoch {epoch}/{settings.epochs}: {results[-1]}")
-            with writing(settings.log_dir):
-                writer.add_scalar("train_accuracy", results[-1].training.accuracy, epoch)
-                writer.add_scalar("test_accuracy", results[-1].test.accuracy, epoch)
+            _say(
+                f"{label}: loss {training.loss:.4f}, accuracy {training.accuracy:.2%} training, "
+                f"{test.accuracy:.2%} test; {training.seconds:.1f} s training "
+                f"({training.samples / training.seconds:,.0f} images/s), {test.seconds:.1f} s test"
+            )
+            with _writing(settings.log_dir):
+                writer.add_scalar("train_accuracy", training.accuracy, epoch)
+                writer.add_scalar("test_accuracy", test.accuracy, epoch)
                 writer.flush()
                 checkpoints.save(settings, results, net, optimizer)
     if writer:
-        with writing(settings.log_dir):
-            writer.close()
+        writer.close()
     return results
 
 
 def _prepare(settings: Settings) -> tuple[Settings, Dataset]:
-    """The data on the device, and the settings with what depended on it."""
+    """The data on the device, and the settings with what depended on it; says how a run computes.
+
+    The backend is built here, so that no epoch waits for it.
+    """
     with distributed.first_alone():
         found = load_dataset(settings.dataset, Path(settings.dataset_dir))
     batch_size = settings.batch_size or BATCH_SIZES[found.name]
     settings = replace(settings, dataset=found.name, batch_size=batch_size)
-    _check(settings, min(batch_size, settings.train_samples or batch_size))
     device, train = torch.device(settings.device), found.train.first(settings.train_samples)
+    processes = distributed.processes()
+    _check(settings, min(batch_size, len(train)))
+    try:
+        backend = selection.resolve(settings.backend, device.type).name
+    except ValueError as error:
+        raise ExampleError(str(error)) from error
     _say(
         f"{found.name}: {len(train):,} training and {len(found.test):,} test images; "
-        f"{_manner(settings)}"
+        f"{backend} backend on {device}"
+        + ", autocast to bfloat16" * settings.amp
+        + ", a CUDA graph for each step" * settings.cuda_graph
+        + f", {processes} processes" * (processes > 1)
     )
     return settings, Dataset(found.name, train.to(device), found.test.to(device))
-
-
-def _step(model: Rates, optimizer: optim.Optimizer, first: Samples, settings: Settings) -> Step:
-    if settings.cuda_graph:
-        return CapturedStep(model, optimizer, first.images, first.labels)
-    shared = distributed.processes() > 1
-    return Step(nn.parallel.DistributedDataParallel(model) if shared else model, optimizer)
-
-
-def _epoch(
-    epoch: int, step: Step, model: Rates, dataset: Dataset, settings: Settings
-) -> EpochResult:
-    label = f"epoch {epoch}/{settings.epochs}"
-    distributed.seed(settings.seed, epoch)
-    training = train_epoch(step, dataset.train, settings, f"{label} training")
-    return EpochResult(epoch, training, evaluate(model, dataset.test, settings, f"{label} test"))
 
 
 def _check(settings: Settings, images: int) -> None:
@@ -197,32 +228,44 @@ def _check(settings: Settings, images: int) -> None:
         )
 
 
-def _manner(settings: Settings) -> str:
-    """How a run computes, for people; builds the backend, so that no epoch waits for it."""
+def _step(model: Rates, optimizer: optim.Optimizer, first: Samples, settings: Settings) -> Step:
+    if settings.cuda_graph:
+        return CapturedStep(model, optimizer, first.images, first.labels)
+    shared = distributed.processes() > 1
+    return Step(nn.parallel.DistributedDataParallel(model) if shared else model, optimizer)
+
+
+def _writer(settings: Settings, checkpoint: dict[str, Any] | None) -> SummaryWriter:
+    """TensorBoard's, which purges later epochs of an earlier run.
+
+    A new run keeps the checkpoint of an earlier one under another name.
+    """
+    with needs("TensorBoard"):
+        from torch.utils.tensorboard import SummaryWriter
+    path, done = settings.checkpoint, len(checkpoint["results"]) if checkpoint else 0
+    with _writing(settings.log_dir):
+        writer = SummaryWriter(settings.log_dir, purge_step=done + 1)
+        if not checkpoint and path.exists():
+            aside = path.with_name(f"{path.name}.previous")
+            os.replace(path, aside)
+            print(f"The checkpoint of an earlier run is now {aside}", file=sys.stderr)
+    return writer
+
+
+@contextmanager
+def _writing(folder: str) -> Iterator[None]:
     try:
-        backend = selection.resolve(settings.backend, torch.device(settings.device).type).name
-    except ValueError as error:
-        raise ExampleError(str(error)) from error
-    processes = distributed.processes()
-    return (
-        f"{backend} backend on {settings.device}"
-        + ", autocast to bfloat16" * settings.amp
-        + ", a CUDA graph for each step" * settings.cuda_graph
-        + f", {processes} processes" * (processes > 1)
-    )
+        yield
+    except OSError as error:
+        raise ExampleError(
+            f"checkpoint or curves in {folder} can't be written ({error}): after mending that, "
+            "--resume goes on after the last finished epoch"
+        ) from error
 
 
 def _say(text: str) -> None:
     if distributed.rank() == 0:
         print(text, flush=True)
-
-
-def _set_aside(path: Path) -> None:
-    """Keep the checkpoint of an earlier run from being overwritten by a new one."""
-    if path.exists():
-        aside = path.with_name(f"{path.name}.previous")
-        os.replace(path, aside)
-        print(f"The checkpoint of an earlier run is now {aside}", file=sys.stderr)
 
 
 def run(
@@ -254,13 +297,14 @@ def run(
         chosen, resume = parser.read(argv)
         checkpoint = checkpoints.load(chosen.checkpoint) if resume else None
         if checkpoint:
-            chosen = parser.read_resumed(argv, checkpoint.settings)
-            done = len(checkpoint.results)
+            done = len(checkpoint["results"])
+            chosen = parser.read_resumed(argv, checkpoint["settings"])
             more = f"All epochs are done: more are trained with --epochs {done + 1} or above"
             _say(f"Going on after epoch {done}" if done < chosen.epochs else more)
         elif resume:
             print(f"There is no {chosen.checkpoint}: beginning with epoch 1", file=sys.stderr)
-        train(chosen, checkpoint, build=build)
+        with distributed.joined(chosen.device) as device:
+            train(replace(chosen, device=device), checkpoint, build=build)
     except (ExampleError, BuildError, OSError) as error:
         print(f"{example}: error: {error}", file=sys.stderr)
         return 1

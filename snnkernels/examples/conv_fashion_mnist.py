@@ -11,7 +11,6 @@ of spiking neural networks", ICCV 2021, with fewer channels.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 import torch
@@ -39,11 +38,10 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
         )
     side = round(pixels**0.5)
 
-    def plif() -> nn.Module:
-        return neuron.ParametricLIFNode(
-            init_tau=settings.tau, detach_reset=True, surrogate_function=surrogate.ATan()
-        )
-
+    atan = surrogate.ATan()
+    plif = partial(
+        neuron.ParametricLIFNode, settings.tau, detach_reset=True, surrogate_function=atan
+    )
     net = nn.Sequential(
         nn.Sequential(
             nn.Unflatten(1, (1, side, side)),
@@ -64,24 +62,13 @@ def build_net(pixels: int, settings: Settings) -> nn.Sequential:
     )
     functional.set_step_mode(net, settings.step_mode)
     functional.set_backend(net, settings.backend)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            weight = module.weight
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return net.to(settings.device)
+    net.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
-main = partial(
-    _training.run,
-    "conv_fashion_mnist",
-    __doc__,
-    build_net,
-    dataset="fashion-mnist",
-    encoder="direct",
-    T=4,
-    epochs=5,
-)
+_run = partial(_training.run, dataset="fashion-mnist", encoder="direct", T=4, epochs=5)
+main = partial(_run, "conv_fashion_mnist", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,7 +13,6 @@ defaults. A run that was killed goes on with ``--resume`` after its last finishe
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -54,4 +53,4 @@ main = partial(_training.run, "lif_fc_mnist", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,7 +8,6 @@ PyTorch; its fused kernels are compiled at the first batch.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from torch import nn
@@ -43,4 +42,4 @@ main = partial(_training.run, "neuron_custom", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,7 +9,6 @@ tutorial does, by a ``torch.autograd.Function``; neurons take it as well, step b
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
@@ -63,4 +62,4 @@ main = partial(_training.run, "surrogate_custom", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,10 +1,11 @@
 """Runs of milliseconds on a few of the digits, and what they leave in their log dir."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from snnkernels.examples import _checkpoint
+from snnkernels.examples import _checkpoint, _training
 
 SAMPLES, TEST, BATCH = 40, 360, 30
 PASSES = 2 + 12
@@ -19,8 +20,16 @@ def flags(log: Path, *argv: str) -> list[str]:
     return ["--dataset", "digits", *size, "--epochs", "1", "--log-dir", str(log), *argv]
 
 
-def saved(log: Path) -> _checkpoint.Checkpoint:
-    """The checkpoint in a log dir."""
-    checkpoint = _checkpoint.load(Path(log) / "checkpoint.pt")
-    assert checkpoint is not None
-    return checkpoint
+def saved(log: Path, name: str = "checkpoint.pt") -> SimpleNamespace:
+    """A checkpoint in a log dir: its settings, its results as objects, and all of it."""
+    content = _checkpoint.load(Path(log) / name)
+    assert content is not None
+    results = [
+        SimpleNamespace(
+            epoch=each["epoch"],
+            training=_training.Figures(**each["training"]),
+            test=_training.Figures(**each["test"]),
+        )
+        for each in content["results"]
+    ]
+    return SimpleNamespace(settings=content["settings"], results=results, content=content)

@@ -184,7 +184,7 @@ def test_an_optimizer_goes_on_as_the_new_run_captures_it_or_not(finished, captur
     settings = dataclasses.replace(saved(finished).settings, cuda_graph=not captured)
     net = lif_fc_mnist.build_net(64, settings)
     optimizer = torch.optim.Adam(net.parameters())
-    saved(finished).restore(settings, net, optimizer)
+    _checkpoint.restore(saved(finished).content, settings, net, optimizer)
     assert [group["capturable"] for group in optimizer.param_groups] == [not captured]
 
 
@@ -218,8 +218,7 @@ def test_a_new_run_keeps_the_checkpoint_of_an_earlier_one_and_replaces_its_curve
     await_next_second()
     assert lif_fc_mnist.main(flags(finished, "--seed", "9")) == 0
     assert "The checkpoint of an earlier run is now" in capsys.readouterr().err
-    aside = _checkpoint.load(finished / "checkpoint.pt.previous")
-    assert_same_state(aside, first)
+    assert_same_state(saved(finished, "checkpoint.pt.previous"), first)
     assert saved(finished).settings.seed == 9
     assert [step for step, _ in scalars(finished)["test_accuracy"]] == [1]
 
@@ -314,7 +313,6 @@ def assigned(*keys, value):
         (lambda content: content.pop("modules"), "it lacks 'modules'"),
         (assigned("format", value=0), "format 0, expected 1"),
         (assigned("settings", "unknown", value=1), "unexpected keyword argument 'unknown'"),
-        (assigned("results", 0, "test", value={"loss": 0.1}), "missing 3 required"),
         (assigned("net", "0.weight", value=torch.zeros(3, 4)), "size mismatch for 0.weight"),
         (lambda content: content["net"].pop("2.weight"), 'Missing key(s) in state_dict: "2.weig'),
         (assigned("net", value=[]), "state_dict"),
@@ -326,7 +324,6 @@ def assigned(*keys, value):
         "older",
         "format",
         "setting",
-        "result",
         "sizes",
         "keys",
         "net",

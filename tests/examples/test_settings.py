@@ -1,8 +1,10 @@
 """The settings of the examples: flags, and the tutorial's prompt."""
 
+import contextlib
+
 import pytest
 
-from snnkernels.examples import _training, lif_fc_mnist
+from snnkernels.examples import _distributed, _training, lif_fc_mnist
 from snnkernels.examples._settings import Parser, Settings
 
 
@@ -126,6 +128,7 @@ def trained(monkeypatch):
     """The settings that a run would be trained with."""
     found = []
     monkeypatch.setattr(_training, "train", lambda settings, *args, build: found.append(settings))
+    monkeypatch.setattr(_distributed, "joined", contextlib.nullcontext)
     return found
 
 
