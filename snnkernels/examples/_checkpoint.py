@@ -81,13 +81,7 @@ def restore(
 ) -> None:
     """Put ``net``, ``optimizer`` and the random number generators into the state of a checkpoint.
 
-    A run that goes on on another kind of device keeps its weights, but draws other spikes.
-
-    Args:
-        content: the checkpoint.
-        settings: those that the run goes on with.
-        net: the network.
-        optimizer: its optimizer.
+    ``settings`` are those to go on with; on another kind of device the run draws other spikes.
 
     Raises:
         ExampleError: this is the state of another network.

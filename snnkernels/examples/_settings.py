@@ -170,16 +170,15 @@ class Parser(argparse.ArgumentParser):
 
         At the end of input the rest keeps its defaults.
         """
-        asked, flags = dataclasses.fields(Settings)[:_ASKED], list[str]()
+        asked, answers = dataclasses.fields(Settings)[:_ASKED], dict[str, str]()
         print("Answer, or press Enter for the value in brackets.")
         try:
             for each in asked:
-                answer = self._ask(each.name, **each.metadata)
-                flags.append(f"{_option(each.name)}={answer}")
+                answers[_option(each.name)] = self._ask(each.name, **each.metadata)
         except EOFError:
-            rest = (f"{_option(e.name)} {self._shown(e.name)}" for e in asked[len(flags) :])
+            rest = (f"{_option(e.name)} {self._shown(e.name)}" for e in asked[len(answers) :])
             print(f"\nNo more answers: going on with {', '.join(rest)}.", file=sys.stderr)
-        return [flag for flag in flags if not flag.endswith("=")]
+        return [f"{flag}={answer}" for flag, answer in answers.items() if answer]
 
     def _ask(self, name: str, help: str, type: Callable[[str], Any]) -> str:
         """An answer that makes sense, or an empty one."""

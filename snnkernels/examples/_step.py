@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 
 from snnkernels import functional
 
-from ._data import CLASSES
+from ._data import CLASSES, Samples
 
 _WARM_UP_STEPS = 3
 
@@ -42,19 +42,17 @@ class Step:
 
 
 class CapturedStep(Step):
-    """A step captured in a CUDA graph for batches of the shape of ``images``; others run as is.
+    """A step captured in a CUDA graph for batches of the size of ``batch``; others run as is.
 
     Weights, buffers, the optimizer's state and torch's generator are afterwards what they were. A
     graph has random numbers of its own: a step that draws some draws others than uncaptured.
-    ``optimizer`` is capturable, and ``images`` ``[B, pixels]`` and ``labels`` ``[B]`` are on a GPU.
+    ``optimizer`` is capturable, and ``batch`` is on a GPU.
     """
 
-    def __init__(
-        self, model: nn.Module, optimizer: optim.Optimizer, images: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, batch: Samples) -> None:
         super().__init__(model, optimizer)
-        self._images, self._labels = images.clone(), labels.clone()
-        device = images.device  # streams and graphs are the current device's
+        self._images, self._labels = batch.images.clone(), batch.labels.clone()
+        device = batch.images.device  # streams and graphs are the current device's
         with (
             torch.cuda.device(device),
             torch.random.fork_rng([device]),
@@ -90,13 +88,13 @@ def unchanged(model: nn.Module, optimizer: optim.Optimizer) -> Iterator[None]:
 
     State that the optimizer made meanwhile becomes zero, with which Adam's begins.
     """
-    before = {id(t): t.detach().clone() for t in _tensors(model, optimizer)}
+
+    def tensors() -> list[Tensor]:
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        return [*model.parameters(), *model.buffers(), *states]
+
+    before = {id(t): t.detach().clone() for t in tensors()}
     yield
     with torch.no_grad():
-        for tensor in _tensors(model, optimizer):
+        for tensor in tensors():
             tensor.copy_(before.get(id(tensor), torch.tensor(0.0)))
-
-
-def _tensors(model: nn.Module, optimizer: optim.Optimizer) -> list[Tensor]:
-    state = [value for values in optimizer.state.values() for value in values.values()]
-    return [*model.parameters(), *model.buffers(), *(t for t in state if isinstance(t, Tensor))]

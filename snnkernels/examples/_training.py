@@ -163,7 +163,11 @@ def train(
         checkpoints.restore(checkpoint, settings, net, optimizer)
         results += checkpoint["results"]
     model = Rates(net, settings)
-    step = _step(model, optimizer, dataset.train.first(settings.batch_size), settings)
+    if settings.cuda_graph:
+        step: Step = CapturedStep(model, optimizer, dataset.train.first(settings.batch_size))
+    else:
+        parallel = distributed.processes() > 1
+        step = Step(nn.parallel.DistributedDataParallel(model) if parallel else model, optimizer)
     writer = _writer(settings, checkpoint) if distributed.rank() == 0 else None
     for epoch in range(len(results) + 1, settings.epochs + 1):
         label = f"epoch {epoch}/{settings.epochs}"
@@ -226,13 +230,6 @@ def _check(settings: Settings, images: int) -> None:
             f"--batch-size and --train-samples count the images of all {processes} processes "
             f"together: got {images}, expected at least {processes}"
         )
-
-
-def _step(model: Rates, optimizer: optim.Optimizer, first: Samples, settings: Settings) -> Step:
-    if settings.cuda_graph:
-        return CapturedStep(model, optimizer, first.images, first.labels)
-    shared = distributed.processes() > 1
-    return Step(nn.parallel.DistributedDataParallel(model) if shared else model, optimizer)
 
 
 def _writer(settings: Settings, checkpoint: dict[str, Any] | None) -> SummaryWriter:

@@ -95,8 +95,8 @@ def test_help_gives_each_flag_with_its_default(parser, capsys):
 
 
 def test_the_prompt_asks_for_the_eight_settings_in_the_tutorials_order(parser, monkeypatch):
-    questions = answer(monkeypatch, "cpu", "-d", "64", "0.01", "20", "3", "2", "l")
-    assert parser.read(parser.ask())[0] == Settings("cpu", "-d", 64, 0.01, 20, 3.0, 2, "l")
+    questions = answer(monkeypatch, "cpu", "-d=", "64", "0.01", "20", "3", "2", "l")
+    assert parser.read(parser.ask())[0] == Settings("cpu", "-d=", 64, 0.01, 20, 3.0, 2, "l")
     assert len(questions) == 8
     assert questions[1] == "Folder of the MNIST files (dataset-dir) [data]: "
 
