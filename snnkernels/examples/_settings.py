@@ -107,13 +107,7 @@ def _option(name: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """The flags of an example, and its prompt.
-
-    Args:
-        example: the command's name.
-        description: what ``--help`` says.
-        defaults: the settings that nobody gives.
-    """
+    """The flags of the command ``example``, and its prompt, with ``defaults`` for what is left."""
 
     def __init__(self, example: str, description: str, defaults: Settings) -> None:
         super().__init__(

@@ -298,7 +298,7 @@ def run(
             chosen = parser.read_resumed(argv, checkpoint["settings"])
             more = f"All epochs are done: more are trained with --epochs {done + 1} or above"
             _say(f"Going on after epoch {done}" if done < chosen.epochs else more)
-        elif resume:
+        elif resume and distributed.rank() == 0:
             print(f"There is no {chosen.checkpoint}: beginning with epoch 1", file=sys.stderr)
         with distributed.joined(chosen.device) as device:
             train(replace(chosen, device=device), checkpoint, build=build)

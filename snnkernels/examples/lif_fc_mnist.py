@@ -27,20 +27,15 @@ from ._settings import Settings
 HIDDEN = 196
 
 
-def build_net(pixels: int, settings: Settings) -> nn.Sequential:
-    """The network, pixels - 196 - 10 with LIF neurons after each layer, as ``settings`` say."""
-    return build_with(pixels, settings, lambda: neuron.LIFNode(tau=settings.tau))
-
-
-def build_with(
-    pixels: int, settings: Settings, make_neuron: Callable[[], nn.Module]
+def build_net(
+    pixels: int, settings: Settings, make_neuron: Callable[..., nn.Module] = neuron.LIFNode
 ) -> nn.Sequential:
-    """The network with a neuron of the caller's after each layer."""
+    """The network, pixels - 196 - 10 with neurons after each layer, as ``settings`` say."""
     net = nn.Sequential(
         layer.Linear(pixels, HIDDEN, bias=False),
-        make_neuron(),
+        make_neuron(tau=settings.tau),
         layer.Linear(HIDDEN, CLASSES, bias=False),
-        make_neuron(),
+        make_neuron(tau=settings.tau),
     )
     functional.set_step_mode(net, settings.step_mode)
     if settings.encoder == "direct":

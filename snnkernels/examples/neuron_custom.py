@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import nn
-
 from snnkernels import compile_neuron, spike
 
 from . import _training, lif_fc_mnist
-from ._settings import Settings
 
 
 def adaptive(x, v, a, *, tau, v_threshold, kappa, rho):  # type: ignore[no-untyped-def]
@@ -33,11 +30,7 @@ AdaptiveNode = compile_neuron(
 )
 
 
-def build_net(pixels: int, settings: Settings) -> nn.Sequential:
-    """The network of ``lif_fc_mnist`` with adaptive neurons."""
-    return lif_fc_mnist.build_with(pixels, settings, lambda: AdaptiveNode(tau=settings.tau))
-
-
+build_net = partial(lif_fc_mnist.build_net, make_neuron=AdaptiveNode)
 main = partial(_training.run, "neuron_custom", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 

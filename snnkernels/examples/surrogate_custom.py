@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from snnkernels import neuron, surrogate
 
 from . import _training, lif_fc_mnist
-from ._settings import Settings
 
 ALPHA = 2.0
 
@@ -50,14 +49,8 @@ class TutorialSurrogate(nn.Module):
         return spikes
 
 
-def build_net(pixels: int, settings: Settings) -> nn.Sequential:
-    """The network of ``lif_fc_mnist`` with the surrogate in both layers."""
-    function = surrogate.custom(laplace, alpha=ALPHA)
-    return lif_fc_mnist.build_with(
-        pixels, settings, lambda: neuron.LIFNode(settings.tau, surrogate_function=function)
-    )
-
-
+LaplaceNode = partial(neuron.LIFNode, surrogate_function=surrogate.custom(laplace, alpha=ALPHA))
+build_net = partial(lif_fc_mnist.build_net, make_neuron=LaplaceNode)
 main = partial(_training.run, "surrogate_custom", __doc__, build_net)
 """Run the example with flags, those of the command line by default; gives the exit status."""
 
