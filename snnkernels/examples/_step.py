@@ -52,12 +52,8 @@ class CapturedStep(Step):
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer, batch: Samples) -> None:
         super().__init__(model, optimizer)
         self._images, self._labels = batch.images.clone(), batch.labels.clone()
-        device = batch.images.device  # streams and graphs are the current device's
-        with (
-            torch.cuda.device(device),
-            torch.random.fork_rng([device]),
-            unchanged(model, optimizer),
-        ):
+        gpu = batch.images.device  # streams and graphs are those of the current one
+        with torch.cuda.device(gpu), torch.random.fork_rng([gpu]), unchanged(model, optimizer):
             self._warm_up()
             optimizer.zero_grad()
             self._graph = torch.cuda.CUDAGraph()
