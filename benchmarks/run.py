@@ -17,7 +17,7 @@ from benchmarks.case import Case
 from benchmarks.measure import COPIES, Measurement, Row, Tell, case_of, problems
 from benchmarks.results import Results
 from benchmarks.startup import StartupFailed
-from benchmarks.suites import OURS, Suite
+from benchmarks.suites import CONTENDERS, Suite
 
 BUSY = 0.5
 BUDGET, QUICK = 2.5, 0.6
@@ -45,7 +45,7 @@ def measure_suite(
 ) -> bool:
     """Measure a suite's cases in this process; whether the run came to its end."""
     warn_if_busy(console)
-    results.contenders = {name: {"title": peer.title} for name, peer in OURS.items()}
+    results.contenders = {name: {"title": peer.title} for name, peer in CONTENDERS.items()}
 
     def measure(case: Case, tell: Tell) -> list[Row]:
         contenders = suite.contenders(case, options)

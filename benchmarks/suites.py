@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks import arguments
 from benchmarks.case import MODES, Case, Job, Neuron, Shape, Task, Unavailable
+from benchmarks.measure import Prepare
 from benchmarks.networks import Library, Result, TorchEngine, TorchJob
 from benchmarks.peers.adapters import snnkernels as ours
 from benchmarks.peers.spec import Peer
@@ -25,7 +26,6 @@ from benchmarks.workloads import USUAL, arrays, conv_cases
 from snnkernels import compile_neuron, functional, neuron, spike, surrogate
 from snnkernels._build import BuildError
 
-Prepare = Callable[[], Job]
 Contenders = Mapping[str, Prepare]
 
 
@@ -70,7 +70,7 @@ SHAPES: tuple[Shape, ...] = (
 )
 QUICK_SHAPES = SHAPES[:2]
 SURROGATES = sorted(cls.__name__ for cls in surrogate.BUILT_IN)
-OURS: Mapping[str, Peer] = {
+CONTENDERS: Mapping[str, Peer] = {
     peer.name: peer for peer in (ours.NATIVE, ours.CUPY, ours.COMPILE, ours.LOOP)
 }
 
@@ -152,7 +152,7 @@ def on_engines(case: Case, peers: Sequence[Peer]) -> Contenders:
 def neuron_contenders(case: Case, options: argparse.Namespace) -> Contenders:
     """Those that are asked for, and plain PyTorch, whose results all must give."""
     asked = (*options.contenders, ours.LOOP.name)
-    return on_engines(case, [peer for name, peer in OURS.items() if name in asked])
+    return on_engines(case, [peer for name, peer in CONTENDERS.items() if name in asked])
 
 
 def neuron_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,9 +167,10 @@ def neuron_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES)
     parser.add_argument("--surrogate", default="ATan", choices=SURROGATES, metavar="NAME",
                         help=f"default %(default)s; one of {', '.join(SURROGATES)}")  # fmt: skip
-    who = ", ".join(f"{name}: {peer.title}" for name, peer in OURS.items())
-    parser.add_argument("--contenders", nargs="+", choices=list(OURS), default=["native", "loop"],
-                        help=f"{who} (default: native loop)")  # fmt: skip
+    who = ", ".join(f"{name}: {peer.title}" for name, peer in CONTENDERS.items())
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS),
+                        default=["native", "loop"], help=f"{who} (default: native, loop)",
+                        )  # fmt: skip
 
 
 # --- compiled: neurons compiled from a step against what they stand for ---------------------------
@@ -213,23 +214,15 @@ def _alif(backend: str, n: int, **shared: Any) -> nn.Module:
 
 Build = Callable[..., nn.Module]
 BUILT_IN, STEP, COMPILED = "built in", "its step in PyTorch", "compiled"
+ALIF = "ALIF, a learnt rho per neuron"
 TWINS: Mapping[str, Mapping[str, Build]] = {
-    "IF": {COMPILED: lambda n, **a: IFTwin(**a), BUILT_IN: lambda n, **a: neuron.IFNode(**a)},
-    "LIF": {COMPILED: lambda n, **a: LIFTwin(**a), BUILT_IN: lambda n, **a: neuron.LIFNode(**a)},
-    "ParametricLIF": {
-        COMPILED: lambda n, **a: PLIFTwin(**a),
-        BUILT_IN: lambda n, **a: neuron.ParametricLIFNode(**a),
-    },
-    "CubaLIF": {
-        COMPILED: lambda n, **a: CubaLIFTwin(**a),
-        BUILT_IN: lambda n, **a: neuron.CubaLIFNode(0.5, 0.5, **a),
-    },
-    "ALIF, a learnt rho per neuron": {
-        COMPILED: partial(_alif, "auto"),
-        STEP: partial(_alif, "torch"),
-    },
+    "IF": {COMPILED: IFTwin, BUILT_IN: neuron.IFNode},
+    "LIF": {COMPILED: LIFTwin, BUILT_IN: neuron.LIFNode},
+    "ParametricLIF": {COMPILED: PLIFTwin, BUILT_IN: neuron.ParametricLIFNode},
+    "CubaLIF": {COMPILED: CubaLIFTwin, BUILT_IN: partial(neuron.CubaLIFNode, 0.5, 0.5)},
+    ALIF: {COMPILED: partial(_alif, "auto"), STEP: partial(_alif, "torch")},
 }
-"""How each neuron is made for N neurons."""
+"""How each neuron is made; the last for N neurons."""
 
 
 class Twin(Library):
@@ -237,8 +230,8 @@ class Twin(Library):
 
     compares_parameters = False
 
-    def __init__(self, build: Build, n: int) -> None:
-        self.build = partial(build, n, surrogate_function=surrogate.ATan(), step_mode="m")
+    def __init__(self, build: Build, *neurons: int) -> None:
+        self.build = partial(build, *neurons, surrogate_function=surrogate.ATan(), step_mode="m")
 
     def lif(self, neuron: Neuron) -> nn.Module:
         return self.build()
@@ -256,9 +249,9 @@ def twin_cases(options: argparse.Namespace) -> Sequence[Case]:
 
 
 def twins(case: Case, options: argparse.Namespace) -> Contenders:
-    given = arrays(case)
+    given, size = arrays(case), case.shape[-1:] if case.variant == ALIF else ()
     return {
-        name: partial(TorchEngine(Twin(build, case.shape[-1])).prepare, Task(case), given)
+        name: partial(TorchEngine(Twin(build, *size)).prepare, Task(case), given)
         for name, build in TWINS[case.variant].items()
     }
 
@@ -330,7 +323,7 @@ def storage_cases(options: argparse.Namespace) -> Sequence[Case]:
 
 
 def storage(case: Case, options: argparse.Namespace) -> Contenders:
-    return on_engines(case, [ours.STORED, OURS["native"]])
+    return on_engines(case, [ours.STORED, CONTENDERS["native"]])
 
 
 SUITES = (

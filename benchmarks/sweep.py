@@ -28,7 +28,7 @@ from benchmarks.run import new_results
 from snnkernels._backends import headers
 from snnkernels._build.specification import LAUNCH_VARIABLE
 
-OURS = "native"
+NATIVE = "native"
 VALUES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "cpu": {
         "SNN_CPU_CHUNK": (8, 16, 32),
@@ -146,4 +146,4 @@ def measure(setting: Setting, options: argparse.Namespace) -> list[Row]:
         )
         if done.returncode != 0:
             raise SweepFailed((done.stderr or done.stdout).strip()[-2000:])
-        return [row for row in read(file).rows if row["contender"] == OURS and "median" in row]
+        return [row for row in read(file).rows if row["contender"] == NATIVE and "median" in row]

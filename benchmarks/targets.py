@@ -21,7 +21,7 @@ from benchmarks.case import Case, Job, Shape
 from benchmarks.measure import Row
 from benchmarks.networks import NetworkJob, TorchJob
 from benchmarks.run import attempt, finish, measure_suite, new_results
-from benchmarks.suites import OURS, SHAPES, Contenders, Suite, neurons, on_engines
+from benchmarks.suites import CONTENDERS, SHAPES, Contenders, Suite, neurons, on_engines
 from benchmarks.tables import by_case, digits, ratio, share
 
 NATIVE = "native"
@@ -60,14 +60,14 @@ def cases(options: argparse.Namespace) -> list[Case]:
 def contenders(case: Case, options: argparse.Namespace) -> Contenders:
     """The kernels and plain PyTorch; of a pair the kernels on both, ATan in float32 first."""
     if case.workload != PAIR:
-        return on_engines(case, [OURS["native"], OURS["loop"]])
+        return on_engines(case, [CONTENDERS["native"], CONTENDERS["loop"]])
     both = {"base": {}, "other": PAIRS[case.variant]}
     return {name: partial(_one_of_pair, case.shape, changes) for name, changes in both.items()}
 
 
 def _one_of_pair(shape: Shape, changes: Mapping[str, Any]) -> Job:
     case = neurons(shape, **changes)
-    (prepare,) = on_engines(case, [OURS["native"]]).values()
+    (prepare,) = on_engines(case, [CONTENDERS["native"]]).values()
     job = cast(NetworkJob, prepare())
     return TorchJob(job.device, job.call)  # the two are not to be compared
 

@@ -14,9 +14,6 @@ FIRST = "snnkernels"
 """The adapter that is ours, which everyone is compared with."""
 
 
-USUAL = Neuron()
-
-
 @dataclass(frozen=True)
 class Peer:
     """One thing to measure.
@@ -30,7 +27,7 @@ class Peer:
     name: str
     title: str
     requirements: str | None
-    neuron: Neuron = USUAL
+    neuron: Neuron = field(default_factory=Neuron)
     differs: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
     workloads: tuple[str, ...] = ("neuron", "linear", "shd", "conv")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.memory import kept, peak_extra, storage_bytes
-from benchmarks.suites import OURS, neurons, on_engines
+from benchmarks.suites import CONTENDERS, neurons, on_engines
 
 KIB = 1024
 
@@ -76,7 +76,7 @@ def test_temporaries_inside_an_operator_and_inside_a_backward_count():
 @pytest.mark.parametrize("mode", ["training", "inference"])
 def test_two_measurements_of_the_same_call_agree_to_the_byte(mode: str):
     case = neurons((16, 4, 64), mode)
-    job = on_engines(case, [OURS["loop"]])["loop"]()
+    job = on_engines(case, [CONTENDERS["loop"]])["loop"]()
     first, second = job.memory(), job.memory()
     assert first == second
     assert first is not None

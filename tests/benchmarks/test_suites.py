@@ -15,7 +15,7 @@ from benchmarks.__main__ import make_parser
 from benchmarks.arguments import shape
 from benchmarks.case import Case, Unavailable
 from benchmarks.measure import copies
-from benchmarks.suites import KINDS, OURS, SHAPES, SUITES, SURROGATES, neurons, on_engines
+from benchmarks.suites import CONTENDERS, KINDS, SHAPES, SUITES, SURROGATES, neurons, on_engines
 
 
 def options(*arguments: str) -> argparse.Namespace:
@@ -103,7 +103,7 @@ def test_a_copy_moves_the_footprint_of_the_case(mode, tensors):
 
 
 def outcome(case: Case, name: str = "loop"):
-    return on_engines(case, [OURS[name]])[name]().outcome()
+    return on_engines(case, [CONTENDERS[name]])[name]().outcome()
 
 
 @pytest.mark.parametrize("name", SURROGATES)
@@ -142,9 +142,9 @@ def test_a_contender_that_cannot_do_a_case_says_why():
     case = neurons((65, 2, 4))
     for name, reason in (("cupy", "does not run on cpu"), ("compile", "T=65")):
         with pytest.raises(Unavailable, match=reason):
-            on_engines(case, [OURS[name]])[name]()
+            on_engines(case, [CONTENDERS[name]])[name]()
     with pytest.raises(Unavailable, match="cuba has no loop"):
-        on_engines(neurons((2, 2, 4), kind="cuba"), [OURS["compile"]])["compile"]()
+        on_engines(neurons((2, 2, 4), kind="cuba"), [CONTENDERS["compile"]])["compile"]()
 
 
 @pytest.mark.parametrize("name", [suite.name for suite in SUITES if suite.name != "neurons"])
