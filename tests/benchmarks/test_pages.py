@@ -196,8 +196,9 @@ def test_the_committed_pages_are_what_report_writes_from_the_committed_files(tmp
 def test_every_committed_file_can_be_read_and_shown():
     for path in environment.RESULTS.glob("*.json"):
         results = read(path)
-        assert results.rows
-        if results.command != "mnist":
+        if results.command != "gpu-round":
+            assert results.rows
+        if results.command not in ("gpu-round", "mnist"):
             assert list(tables.tables(results))
 
 
