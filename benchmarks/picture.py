@@ -41,7 +41,7 @@ def save(results: Results, path: Path, rows: Sequence[Row]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    cases = [(case, timed(found)) for case, found in by_case(list(rows))]
+    cases = [(case, timed(found)) for case, found in by_case(rows)]
     titles = TITLES if results.command == "peers" else {}
     panels = _panels([each for each in cases if each[1]], titles)
     sizes = [max(_height(each), 3.0) for each in panels.values()] or [1.0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -20,11 +21,12 @@ MEGABYTE = 1e6
 NOTHING = "–"
 COMPILE = "compile"
 """The contender whose first call takes long."""
+HOST_TIME = "Host time of a call: microseconds"
 MEMORY = "peak memory beyond input and output, MB (kept for backward beside them)"
 
 Rows = dict[str, Row]
 Measured = list[tuple[Case, Rows]]
-Cell = Callable[[Case, Rows, str], str]
+Cell = Callable[[Case, Rows, str], str | None]
 
 
 def digits(value: float, digits: int = 3) -> str:
@@ -37,132 +39,111 @@ def digits(value: float, digits: int = 3) -> str:
     return f"{value:.{max(digits - before_point, 0)}f}"
 
 
-def megabytes(value: float | None) -> str:
-    return NOTHING if value is None else digits(value / MEGABYTE, 2)
-
-
-def by_case(rows: list[Row]) -> Iterator[tuple[Case, dict[str, Row]]]:
+def by_case(rows: Sequence[Row]) -> Measured:
     """The rows of each case by contender, in the order of measuring."""
-    found: dict[Case, dict[str, Row]] = {}
+    found: dict[Case, Rows] = {}
     for row in rows:
         found.setdefault(case_of(row), {})[row["contender"]] = row
-    yield from found.items()
+    return list(found.items())
 
 
-def ratio(rows: dict[str, Row], name: str, baseline: str) -> float | None:
+def ratio(rows: Rows, name: str, baseline: str) -> float | None:
     """How many times as fast a contender is as another; None where one was not timed."""
     own, other = (rows.get(each, {}).get("median") for each in (name, baseline))
     return None if own is None or other is None else other / own
 
 
-def share(case: Case, rows: dict[str, Row], name: str, copy: str) -> float | None:
+def share(case: Case, rows: Rows, name: str, copy: str) -> float | None:
     """Bandwidth of a contender as a fraction of that of a copy; None where one was not timed."""
     times = ratio(rows, name, copy)
     return None if times is None else times * case.traffic_bytes / case.copy_bytes
 
 
+def timed_names(measured: Measured) -> list[str]:
+    """The contenders that were timed in one of the cases, in the order of the run."""
+    names = [n for _, rows in measured for n, row in rows.items() if row.get("median") is not None]
+    return [name for name in dict.fromkeys(names) if name not in COPIES]
+
+
 def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     """Every table of a run in which something was measured."""
-    measured = list(by_case(results.rows))
     titles = TITLES if results.command == "peers" else {}
-    for workload in dict.fromkeys(case.workload for case, _ in measured):
-        usual = [e for e in measured if e[0].workload == workload and e[0].shape != TINY]
-        if not timed_names(usual):
-            continue
-        title, ours = titles.get(workload, workload), next(iter(usual[0][1]))
-        yield (
-            f"{title}: milliseconds (times {results.title_of(ours)})",
-            matrix(results, usual, _milliseconds),
+    groups: dict[str, Measured] = {}
+    for case, rows in by_case(results.rows):
+        groups.setdefault(HOST_TIME if case.shape == TINY else case.workload, []).append(
+            (case, rows)
         )
-        if any("copy" in rows for _, rows in usual):
-            shares = matrix(results, usual, _share("copy"))
-            fresh = [_share("clone")(case, rows, ours) for case, rows in usual]
-            heading = f"{results.title_of(ours)}, of a copy into fresh memory"
-            yield f"{title}: share of the copy bandwidth", shares.assign(**{heading: fresh})
-        if _any(usual, "peak_extra"):
-            yield f"{title}: {MEMORY}", matrix(results, usual, _memory)
-        if COMPILE in timed_names(usual):
-            yield f"{title}: first call, seconds", matrix(results, usual, _first_call)
-        if _any(usual, "accuracy"):
-            yield f"{title}: test accuracy after the epoch", matrix(results, usual, _accuracy)
-    small = [each for each in measured if each[0].shape == TINY]
-    if timed_names(small):
-        yield "Host time of a call: microseconds", matrix(results, small, _microseconds)
+    host_time = groups.pop(HOST_TIME, [])
+    for workload, measured in groups.items():
+        first = results.title_of(next(iter(measured[0][1])))
+        cells = {
+            f"milliseconds (times {first})": _milliseconds,
+            "share of the copy bandwidth": _share,
+            MEMORY: _memory,
+            "test accuracy after the epoch": _cell("accuracy", "{:.1%}".format),
+        }
+        if COMPILE in timed_names(measured):
+            cells["first call, seconds"] = _cell("first_seconds", digits)
+        for heading, cell in cells.items():
+            frame = _matrix(results, measured, cell)
+            if not frame.iloc[:, 1:].isin([NOTHING]).all(axis=None):
+                yield f"{titles.get(workload, workload)}: {heading}", frame
+    if timed_names(host_time):
+        yield HOST_TIME, _matrix(results, host_time, _cell("median", lambda s: digits(1e6 * s)))
 
 
 def long_tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     """What it takes to begin, and every measurement in a line of its own."""
-    measured = list(by_case(results.rows))
+    measured = by_case(results.rows)
     yield "Cold start", _start(results, measured)
     yield "Every measurement", _details(results, measured)
 
 
-def timed_names(measured: Measured) -> list[str]:
-    """The peers that were timed in one of the cases, in the order of the run."""
-    names = [n for _, rows in measured for n, row in rows.items() if _seconds(row) is not None]
-    return [name for name in dict.fromkeys(names) if name not in COPIES]
-
-
-def matrix(results: Results, measured: Measured, cell: Cell) -> pd.DataFrame:
-    """A row for each case, a column for each peer."""
+def _matrix(results: Results, measured: Measured, cell: Cell) -> pd.DataFrame:
+    """A row for each case, a column for each contender, copies into fresh memory beside ours."""
     names = timed_names(measured)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "case": case.label,
-            **{results.title_of(name): cell(case, rows, name) for name in names},
+            **{results.title_of(name): cell(case, rows, name) or NOTHING for name in names},
         }
         for case, rows in measured
     )
+    if cell is _share and names:
+        fresh = [_percent(share(case, rows, names[0], "clone")) for case, rows in measured]
+        frame[f"{results.title_of(names[0])}, of a copy into fresh memory"] = fresh
+    return frame.fillna(NOTHING)
 
 
-def _any(measured: Measured, column: str) -> bool:
-    return any(row.get(column) is not None for _, rows in measured for row in rows.values())
+def _cell(column: str, form: Callable[[Any], str]) -> Cell:
+    def cell(case: Case, rows: Rows, name: str) -> str | None:
+        value = rows.get(name, {}).get(column)
+        return None if value is None else form(value)
+
+    return cell
 
 
-def _seconds(row: Row) -> float | None:
-    return None if row.get("skipped") else row.get("median")
-
-
-def _median(rows: Rows, name: str) -> float | None:
-    return _seconds(rows.get(name, {}))
-
-
-def _milliseconds(case: Case, rows: Rows, name: str) -> str:
-    median, first = _median(rows, name), next(iter(rows))
-    if median is None:
-        return NOTHING
-    shown = digits(median * 1e3) + ("*" if rows[name].get("fell_back") else "")
+def _milliseconds(case: Case, rows: Rows, name: str) -> str | None:
+    row, first = rows.get(name, {}), next(iter(rows))
+    if row.get("median") is None:
+        return None
+    shown = digits(row["median"] * 1e3) + ("*" if row.get("fell_back") else "")
     times = ratio(rows, first, name)
     return shown if name == first or times is None else f"{shown} ({digits(times, 2)}×)"
 
 
-def _microseconds(case: Case, rows: Rows, name: str) -> str:
-    median = _median(rows, name)
-    return NOTHING if median is None else digits(median * 1e6)
+def _memory(case: Case, rows: Rows, name: str) -> str | None:
+    sizes = [rows.get(name, {}).get(column) for column in ("peak_extra", "saved")]
+    shown = [digits(size / MEGABYTE, 2) for size in sizes if size is not None]
+    return f"{shown[0]} ({shown[1]})" if len(shown) == 2 else next(iter(shown), None)
 
 
-def _first_call(case: Case, rows: Rows, name: str) -> str:
-    seconds = rows.get(name, {}).get("first_seconds")
-    return NOTHING if seconds is None else digits(seconds)
+def _share(case: Case, rows: Rows, name: str) -> str | None:
+    return _percent(share(case, rows, name, "copy"))
 
 
-def _memory(case: Case, rows: Rows, name: str) -> str:
-    row = rows.get(name, {})
-    extra, saved = megabytes(row.get("peak_extra")), row.get("saved")
-    return extra if saved is None else f"{extra} ({megabytes(saved)})"
-
-
-def _accuracy(case: Case, rows: Rows, name: str) -> str:
-    accuracy = rows.get(name, {}).get("accuracy")
-    return NOTHING if accuracy is None else f"{accuracy:.1%}"
-
-
-def _share(copy: str) -> Cell:
-    def cell(case: Case, rows: Rows, name: str) -> str:
-        found = share(case, rows, name, copy)
-        return NOTHING if found is None else f"{found:.0%}"
-
-    return cell
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0%}"
 
 
 def _start(results: Results, measured: Measured) -> pd.DataFrame:
@@ -172,7 +153,7 @@ def _start(results: Results, measured: Measured) -> pd.DataFrame:
         calls = [
             (max(rows[name]["first_seconds"] - rows[name]["median"], 0.0), case)
             for case, rows in measured
-            if case.workload != "mnist" and _median(rows, name) is not None
+            if case.workload != "mnist" and "median" in rows.get(name, {})
         ]
         seconds, case = max(calls, key=lambda call: call[0], default=(None, None))
         lines.append(

@@ -16,23 +16,15 @@ from benchmarks.timing import TimedCall
 Function = Callable[..., Any]
 
 
-class JaxLibrary:
-    """A library's neurons as functions of sequences."""
-
-    def lif(self, task: Task, features: tuple[int, ...]) -> Function:
-        """LIF neurons on [T, B, *features]."""
-        raise NotImplementedError
-
-    def readout(self, task: Task, features: tuple[int, ...]) -> Function:
-        """Leaky integrators on [T, B, *features]."""
-        raise NotImplementedError
+Neurons = Callable[[Task, tuple[int, ...]], Function]
+"""Neurons on [T, B, *features], given the task and their features."""
 
 
 class JaxEngine:
-    """Runs the workloads with a library's neurons, compiled by XLA."""
+    """Runs the workloads with a library's LIF neurons and leaky integrators, compiled by XLA."""
 
-    def __init__(self, library: JaxLibrary, **versions: str) -> None:
-        self.library = library
+    def __init__(self, lif: Neurons, readout: Neurons, **versions: str) -> None:
+        self.lif, self.readout = lif, readout
         self.versions = {"jax": jax.__version__, **versions}
 
     def provider(self, task: Task) -> str | None:
@@ -64,10 +56,10 @@ class JaxEngine:
 
     def _layers(self, task: Task, weights: list[Any]) -> list[Function]:
         if not weights:
-            return [self.library.lif(task, task.case.shape[2:])]
-        layers = [self.library.lif(task, (w.shape[0],)) for w in weights]
+            return [self.lif(task, task.case.shape[2:])]
+        layers = [self.lif(task, (w.shape[0],)) for w in weights]
         if task.case.workload == "shd":
-            layers[-1] = self.library.readout(task, (weights[-1].shape[0],))
+            layers[-1] = self.readout(task, (weights[-1].shape[0],))
         return layers
 
 

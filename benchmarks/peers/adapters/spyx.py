@@ -30,7 +30,7 @@ def load(peer: Peer) -> JaxEngine:
     from flax import nnx
     from spyx import axn, nn
 
-    from benchmarks.peers import jax_side
+    from benchmarks.peers.jax_side import JaxEngine
 
     def run(module: Any, task: Task) -> Any:
         graph, state = nnx.split(module)
@@ -43,18 +43,17 @@ def load(peer: Peer) -> JaxEngine:
 
         return over_time
 
-    class Spyx(jax_side.JaxLibrary):
-        def lif(self, task: Task, features: tuple[int, ...]) -> Any:
-            beta = 1 - 1 / task.neuron.tau
-            cell = nn.LIF(features, beta=beta, activation=axn.arctan(), rngs=nnx.Rngs(0))
-            return run(cast(cell, task), task)
+    def lif(task: Task, features: tuple[int, ...]) -> Any:
+        beta = 1 - 1 / task.neuron.tau
+        cell = nn.LIF(features, beta=beta, activation=axn.arctan(), rngs=nnx.Rngs(0))
+        return run(cast(cell, task), task)
 
-        def readout(self, task: Task, features: tuple[int, ...]) -> Any:
-            beta = 1 - 1 / task.neuron.tau
-            return run(cast(nn.LI(features, beta=beta, rngs=nnx.Rngs(0)), task), task)
+    def readout(task: Task, features: tuple[int, ...]) -> Any:
+        beta = 1 - 1 / task.neuron.tau
+        return run(cast(nn.LI(features, beta=beta, rngs=nnx.Rngs(0)), task), task)
 
     def cast(cell: Any, task: Task) -> Any:
         cell.beta[...] = cell.beta[...].astype(task.case.dtype)
         return cell
 
-    return jax_side.JaxEngine(Spyx(), spyx=version("spyx"))
+    return JaxEngine(lif, readout, spyx=version("spyx"))
