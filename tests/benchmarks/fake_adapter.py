@@ -14,12 +14,12 @@ from benchmarks.peers.spec import Peer
 
 KINDS = ("native", "faithful", "flipped", "loud", "crashes", "hangs", "raises", "refuses", "late")
 PEERS = (
-    *(Peer(kind, f"Fake {kind}", None) for kind in KINDS),
-    Peer("chooses", "Fake chooser", None, provider="fast"),
-    Peer("short", "Fake short", None, max_steps=2),
+    *(Peer(kind, f"Fake {kind}", None, framework="") for kind in KINDS),
+    Peer("chooses", "Fake chooser", None, framework="", provider="fast"),
+    Peer("short", "Fake short", None, framework="", max_steps=2),
     Peer("installed", "Fake installed", "installed"),
     Peer("missing", "Fake missing", "missing"),
-    Peer("unloadable", "Fake unloadable", None),
+    Peer("unloadable", "Fake unloadable", None, framework=""),
 )
 
 
