@@ -227,6 +227,7 @@ class NetworkJob(TorchJob):
         return tensor.detach()
 
     def memory(self) -> Memory:
+        self.library.reset(self.net)  # states that go within a recording would be warned of
         peak = memory.peak_extra(self.call, self.device)
         return Memory(peak, self._kept() if self.case.mode == "training" else None)
 

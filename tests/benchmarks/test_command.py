@@ -230,6 +230,20 @@ def test_every_command_explains_itself(command, capsys):
     assert f"python -m benchmarks {command}" in capsys.readouterr().out
 
 
+def test_the_command_runs_from_a_checkout_and_says_nothing_on_stderr():
+    command = ["neurons", *SHAPE, "--neurons", "plif", "--device", "cpu", "--budget", "0.001"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *command],
+        cwd=environment.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "plif ATan [4, 2, 8] float32 training" in done.stdout
+
+
 def test_a_failed_build_is_told_without_a_traceback(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "neurons", *SHAPE, "--device", "cpu"],
