@@ -6,7 +6,7 @@ What is found is a row for each contender, whose columns every table, picture an
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -23,6 +23,30 @@ COPIES = ("copy", "clone")
 TIMES = tuple(field.name for field in fields(Summary))
 MAY_DIFFER = ("compile",)
 """What rounds otherwise, and is timed all the same."""
+
+
+class TurnFailed(Exception):
+    """A contender that failed while it was timed, and why."""
+
+    def __init__(self, name: str, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is timed, by its name."""
+
+    name: str
+    timed: Timed
+
+    def samples(self, count: int) -> list[float]:
+        try:
+            return self.timed.samples(count)
+        except Unavailable as reason:
+            raise TurnFailed(self.name, reason) from reason
+        except torch.OutOfMemoryError as error:
+            raise TurnFailed(self.name, Unavailable("out of memory")) from error
 
 
 class Measurement:
@@ -74,8 +98,9 @@ class Measurement:
     def leave_untimed(self) -> None:
         for name in self.contenders:
             if self.timed is not None and name not in self.timed:
-                del self.rows[name]
                 self.jobs.pop(name, None)
+                if "skipped" not in self.rows[name]:
+                    del self.rows[name]
 
     def note(self, name: str, **columns: Any) -> None:
         self.rows.setdefault(name, self.case.columns()).update(columns)
@@ -107,7 +132,10 @@ class Measurement:
     def compare(self, name: str) -> None:
         """What has to give the reference's results and does not is not timed."""
         reference = list(self.contenders)[-1]
-        if name == reference or reference not in self.jobs:
+        if name == reference:
+            return
+        if reference not in self.jobs:
+            self.note(name, said=f"not compared: {reference} was left out")
             return
         self.tell(f"{name}: comparing")
         expected, found = (self.jobs[each].outcome() for each in (reference, name))
@@ -126,13 +154,25 @@ class Measurement:
         self.note(name, verdict=found.pop("kind"), said=found.pop("text"), **found)
 
     def time(self) -> dict[str, Summary]:
+        """Time all in turns; one that fails is left out, and the others begin anew."""
         self.tell("timing")
-        timed: dict[str, Timed] = {**self.jobs, **self.copies()}
-        return interleave(timed, self.budget, **self.rounds)
+        beside = self.copies()
+        while True:
+            timed = {name: Turn(name, each) for name, each in {**self.jobs, **beside}.items()}
+            try:
+                return interleave(timed, self.budget, **self.rounds)
+            except TurnFailed as failure:
+                if failure.name in beside:
+                    beside = {}
+                else:
+                    self.leave_out(failure.name, failure.reason)
 
     def copies(self) -> dict[str, Timed]:
         """Copies beside neurons alone, which the memory limits."""
-        return {**copies(self.case)} if self.case.workload == "neuron" else {}
+        try:
+            return {**copies(self.case)} if self.case.workload == "neuron" else {}
+        except torch.OutOfMemoryError:
+            return {}
 
     def after(self, name: str) -> None:
         self.tell(f"{name}: memory")

@@ -98,12 +98,12 @@ def _compiled(found: Results, images: Path) -> Iterator[str]:
 
 
 def _mnist(found: Results, images: Path) -> Iterator[str]:
-    frame = pd.DataFrame(found.rows)
-    mnist.draw(frame, images / "mnist-cpu.png")
+    frame, name = pd.DataFrame(found.rows), f"{Path(found.files[-1]).stem}.png"
+    mnist.draw(frame, images / name)
     percent = mnist.accuracies(frame).map(lambda value: f"{value:.2f}" if value == value else "")
     yield f"{summary(found.environment)}."
     yield ""
-    yield "![Accuracy](images/mnist-cpu.png)"
+    yield f"![Accuracy](images/{name})"
     yield ""
     yield tables.markdown(mnist.runs_table(frame))
     yield ""

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import KEYS
 from benchmarks.measure import Row, case_of
 
 SCHEMA = 2
@@ -77,17 +76,21 @@ def read(path: Path) -> Results:
 
 
 def together(parts: Iterable[Results]) -> list[Results]:
-    """Results of which those that are parts of one run are one.
+    """Results of which those that are parts of one comparison with peers are one.
 
-    A part's rows take the place of those of parts that were written before it.
+    A part's cases take the place of those of parts that were written before it: only what took
+    turns stands in one line.
     """
     merged: dict[tuple[Any, ...], Results] = {}
     for part in sorted(parts, key=lambda each: each.written):
-        key = (part.command, *map(part.environment.get, ONE_MACHINE))
+        whole = part.command != "peers"
+        key = (part.command, str(whole and part.files), *map(part.environment.get, ONE_MACHINE))
         before = merged.get(key)
         if before:
-            part.rows = _latest([*before.rows, *part.rows], (*KEYS, "contender"))
-            part.startup = _latest([*before.startup, *part.startup], ("what",))
+            seen = {case_of(row) for row in part.rows}
+            part.rows = [row for row in before.rows if case_of(row) not in seen] + part.rows
+            started = {each["what"]: each for each in (*before.startup, *part.startup)}
+            part.startup = list(started.values())
             part.contenders = {**before.contenders, **part.contenders}
             done = {*(str(case_of(row)) for row in part.rows), *(s["what"] for s in part.startup)}
             missing = dict.fromkeys([*before.not_measured, *part.not_measured])
@@ -95,7 +98,3 @@ def together(parts: Iterable[Results]) -> list[Results]:
             part.files = [*before.files, *part.files]
         merged[key] = part
     return list(merged.values())
-
-
-def _latest(rows: list[Row], keys: tuple[str, ...]) -> list[Row]:
-    return list({json.dumps([row[key] for key in keys]): row for row in rows}.values())

@@ -108,17 +108,17 @@ def run_cases(
     return True
 
 
-def attempt(console: Console, measure: Callable[[], object]) -> bool:
-    """What comes after the cases, with what was measured before kept if it is interrupted."""
+def attempt(console: Console, measure: Callable[[], object]) -> int:
+    """What comes after the cases, with what was measured before kept if it fails; the exit code."""
     try:
         measure()
     except KeyboardInterrupt:
         console.print("interrupted; this is what was measured until then")
-        return False
+        return 130
     except StartupFailed as error:
         console.print(f"[red]error:[/] {escape(str(error))}")
-        return False
-    return True
+        return 1
+    return 0
 
 
 def one_line(rows: Sequence[Row]) -> str:
@@ -169,6 +169,8 @@ def finish(results: Results, options: argparse.Namespace, console: Console) -> i
         if row.get("skipped"):
             said = f"left out of {case_of(row)}: {row['contender']}, {row['skipped']}"
             console.print(said, markup=False)
+        elif row.get("said", "").startswith("not compared"):
+            console.print(f"{case_of(row)}: {row['contender']} {row['said']}", markup=False)
     write(results, options, console)
     wrong = list(problems(results.rows))
     for problem in wrong:

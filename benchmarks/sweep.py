@@ -80,12 +80,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = list(combinations(dict(options.set) or VALUES[options.device]))
     results, failures = new_results(options), dict[str, str]()
     least: dict[tuple[str, str], Row] = {}
+    code = 0
     for turn, setting in itertools.product(range(options.rounds), settings):
         console.print(f"round {turn + 1} of {options.rounds}: {name(setting)}", style="dim")
         try:
             rows = measure(setting, options)
         except KeyboardInterrupt:
             console.print("interrupted; this is what was measured until then")
+            code = 130
             break
         except SweepFailed as error:
             failures[name(setting)] = str(error)
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         tables.show(console, title, frame)
     for setting_name, reason in failures.items():
         console.print(f"{setting_name}: {reason}", style="red", markup=False)
-    return 0 if results.rows else 1
+    return code if results.rows else code or 1
 
 
 def _values(text: str) -> tuple[str, tuple[int, ...]]:
@@ -146,4 +148,8 @@ def measure(setting: Setting, options: argparse.Namespace) -> list[Row]:
         )
         if done.returncode != 0:
             raise SweepFailed((done.stderr or done.stdout).strip()[-2000:])
-        return [row for row in read(file).rows if row["contender"] == NATIVE and "median" in row]
+        rows = [row for row in read(file).rows if row["contender"] == NATIVE and "median" in row]
+    unchecked = [str(case_of(row)) for row in rows if row.get("verdict") != "same"]
+    if unchecked:
+        raise SweepFailed(f"not compared with plain PyTorch: {', '.join(unchecked)}")
+    return rows

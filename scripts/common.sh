@@ -13,4 +13,4 @@ fi
 # A torch that is there already stays; naming one together with the rest keeps pip from replacing it.
 torch=$("$python" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
   2>/dev/null || echo "${TORCH:-torch}")
-"$python" -m pip install --quiet --disable-pip-version-check "$torch" -e '.[test]'
+"$python" -m pip install --quiet --disable-pip-version-check "$torch" -e ".[${extras:-test}]"

@@ -123,13 +123,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         cases = workloads.selected(
             options.workloads, options.device, options.dataset_dir, quick=options.quick
         )
-        whole = run_cases(results, cases, measure, options, console)
-    if whole and not (options.quick or options.time_limit):
+        code = 0 if run_cases(results, cases, measure, options, console) else 130
+    if not (code or options.quick or options.time_limit):
         build = partial(startup.measure_cold_build, options.device)
-        whole = attempt(console, lambda: results.startup.append(build()))
+        code = attempt(console, lambda: results.startup.append(build()))
     if not results.startup:
         results.not_measured.append(startup.build_name(options.device))
     finish(results, options, console)
     for title, frame in tables.long_tables(results):
         tables.show(console, title, frame)
-    return 0 if whole else 130
+    return code

@@ -68,7 +68,8 @@ def _folder(requirements: str, build: Mapping[str, str]) -> Path:
 
 def _build_variables(tools: Path) -> dict[str, str]:
     """Where build tools are, and nvcc for sources that look for CUDA_HOME alone."""
-    variables = {"PYTHONPATH": str(tools)}
+    programs = os.pathsep.join([str(tools / "bin"), os.environ.get("PATH", os.defpath)])
+    variables = {"PYTHONPATH": str(tools), "PATH": programs}
     if not os.environ.get("CUDA_HOME"):
         with contextlib.suppress(BuildError):
             variables["CUDA_HOME"] = str(toolchain.find_nvcc(torch.version.cuda).root)

@@ -142,8 +142,15 @@ class PeerMeasurement(Measurement):
         self.tell(f"{name}: comparing")
         if peer.neuron not in self.expected:
             reference = self._remote(ours, peer.neuron, f"{ours.name} as {name}")
-            self.expected[peer.neuron] = reference.outcome()
-            reference.release()
+            try:
+                self.expected[peer.neuron] = reference.outcome()
+            except Unavailable as reason:
+                if isinstance(reason, PeerFailed):
+                    raise
+                self.note(name, said=f"not compared: {ours.name}, {reason}")
+                return
+            finally:
+                reference.release()
         found, expected = self.jobs[name].outcome(), self.expected[peer.neuron]
         assert found is not None
         dtype, spikes = self.case.dtype, self.spikes
@@ -156,7 +163,7 @@ class PeerMeasurement(Measurement):
         tries: list[tuple[float, dict[str, Summary]]] = []
         while len(tries) < (1 if self.epoch else TRIES):
             watch = Watch(job.process.pid for job in self._remotes())
-            times = self._time_once()
+            times = super().time()
             tries.append((watch.cores(), times))
             if tries[-1][0] <= QUIET:
                 break
@@ -167,14 +174,6 @@ class PeerMeasurement(Measurement):
 
     def _remotes(self) -> list[RemoteJob]:
         return [job for job in self.jobs.values() if isinstance(job, RemoteJob)]
-
-    def _time_once(self) -> dict[str, Summary]:
-        """A peer that fails is left out, and the others begin anew."""
-        while True:
-            try:
-                return super().time()
-            except PeerFailed as failure:
-                self.leave_out(failure.peer, failure)
 
     def copies(self) -> dict[str, Timed]:
         return {} if self.case.shape == workloads.TINY else super().copies()

@@ -12,7 +12,18 @@ import numpy as np
 from benchmarks.case import Job, Memory, Task, Unavailable
 from benchmarks.peers.spec import Peer
 
-KINDS = ("native", "faithful", "flipped", "loud", "crashes", "hangs", "raises", "refuses", "late")
+KINDS = (
+    "full",
+    "native",
+    "faithful",
+    "flipped",
+    "loud",
+    "crashes",
+    "hangs",
+    "raises",
+    "refuses",
+    "late",
+)
 PEERS = (
     *(Peer(kind, f"Fake {kind}", None, framework="") for kind in KINDS),
     Peer("chooses", "Fake chooser", None, framework="", provider="fast"),
@@ -27,6 +38,10 @@ def load(peer: Peer) -> FakeEngine:
     if peer.name == "unloadable":
         raise ImportError("nothing here")
     return FakeEngine(peer)
+
+
+class OutOfMemoryError(Exception):
+    """Of the name that torch gives it."""
 
 
 class FakeEngine:
@@ -69,6 +84,8 @@ class FakeJob:
         self.calls += count
         if self.kind == "late" and self.calls > 3:
             os._exit(4)
+        if self.kind == "full" and self.calls > 3:
+            raise OutOfMemoryError
         return [0.001] * count
 
     def outcome(self) -> dict[str, Any]:

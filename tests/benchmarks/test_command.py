@@ -144,6 +144,32 @@ def test_a_contender_that_cannot_do_a_case_is_left_out_with_the_reason(error, re
     assert found["loop"]["median"] == 0.001
 
 
+def test_one_that_fails_while_it_is_timed_is_left_out_and_the_others_begin_anew():
+    class Bursting(FakeJob):
+        calls = 0
+
+        def samples(self, count: int) -> list[float]:
+            self.calls += count
+            if self.calls > 3:
+                raise torch.OutOfMemoryError
+            return super().samples(count)
+
+    found = rows_of(native=FakeJob, other=Bursting, loop=FakeJob)
+    assert found["other"]["skipped"] == "out of memory" and "median" not in found["other"]
+    assert found["native"]["median"] == found["loop"]["median"] == 0.001
+
+
+def test_what_could_not_be_compared_is_told():
+    def fail():
+        raise torch.OutOfMemoryError
+
+    contenders = {"native": lambda: FakeJob(wrong=True), "loop": fail}
+    case = Case("pair", (4, 2, 8))
+    native, loop = Measurement(case, contenders, budget=0.0, timed=["native"]).run()
+    assert native["said"] == "not compared: loop was left out" and "verdict" not in native
+    assert loop["skipped"] == "out of memory"
+
+
 def test_one_that_fails_after_it_was_timed_has_no_times():
     job = FakeJob()
     job.memory = lambda: (_ for _ in ()).throw(Unavailable("died"))

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -137,9 +138,15 @@ def run_code(code: str, tmp_path: Path, limit: float = 60.0) -> Step:
 
 
 def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
-    done = run_code("import subprocess; subprocess.run(['sleep', '60'])", tmp_path, limit=1.0)
+    code = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid); p.wait()"
+    done = run_code(code, tmp_path, limit=5.0)
     assert done.code != 0
     assert done.seconds < 30
+    child = int(done.tail[0])
+    end = time.monotonic() + 20
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "what the step started lives on"
+        time.sleep(0.05)
 
 
 def test_a_step_is_told_when_to_begin_no_more_cases(tmp_path: Path):

@@ -101,6 +101,7 @@ def test_whoever_builds_a_peer_finds_the_build_tools_and_what_the_peer_asks_for(
     install.install(replace(fake("installed"), build={"FAKE_BUILD": "1"}))
     assert seen["installed"]["FAKE_BUILD"] == "1"
     assert Path(seen["installed"]["PYTHONPATH"]).name.startswith("build-")
+    assert Path(seen["installed"]["PATH"].split(":")[0]).parent.name.startswith("build-")
     assert "FAKE_BUILD" not in seen["build"]
 
 

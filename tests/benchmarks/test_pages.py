@@ -143,8 +143,24 @@ def test_of_two_files_with_the_same_case_the_later_one_counts_whatever_their_ord
     later.startup, later.not_measured = [], ["cold build and load, cpu", str(SHD), "conv"]
     (whole,) = together([later, earlier])
     assert whole.written == "2026-01-02"
-    assert whole.rows[0]["median"] == 9.0 and len(whole.rows) == 12
+    native = [each for each in whole.rows if each["contender"] == "native"]
+    assert {each["workload"]: each["median"] for each in native} == {"neuron": 9.0, "shd": 0.0005}
+    assert len(whole.rows) == 12
     assert whole.startup == earlier.startup and whole.not_measured == ["conv"]
+
+
+def test_times_of_different_runs_do_not_stand_in_one_line():
+    """One library measured later brings its case along, with ours and the copies of that run."""
+    earlier, later = comparison(USUAL), comparison(USUAL)
+    earlier.written, later.written = "2026-01-01", "2026-01-02"
+    later.rows = [each for each in later.rows if each["contender"] in ("native", "loop")]
+    (whole,) = together([earlier, later])
+    assert whole.rows == later.rows
+
+
+def test_files_of_other_commands_stay_apart():
+    runs = [Results("mnist", {}, rows=[{"run": name}], files=[name]) for name in "ab"]
+    assert [found.files for found in together(runs)] == [["a"], ["b"]]
 
 
 @pytest.fixture

@@ -152,6 +152,12 @@ def test_a_peer_that_dies_while_it_is_timed_is_left_out_and_the_others_are_timed
     assert {"copy", "clone"} <= set(found)
 
 
+def test_a_peer_that_runs_out_of_memory_while_it_is_timed_is_left_out_and_lives_on(tmp_path: Path):
+    found = measured(["native", "full", "faithful"], tmp_path, times=3)
+    assert found["full"]["skipped"] == "out of memory" and "median" not in found["full"]
+    assert found["faithful"]["count"] > 0
+
+
 def test_each_peer_is_compared_with_ours_before_it_is_timed(tmp_path: Path):
     found = measured(["native", "faithful", "flipped"], tmp_path)
     assert "verdict" not in found["native"]

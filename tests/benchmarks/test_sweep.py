@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import sweep
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, make_parser
 from benchmarks.environment import ROOT
-from benchmarks.results import read
+from benchmarks.results import Results, read
 from snnkernels._backends import headers
 
 CONSTANTS = "import snnkernels; from snnkernels._backends import headers; print(headers.LAUNCH)"
@@ -105,6 +105,19 @@ def test_of_all_rounds_the_least_median_counts(tmp_path: Path, monkeypatch):
     assert main(["sweep", "--device", "cpu", *arguments]) == 0
     found = {row["contender"]: row["median"] for row in read(file).rows}
     assert found == {"SNN_CPU_CHUNK=4": 3.0, "SNN_CPU_CHUNK=8": 1.0}
+
+
+def test_a_combination_whose_results_were_not_compared_does_not_count(monkeypatch):
+    from benchmarks.case import Case
+
+    row = {**Case("neuron", (4, 2, 8)).columns(), "contender": "native", "median": 1.0}
+    monkeypatch.setattr(sweep, "read", lambda file: Results("neurons", {}, rows=[row]))
+    monkeypatch.setattr(
+        sweep.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, "", "")
+    )
+    options = make_parser().parse_args(["sweep", "--device", "cpu"])
+    with pytest.raises(sweep.SweepFailed, match="not compared with plain PyTorch: cpu neuron"):
+        sweep.measure({"SNN_CPU_CHUNK": 4}, options)
 
 
 def test_a_combination_that_fails_is_named_with_its_reason(monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The compiler that the cupy backend uses, where there is one; no GPU is needed to compile."""
 
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -10,11 +11,12 @@ from snnkernels._build import BuildError
 
 @pytest.fixture(scope="session")
 def nvrtc() -> toolkit.Nvrtc:
+    missing = pytest.fail if os.environ.get("CI") else pytest.skip
     if find_spec("cupy") is None:
-        pytest.skip("needs CuPy (cupy-cuda12x or cupy-cuda13x)")
+        missing("needs CuPy (cupy-cuda12x or cupy-cuda13x)")
     from cupy.cuda import runtime
 
     try:
         return toolkit.find_nvrtc(runtime.runtimeGetVersion() // 1000)
     except BuildError as error:
-        pytest.skip(f"needs NVRTC: {error}")
+        missing(f"needs NVRTC: {error}")
