@@ -83,8 +83,8 @@ def together(parts: Iterable[Results]) -> list[Results]:
     """
     merged: dict[tuple[Any, ...], Results] = {}
     for part in sorted(parts, key=lambda each: each.written):
-        whole = part.command != "peers"
-        key = (part.command, str(whole and part.files), *map(part.environment.get, ONE_MACHINE))
+        own = () if part.command == "peers" else tuple(part.files)
+        key = (part.command, own, *map(part.environment.get, ONE_MACHINE))
         before = merged.get(key)
         if before:
             seen = {case_of(row) for row in part.rows}

@@ -35,15 +35,15 @@ def add_suite(suite: Suite, parser: argparse.ArgumentParser) -> None:
 def run_suite(suite: Suite, options: argparse.Namespace, console: Console) -> int:
     """The command of a suite."""
     results = new_results(options)
-    whole = measure_suite(results, suite, options, console)
+    ended = measure_suite(results, suite, options, console)
     code = finish(results, options, console)
-    return code if whole else 130
+    return ended or code
 
 
 def measure_suite(
     results: Results, suite: Suite, options: argparse.Namespace, console: Console
-) -> bool:
-    """Measure a suite's cases in this process; whether the run came to its end."""
+) -> int:
+    """Measure a suite's cases in this process; the exit code, as of :func:`attempt`."""
     warn_if_busy(console)
     results.contenders = {name: {"title": peer.title} for name, peer in CONTENDERS.items()}
 
@@ -83,33 +83,31 @@ def run_cases(
     measure: Measure,
     options: argparse.Namespace,
     console: Console,
-) -> bool:
-    """Measure cases one by one and write what is found after each.
+) -> int:
+    """Measure cases one by one and write what is found after each; as of :func:`attempt`.
 
-    None is begun once the time limit has passed. Returns whether the run came to its end: ctrl-C
-    ends it with what was measured until then.
+    None is begun once the time limit has passed.
     """
     start = time.monotonic()
     results.not_measured += map(str, cases)
+
+    def measure_all() -> None:
+        for case in cases:
+            if options.time_limit and time.monotonic() - start > options.time_limit:
+                break
+            rows = measure(case, lambda stage, case=case: tell(f"{case}: {stage}"))  # type: ignore[misc]
+            results.rows += rows
+            results.not_measured.remove(str(case))
+            advance(f"{case}: {one_line(rows)}")
+            if options.json:
+                results.write(options.json)
+
     with _progress(console, len(cases)) as (tell, advance):
-        try:
-            for case in cases:
-                if options.time_limit and time.monotonic() - start > options.time_limit:
-                    break
-                rows = measure(case, lambda stage, case=case: tell(f"{case}: {stage}"))  # type: ignore[misc]
-                results.rows += rows
-                results.not_measured.remove(str(case))
-                advance(f"{case}: {one_line(rows)}")
-                if options.json:
-                    results.write(options.json)
-        except KeyboardInterrupt:
-            console.print("interrupted; this is what was measured until then")
-            return False
-    return True
+        return attempt(console, measure_all)
 
 
 def attempt(console: Console, measure: Callable[[], object]) -> int:
-    """What comes after the cases, with what was measured before kept if it fails; the exit code."""
+    """Measure, whose end keeps what was found: 0, 1 after a failure, 130 if interrupted."""
     try:
         measure()
     except KeyboardInterrupt:

@@ -84,7 +84,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """The command: measures, and says what was met."""
     results = new_results(options)
-    ended = 0 if measure_suite(results, SUITE, options, console) else 130
+    ended = measure_suite(results, SUITE, options, console)
     if not ended:
         ended = attempt(console, lambda: results.startup.extend(startup.measure("cpu")))
     found = evaluate(results.rows, results.startup)

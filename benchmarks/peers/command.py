@@ -123,7 +123,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         cases = workloads.selected(
             options.workloads, options.device, options.dataset_dir, quick=options.quick
         )
-        code = 0 if run_cases(results, cases, measure, options, console) else 130
+        code = run_cases(results, cases, measure, options, console)
     if not (code or options.quick or options.time_limit):
         build = partial(startup.measure_cold_build, options.device)
         code = attempt(console, lambda: results.startup.append(build()))

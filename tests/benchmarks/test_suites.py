@@ -164,7 +164,7 @@ def test_every_suite_measures_its_cases_by_the_same_results(name, capsys):
     (suite,) = [replace(suite, cases=lambda _: small) for suite in SUITES if suite.name == name]
     asked = make_parser().parse_args([name, "--device", "cpu", "--budget", "0.001"])
     results = run.new_results(asked)
-    assert run.measure_suite(results, suite, asked, Console())
+    assert run.measure_suite(results, suite, asked, Console()) == 0
     assert run.finish(results, asked, Console()) == 0
     assert len(results.rows) >= 2 * len(small)
     assert all(row["median"] > 0 for row in results.rows)
