@@ -53,10 +53,14 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
+    def size(self) -> str:
+        """The shape as a reader knows it."""
+        return f"[{', '.join(map(str, self.shape))}]"
+
+    @property
     def label(self) -> str:
         """What tells it from the others of its workload."""
-        shape = f"[{', '.join(map(str, self.shape))}]"
-        return " ".join(filter(None, [self.variant, shape, self.dtype, self.mode]))
+        return " ".join(filter(None, [self.variant, self.size, self.dtype, self.mode]))
 
     def __str__(self) -> str:
         return f"{self.device} {self.workload} {self.label}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +14,14 @@ from benchmarks.environment import RESULTS, ROOT, summary
 from benchmarks.measure import case_of
 from benchmarks.results import Results, read, together
 
-DOCS = ROOT / "docs"
+IMAGES = "docs/images"
+OVERVIEW = "training.png"
 BEGIN = "<!-- begin: written by python -m benchmarks report -->"
 END = "<!-- end -->"
+
+
+Write = Callable[[Sequence[Results], Path], Iterable[str]]
+"""From the runs of a command and the folder of pictures to the lines of a page."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,32 +32,35 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="default: all in benchmarks/results/; each goes to the page of its command",
     )
-    parser.add_argument("--docs", type=Path, default=DOCS, help="default docs/")
+    parser.add_argument(
+        "--root", type=Path, default=ROOT, help="where the pages are (default: this checkout)"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write every page that a file belongs to, and its pictures; 1 if one cannot be read."""
     try:
         found = together(map(read, options.files or sorted(RESULTS.glob("*.json"))))
-        texts = {page: _page(page, found, options.docs) for page in PAGES}
+        texts = {page: _page(page, found, options.root) for page in PAGES}
     except (OSError, ValueError) as error:
         console.print(f"[red]error:[/] {error}")
         return 1
     for page, text in texts.items():
         if text is not None:
-            (options.docs / page).write_text(text, encoding="utf-8")
-            console.print(f"written: {options.docs / page}", markup=False)
+            (options.root / page).write_text(text, encoding="utf-8")
+            console.print(f"written: {options.root / page}", markup=False)
     return 0
 
 
-def _page(page: str, found: Sequence[Results], docs: Path) -> str | None:
-    command, write = PAGES[page]
-    own = [results for results in found if results.command == command]
+def _page(page: str, found: Sequence[Results], root: Path) -> str | None:
+    commands, write = PAGES[page]
+    own = [results for results in found if results.command in commands]
     if not own:
         return None
-    (docs / "images").mkdir(exist_ok=True)
-    text = "\n".join(line for results in own for line in write(results, docs / "images"))
-    return replace_between((docs / page).read_text(encoding="utf-8"), text)
+    images = root / IMAGES
+    images.mkdir(exist_ok=True)
+    text = "\n".join(write(own, images))
+    return replace_between((root / page).read_text(encoding="utf-8"), text)
 
 
 def replace_between(page: str, text: str) -> str:
@@ -66,6 +74,23 @@ def replace_between(page: str, text: str) -> str:
     if not found or not end:
         raise ValueError(f"the page has no {BEGIN} with {END} behind it")
     return f"{before}{BEGIN}\n\n{text.rstrip()}\n\n{END}{after}"
+
+
+def _each(write: Callable[[Results, Path], Iterator[str]]) -> Write:
+    """A page on which every run has a section."""
+    return lambda runs, images: (line for run in runs for line in write(run, images))
+
+
+def _readme(runs: Sequence[Results], images: Path) -> Iterator[str]:
+    """The latest run on each machine; the picture is of a GPU as soon as there is one."""
+    latest = {(run.environment["gpu"], run.environment["cpu"]): run for run in runs}
+    machines = sorted(latest.values(), key=lambda run: run.environment["gpu"] is None)
+    picture.overview(machines[0], images / OVERVIEW)
+    yield tables.markdown(tables.overview(machines))
+    yield ""
+    yield f"Medians; {'; '.join(summary(run.environment) for run in machines)}."
+    if not machines[0].environment["gpu"]:
+        yield "On a GPU nothing has been compared yet."
 
 
 def _performance(found: Results, images: Path) -> Iterator[str]:
@@ -91,10 +116,11 @@ def _performance(found: Results, images: Path) -> Iterator[str]:
         yield f"Not measured, for want of time: {'; '.join(found.not_measured)}."
 
 
-def _compiled(found: Results, images: Path) -> Iterator[str]:
-    yield f"{summary(found.environment)}, medians in milliseconds (times compiled):"
+def _tables(found: Results, images: Path) -> Iterator[str]:
+    yield f"{summary(found.environment)}."
     yield ""
-    yield tables.markdown(next(tables.tables(found))[1])
+    for title, frame in tables.tables(found):
+        yield from (f"{title}:", "", tables.markdown(frame), "")
 
 
 def _mnist(found: Results, images: Path) -> Iterator[str]:
@@ -112,9 +138,12 @@ def _mnist(found: Results, images: Path) -> Iterator[str]:
     yield tables.markdown(percent.reset_index())
 
 
-PAGES = {
-    "performance.md": ("peers", _performance),
-    "your-own-neuron.md": ("compiled", _compiled),
-    "mnist.md": ("mnist", _mnist),
+PAGES: dict[str, tuple[tuple[str, ...], Write]] = {
+    "README.md": (("peers",), _readme),
+    "docs/performance.md": (("peers",), _each(_performance)),
+    "docs/layers.md": (("encoding", "products"), _each(_tables)),
+    "docs/memory.md": (("storage",), _each(_tables)),
+    "docs/your-own-neuron.md": (("compiled",), _each(_tables)),
+    "docs/mnist.md": (("mnist",), _each(_mnist)),
 }
-"""The command whose results a page shows, and what writes it."""
+"""The commands whose results a page shows, and what writes it."""

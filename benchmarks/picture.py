@@ -12,14 +12,15 @@ from benchmarks import environment
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row
 from benchmarks.results import Results
-from benchmarks.tables import by_case, digits
-from benchmarks.workloads import TITLES
+from benchmarks.tables import OURS, by_case, digits, first_cases, is_ours
+from benchmarks.workloads import SHORT, TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OURS = "native"
 OUR_COLOR = "#1f6f8b"
+OTHERS_COLOR = "#b9bec4"
+"""Where names stand beside the bars."""
 COLORS = (
     *("#b5651d", "#8a8a8a", "#6a994e", "#a44a7c", "#d1a000", "#5b5ea6", "#c0392b", "#4aa3a2"),
     *("#9fb8e8", "#e08fb3", "#7f5539", "#b7c65a", "#4d4d4d", "#f0a868"),
@@ -34,13 +35,50 @@ LIMIT = "what the memory allows: the bytes at the bandwidth of a copy"
 Timed = tuple[Case, dict[str, Row]]
 
 
-def save(results: Results, path: Path, rows: Sequence[Row]) -> None:
-    """Draw some rows of a run; the suffix gives the format."""
+def overview(results: Results, path: Path) -> None:
+    """Draw the first case of each workload, side by side, all contenders below each other."""
+    plt = _pyplot()
+    cases = [(case, timed(rows)) for case, rows in first_cases(results) if timed(rows)]
+    seen = dict.fromkeys(name for _, rows in cases for name in _contenders(rows))
+    names = sorted(seen, key=lambda name: not is_ours(results, name))
+    figure, axes = plt.subplots(
+        1, len(cases), figsize=(2.4 * len(cases), 0.9 + 0.22 * len(names)), layout="constrained",
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    for (case, rows), axis in zip(cases, axes[0], strict=True):
+        for place, name in enumerate(names):
+            if name in rows:
+                _bar(axis, place, rows[name], OUR_COLOR if is_ours(results, name) else OTHERS_COLOR)
+        _scale(axis, [rows[name] for name in _contenders(rows)], [], room=1.4)
+        _dress(axis, f"{SHORT[case.workload]}\n{case.size}")
+    axes[0, 0].set_yticks(range(len(names)), map(results.title_of, names), fontsize=8)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    figure.supxlabel(f"training, milliseconds · {environment.summary(results.environment)}",
+                     fontsize=7)  # fmt: skip
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    return plt
+
+
+def _dress(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+
+
+def save(results: Results, path: Path, rows: Sequence[Row]) -> None:
+    """Draw some rows of a run; the suffix gives the format."""
+    plt = _pyplot()
     cases = [(case, timed(found)) for case, found in by_case(rows)]
     titles = TITLES if results.command == "peers" else {}
     panels = _panels([each for each in cases if each[1]], titles)
@@ -101,11 +139,7 @@ def _panel(axis: Axes, title: str, cases: Sequence[Timed], colors: Mapping[str, 
     axis.set_yticks(ticks, [case.label for case, _ in cases], fontsize=7)
     axis.set_ylim(place - GAP, -0.8)
     _scale(axis, [row for _, rows in cases for row in map(rows.get, _contenders(rows))], limits)
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.tick_params(axis="y", length=0)
-    axis.tick_params(axis="x", labelsize=7)
-    axis.grid(axis="x", alpha=0.3)
-    axis.set_axisbelow(True)
+    _dress(axis, title)
 
 
 def _bar(axis: Axes, place: float, row: Row, color: str) -> None:
@@ -122,17 +156,21 @@ def _bar(axis: Axes, place: float, row: Row, color: str) -> None:
     )
 
 
-def _scale(axis: Axes, rows: Sequence[Any], limits: Sequence[float]) -> None:
-    """From zero, or where that would hide the fast ones in powers of ten, from a whole one on."""
+def _scale(axis: Axes, rows: Sequence[Any], limits: Sequence[float], room: float = 1.1) -> None:
+    """From zero, or where that would hide the fast ones in powers of ten, from a whole one on.
+
+    ``room`` is how far the axis goes beyond the longest bar, for its number: as a factor, in powers
+    of ten its eighth power.
+    """
     from matplotlib.ticker import NullFormatter
 
     medians = [1e3 * row["median"] for row in rows]
     most = max(1e3 * row["q3"] for row in rows)
     if max(medians) < LINEAR_RANGE * min(medians):
-        axis.set_xlim(0, 1.1 * most)
+        axis.set_xlim(0, room * most)
         return
     axis.set_xscale("log")
-    axis.set_xlim(10 ** math.floor(math.log10(min([*medians, *limits]))), 2 * most)
+    axis.set_xlim(10 ** math.floor(math.log10(min([*medians, *limits]))), room**8 * most)
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -15,10 +15,12 @@ from rich.table import Table
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row, case_of
 from benchmarks.results import Results
-from benchmarks.workloads import TINY, TITLES
+from benchmarks.workloads import SHORT, TINY, TITLES
 
 MEGABYTE = 1e6
 NOTHING = "–"
+OURS = "native"
+PLAIN = "loop"
 COMPILE = "compile"
 """The contender whose first call takes long."""
 HOST_TIME = "Host time of a call: microseconds"
@@ -59,6 +61,11 @@ def share(case: Case, rows: Rows, name: str, copy: str) -> float | None:
     return None if times is None else times * case.traffic_bytes / case.copy_bytes
 
 
+def is_ours(results: Results, name: str) -> bool:
+    """Whether a contender is this package, in whatever setting."""
+    return results.title_of(name).startswith(results.title_of(OURS))
+
+
 def timed_names(measured: Measured) -> list[str]:
     """The contenders that were timed in one of the cases, in the order of the run."""
     names = [n for _, rows in measured for n, row in rows.items() if row.get("median") is not None]
@@ -90,6 +97,49 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
                 yield f"{titles.get(workload, workload)}: {heading}", frame
     if timed_names(host_time):
         yield HOST_TIME, _matrix(results, host_time, _cell("median", lambda s: digits(1e6 * s)))
+
+
+def overview(runs: Sequence[Results]) -> pd.DataFrame:
+    """The first case of each workload on each machine: ours, and the best of all others."""
+    return pd.DataFrame(
+        {
+            "on": run.environment["gpu"] or run.environment["cpu"],
+            "training": f"{SHORT[case.workload]} {case.size}",
+            "ms": _milliseconds(case, rows, next(iter(rows))),
+            "plain PyTorch": _milliseconds(case, rows, PLAIN),
+            "fastest of all others": _best(run, case, rows, "median", _milliseconds),
+            "peak memory, MB": _peak(case, rows, next(iter(rows))),
+            "least of all others": _best(run, case, rows, "peak_extra", _peak),
+        }
+        for run in runs
+        for case, rows in first_cases(run)
+    ).fillna(NOTHING)
+
+
+def first_cases(results: Results) -> Measured:
+    """The first case of each workload."""
+    found: dict[str, tuple[Case, Rows]] = {}
+    for case, rows in by_case(results.rows):
+        found.setdefault(case.workload, (case, rows))
+    return list(found.values())
+
+
+def _best(results: Results, case: Case, rows: Rows, column: str, cell: Cell) -> str | None:
+    """The least of a column among those that are not ours, and whose it is."""
+    others = {
+        name: row[column]
+        for name, row in rows.items()
+        if row.get(column) is not None and name not in COPIES and not is_ours(results, name)
+    }
+    if not others:
+        return None
+    best = min(others, key=lambda name: others[name])
+    return f"{cell(case, rows, best)}, {results.title_of(best)}"
+
+
+def _peak(case: Case, rows: Rows, name: str) -> str | None:
+    size = rows.get(name, {}).get("peak_extra")
+    return None if size is None else digits(size / MEGABYTE, 2)
 
 
 def long_tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -38,6 +38,7 @@ class Workload:
 
     letter: str
     name: str
+    short: str
     title: str
     cases: Callable[[str], list[Case]]
 
@@ -88,14 +89,25 @@ def epoch_cases(device: str) -> list[Case]:
 
 
 WORKLOADS = (
-    Workload("a", "neuron", "LIF neurons alone", neuron_cases),
-    Workload("b", "linear", "Linear(N, N) and LIF, T = 500, batch 16", linear_cases),
-    Workload("c", "shd", "128-128-128-20 as for SHD, T = 256, batch 256", shd_cases),
-    Workload("d", "conv", "Conv-BatchNorm-LIF six times, T = 4, batch 32", conv_cases),
-    Workload("e", "mnist", "an epoch of the tutorial's MNIST network, T = 50", epoch_cases),
+    Workload("a", "neuron", "LIF alone", "LIF neurons alone", neuron_cases),
+    Workload(
+        "b", "linear", "Linear and LIF", "Linear(N, N) and LIF, T = 500, batch 16", linear_cases
+    ),
+    Workload("c", "shd", "SHD network", "128-128-128-20 as for SHD, T = 256, batch 256", shd_cases),
+    Workload(
+        "d", "conv", "six convolutions", "Conv-BatchNorm-LIF six times, T = 4, batch 32", conv_cases
+    ),
+    Workload(
+        "e",
+        "mnist",
+        "MNIST, an epoch",
+        "an epoch of the tutorial's MNIST network, T = 50",
+        epoch_cases,
+    ),
 )
 LETTERS = tuple(workload.letter for workload in WORKLOADS)
 TITLES = {each.name: f"({each.letter}) {each.title}" for each in WORKLOADS}
+SHORT = {each.name: each.short for each in WORKLOADS}
 
 
 def selected(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from snnkernels import surrogate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ("tutorial.md", "neurons.md", "zoo.md")
+PAGES = ("tutorial.md", "neurons.md")
 
 
 def main() -> None:

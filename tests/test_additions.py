@@ -167,21 +167,22 @@ ASKED_FOR = {
     "tests/test_surrogate.py::test_the_defaults_of_every_surrogate_are_those_stated",
     "tests/test_equations.py::test_every_neuron_has_a_plain_loop",
     "tests/test_equations.py::test_every_neuron_of_the_library_is_among_the_cases_of_other_tests",
-    "tests/test_readme.py::test_every_surrogate_is_listed_with_its_defaults",
-    "tests/test_readme.py::test_every_neuron_and_function_is_listed",
-    "tests/test_readme.py::test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults",
+    "tests/test_docs.py::test_every_surrogate_is_listed_with_its_defaults",
+    "tests/test_docs.py::test_every_neuron_and_function_is_listed",
+    "tests/test_docs.py::test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults",
 }
 """The tests that ask for what nobody but the author knows."""
+ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the sources with the toys in."""
     folder = tmp_path_factory.mktemp("additions")
-    for name in ("csrc", "snnkernels", "tests"):
+    for name in ("csrc", "snnkernels", "tests", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "_lib")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", *ROOT_PAGES):
         shutil.copy(ROOT / name, folder)
     for edits in TOYS.values():
         for name, before, after in edits:
@@ -206,7 +207,7 @@ def test_a_toy_surrogate_and_toy_neurons_work_once_they_stand_in_the_places(copy
 
 
 def test_of_the_other_tests_those_alone_fail_that_ask_for_what_the_author_knows(copy):
-    files = [f"tests/test_{name}.py" for name in ("surrogate", "equations", "parity", "readme")]
+    files = [f"tests/test_{name}.py" for name in ("surrogate", "equations", "parity", "docs")]
     which = "Toy or every_surrogate or every_neuron"
     done = run(copy, "-m", "pytest", "-q", "-rfE", "--tb=short", "-k", which, *files)
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)

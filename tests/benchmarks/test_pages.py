@@ -164,49 +164,86 @@ def test_files_of_other_commands_stay_apart():
 
 
 @pytest.fixture
-def docs(tmp_path: Path) -> Path:
-    """A folder of pages of which nothing is up to date."""
+def checkout(tmp_path: Path) -> Path:
+    """Pages of which nothing is up to date."""
+    (tmp_path / "docs").mkdir()
     for page in pages.PAGES:
         text = f"# Kept\n\n{pages.BEGIN}\nout of date\n{pages.END}\nkept too\n"
         (tmp_path / page).write_text(text)
     return tmp_path
 
 
-def test_report_replaces_what_stands_between_the_markers_and_draws(docs: Path):
-    comparison(USUAL).write(docs / "here.json")
-    command = ["report", str(docs / "here.json"), "--docs", str(docs)]
-    assert main(command) == 0
-    text = (docs / "performance.md").read_text()
+def report(checkout: Path, *names: str) -> int:
+    return main(["report", *(str(checkout / name) for name in names), "--root", str(checkout)])
+
+
+def test_report_replaces_what_stands_between_the_markers_and_draws(checkout: Path):
+    comparison(USUAL).write(checkout / "here.json")
+    assert report(checkout, "here.json") == 0
+    text = (checkout / "docs/performance.md").read_text()
     assert text.startswith("# Kept\n") and text.endswith("kept too\n") and "out of date" not in text
-    cells = ["[16, 32, 1024] float32 training", "0.500", "6.00 (12×)", "8.00* (16×)"]
-    assert cells in [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
-    assert (docs / "images" / "here.png").read_bytes().startswith(b"\x89PNG")
+    assert ["[16, 32, 1024] float32 training", "0.500", "6.00 (12×)", "8.00* (16×)"] in cells(text)
+    assert (checkout / "docs/images/here.png").read_bytes().startswith(b"\x89PNG")
     assert "![Time of each workload](images/here.png)" in text
-    assert main(command) == 0
-    assert (docs / "performance.md").read_text() == text
-    assert "out of date" in (docs / "mnist.md").read_text()
+    assert report(checkout, "here.json") == 0
+    assert (checkout / "docs/performance.md").read_text() == text
+    assert "out of date" in (checkout / "docs/mnist.md").read_text()
 
 
-def test_a_page_without_markers_and_a_file_of_another_kind_are_refused(docs: Path, capsys):
-    comparison(USUAL).write(docs / "here.json")
-    (docs / "performance.md").write_text("nothing to replace")
-    assert main(["report", str(docs / "here.json"), "--docs", str(docs)]) == 1
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
+
+
+def test_the_readme_has_the_first_case_of_each_workload_on_each_machine(checkout: Path):
+    """Beside ours stand plain PyTorch, and the best of all that are not ours in any setting."""
+    cpu, gpu = comparison(USUAL, Case("neuron", (500, 16, 512)), SHD), comparison(USUAL)
+    cpu.rows.append(row(USUAL, "dense", 0.6, peak_extra=100, first_seconds=1.0))
+    cpu.contenders["dense"] = {**cpu.contenders["native"], "title": "snnkernels, another way"}
+    cpu.rows[2]["peak_extra"] = 1_500_000
+    cpu.write(checkout / "cpu.json")
+    assert report(checkout, "cpu.json") == 0
+    text = (checkout / "README.md").read_text()
+    assert text.startswith("# Kept\n") and "out of date" not in text
+    about = cpu.environment["cpu"]
+    plain, norse = ("6.00 (12×), plain PyTorch loop", "1.5, Norse 1.1.0")
+    usual = ["LIF alone [16, 32, 1024]", "0.500", "6.00 (12×)", plain, "2.0"]
+    assert [line for line in cells(text) if line[:1] == [about]] == [
+        [about, *usual, norse],
+        [about, "SHD network [256, 256, 128]", *usual[1:], "2.0, plain PyTorch loop"],
+    ]
+    assert "On a GPU nothing has been compared yet." in text
+    assert (checkout / "docs/images/training.png").read_bytes().startswith(b"\x89PNG")
+
+    gpu.environment.update(gpu="GPU", driver="1")
+    gpu.write(checkout / "gpu.json")
+    assert report(checkout, "cpu.json", "gpu.json") == 0
+    text = (checkout / "README.md").read_text()
+    first = [line[0] for line in cells(text) if len(line) == 7]
+    assert first[2:] == ["GPU", about, about] and "On a GPU nothing" not in text
+
+
+def test_a_page_without_markers_and_a_file_of_another_kind_are_refused(checkout: Path, capsys):
+    comparison(USUAL).write(checkout / "here.json")
+    page = checkout / "docs/performance.md"
+    page.write_text("nothing to replace")
+    assert report(checkout, "here.json") == 1
     assert "the page has no" in capsys.readouterr().out
     for text in ("{}", "[]", "nothing", '{"schema": 1}'):
-        (docs / "other.json").write_text(text)
-        assert main(["report", str(docs / "other.json"), "--docs", str(docs)]) == 1
+        (checkout / "other.json").write_text(text)
+        assert report(checkout, "other.json") == 1
         assert "other.json" in capsys.readouterr().out
-    assert (docs / "performance.md").read_text() == "nothing to replace"
+    assert page.read_text() == "nothing to replace"
 
 
 def test_the_committed_pages_are_what_report_writes_from_the_committed_files(tmp_path: Path):
+    (tmp_path / "docs").mkdir()
     for page in pages.PAGES:
-        (tmp_path / page).write_text((pages.DOCS / page).read_text())
-    assert main(["report", "--docs", str(tmp_path)]) == 0
+        (tmp_path / page).write_text((environment.ROOT / page).read_text())
+    assert main(["report", "--root", str(tmp_path)]) == 0
     for page in pages.PAGES:
-        assert (tmp_path / page).read_text() == (pages.DOCS / page).read_text()
-    for image in (tmp_path / "images").iterdir():
-        assert (pages.DOCS / "images" / image.name).is_file()
+        assert (tmp_path / page).read_text() == (environment.ROOT / page).read_text()
+    for image in (tmp_path / pages.IMAGES).iterdir():
+        assert (environment.ROOT / pages.IMAGES / image.name).is_file()
 
 
 def test_every_committed_file_can_be_read_and_shown():

@@ -19,7 +19,10 @@ from .conftest import REPOSITORY
 pytestmark = pytest.mark.slow
 
 PACKAGED = ("snnkernels", "csrc", "benchmarks", "docs", "scripts", "tests")
-FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CONTRIBUTING.md", "LICENSE")
+FILES = (
+    *("setup.py", "pyproject.toml", "MANIFEST.in", "mkdocs.yml", "LICENSE", "CITATION.cff"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+)
 SHIPPED = ("tests/conftest.py", "scripts/test", "benchmarks/__main__.py", "docs/numerics.md")
 
 FILE_NAME = library_file_name("cpu")
