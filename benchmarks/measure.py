@@ -62,7 +62,7 @@ class Measurement:
     """
 
     rounds: Mapping[str, Any] = {}
-    """How turns are taken, see :func:`benchmarks.timing.interleave`."""
+    """How turns are taken, see ``benchmarks.timing.interleave``."""
 
     def __init__(
         self,

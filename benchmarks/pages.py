@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="FILE",
-        help="default: all in benchmarks/results/; each goes to the page of its command",
+        help="default: all in benchmarks/results/; pages show what these have, and nothing else",
     )
     parser.add_argument(
         "--root", type=Path, default=ROOT, help="where the pages are (default: this checkout)"
@@ -46,21 +46,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.print(f"[red]error:[/] {error}")
         return 1
     for page, text in texts.items():
-        if text is not None:
+        if text:
             (options.root / page).write_text(text, encoding="utf-8")
             console.print(f"written: {options.root / page}", markup=False)
     return 0
 
 
-def _page(page: str, found: Sequence[Results], root: Path) -> str | None:
+def _page(page: str, found: Sequence[Results], root: Path) -> str:
+    """The page's new text, empty where there is nothing to say."""
     commands, write = PAGES[page]
     own = [results for results in found if results.command in commands]
-    if not own:
-        return None
     images = root / IMAGES
     images.mkdir(exist_ok=True)
     text = "\n".join(write(own, images))
-    return replace_between((root / page).read_text(encoding="utf-8"), text)
+    return text and replace_between((root / page).read_text(encoding="utf-8"), text)
 
 
 def replace_between(page: str, text: str) -> str:
@@ -82,14 +81,18 @@ def _each(write: Callable[[Results, Path], Iterator[str]]) -> Write:
 
 
 def _readme(runs: Sequence[Results], images: Path) -> Iterator[str]:
-    """The latest run on each machine; the picture is of a GPU as soon as there is one."""
-    latest = {(run.environment["gpu"], run.environment["cpu"]): run for run in runs}
-    machines = sorted(latest.values(), key=lambda run: run.environment["gpu"] is None)
-    picture.overview(machines[0], images / OVERVIEW)
-    yield tables.markdown(tables.overview(machines))
+    """Headlines of every machine; the picture is of a GPU as soon as there is one."""
+    found = tables.headlines(runs)
+    if not found:
+        return
+    first = found[0][0]
+    same = [each for each in found if tables.machine_of(each[0]) == tables.machine_of(first)]
+    picture.overview(same, images / OVERVIEW)
+    yield tables.markdown(tables.overview(found))
     yield ""
-    yield f"Medians; {'; '.join(summary(run.environment) for run in machines)}."
-    if not machines[0].environment["gpu"]:
+    about = dict.fromkeys(summary(run.environment) for run, _, _ in found)
+    yield f"Medians; {'; '.join(about)}."
+    if not first.environment["gpu"]:
         yield "On a GPU nothing has been compared yet."
 
 

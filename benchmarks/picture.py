@@ -12,7 +12,7 @@ from benchmarks import environment
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row
 from benchmarks.results import Results
-from benchmarks.tables import OURS, by_case, digits, first_cases, is_ours
+from benchmarks.tables import OURS, Headline, by_case, digits, is_ours
 from benchmarks.workloads import SHORT, TITLES
 
 if TYPE_CHECKING:
@@ -35,26 +35,29 @@ LIMIT = "what the memory allows: the bytes at the bandwidth of a copy"
 Timed = tuple[Case, dict[str, Row]]
 
 
-def overview(results: Results, path: Path) -> None:
-    """Draw the first case of each workload, side by side, all contenders below each other."""
+def overview(found: Sequence[Headline], path: Path) -> None:
+    """Draw headlines of one machine side by side, all contenders below each other."""
     plt = _pyplot()
-    cases = [(case, timed(rows)) for case, rows in first_cases(results) if timed(rows)]
-    seen = dict.fromkeys(name for _, rows in cases for name in _contenders(rows))
-    names = sorted(seen, key=lambda name: not is_ours(results, name))
+    cases = [(results, case, timed(rows)) for results, case, rows in found]
+    titles = {
+        name: results.title_of(name) for results, _, rows in cases for name in _contenders(rows)
+    }
+    names = sorted(titles, key=lambda name: not is_ours(cases[0][0], name))
     figure, axes = plt.subplots(
         1, len(cases), figsize=(2.4 * len(cases), 0.9 + 0.22 * len(names)), layout="constrained",
         sharey=True, squeeze=False,
     )  # fmt: skip
-    for (case, rows), axis in zip(cases, axes[0], strict=True):
+    for (results, case, rows), axis in zip(cases, axes[0], strict=True):
         for place, name in enumerate(names):
             if name in rows:
                 _bar(axis, place, rows[name], OUR_COLOR if is_ours(results, name) else OTHERS_COLOR)
         _scale(axis, [rows[name] for name in _contenders(rows)], [], room=1.4)
-        _dress(axis, f"{SHORT[case.workload]}\n{case.size}")
-    axes[0, 0].set_yticks(range(len(names)), map(results.title_of, names), fontsize=8)
+        powers = ", in powers of ten" if axis.get_xscale() == "log" else ""
+        _dress(axis, f"{SHORT[case.workload]}{powers}\n{case.size}")
+    axes[0, 0].set_yticks(range(len(names)), map(titles.get, names), fontsize=8)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    figure.supxlabel(f"training, milliseconds · {environment.summary(results.environment)}",
-                     fontsize=7)  # fmt: skip
+    about = dict.fromkeys(environment.summary(results.environment) for results, _, _ in cases)
+    figure.supxlabel(f"training, milliseconds · {'; '.join(about)}", fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

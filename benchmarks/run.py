@@ -43,7 +43,7 @@ def run_suite(suite: Suite, options: argparse.Namespace, console: Console) -> in
 def measure_suite(
     results: Results, suite: Suite, options: argparse.Namespace, console: Console
 ) -> int:
-    """Measure a suite's cases in this process; the exit code, as of :func:`attempt`."""
+    """Measure a suite's cases in this process; the exit code, as of ``attempt``."""
     warn_if_busy(console)
     results.contenders = {name: {"title": peer.title} for name, peer in CONTENDERS.items()}
 
@@ -84,7 +84,7 @@ def run_cases(
     options: argparse.Namespace,
     console: Console,
 ) -> int:
-    """Measure cases one by one and write what is found after each; as of :func:`attempt`.
+    """Measure cases one by one and write what is found after each; as of ``attempt``.
 
     None is begun once the time limit has passed.
     """

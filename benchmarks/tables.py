@@ -15,11 +15,12 @@ from rich.table import Table
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row, case_of
 from benchmarks.results import Results
-from benchmarks.workloads import SHORT, TINY, TITLES
+from benchmarks.workloads import SHORT, TINY, TITLES, WORKLOADS
 
 MEGABYTE = 1e6
 NOTHING = "–"
-OURS = "native"
+OURS, DENSE = "native", "dense"
+OUR_TITLE = "snnkernels"
 PLAIN = "loop"
 COMPILE = "compile"
 """The contender whose first call takes long."""
@@ -63,7 +64,7 @@ def share(case: Case, rows: Rows, name: str, copy: str) -> float | None:
 
 def is_ours(results: Results, name: str) -> bool:
     """Whether a contender is this package, in whatever setting."""
-    return results.title_of(name).startswith(results.title_of(OURS))
+    return name == OURS or results.title_of(name).startswith(OUR_TITLE)
 
 
 def timed_names(measured: Measured) -> list[str]:
@@ -99,37 +100,53 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         yield HOST_TIME, _matrix(results, host_time, _cell("median", lambda s: digits(1e6 * s)))
 
 
-def overview(runs: Sequence[Results]) -> pd.DataFrame:
-    """The first case of each workload on each machine: ours, and the best of all others."""
+Headline = tuple[Results, Case, Rows]
+
+
+def headlines(runs: Sequence[Results]) -> list[Headline]:
+    """GPUs first, each machine's first case of each workload, of the latest run that timed it."""
+    found: dict[tuple[Any, ...], Headline] = {}
+    for run in sorted(runs, key=lambda run: run.written):
+        gpu = run.environment["gpu"]
+        measured = dict(by_case(run.rows))
+        for place, workload in enumerate(WORKLOADS):
+            case = workload.cases("cuda" if gpu else "cpu")[0]
+            rows = measured.get(case, {})
+            if rows.get(OURS, {}).get("median") is not None:
+                found[gpu is None, machine_of(run), place] = run, case, rows
+    return [found[key] for key in sorted(found)]
+
+
+def machine_of(run: Results) -> str:
+    """The GPU, or the CPU with its threads."""
+    about = run.environment
+    return about["gpu"] or f"{about['cpu']}, {about['threads']} threads"
+
+
+def overview(found: Sequence[Headline]) -> pd.DataFrame:
+    """Headlines: ours, plain PyTorch, and the best of all others."""
     return pd.DataFrame(
         {
-            "on": run.environment["gpu"] or run.environment["cpu"],
-            "training": f"{SHORT[case.workload]} {case.size}",
-            "ms": _milliseconds(case, rows, next(iter(rows))),
+            "on": machine_of(run),
+            "workload [T, B, ...]": f"{SHORT[case.workload]} {case.size}",
+            "snnkernels, ms": _milliseconds(case, rows, OURS),
+            "with torch.nn.Linear": _milliseconds(case, rows, DENSE),
             "plain PyTorch": _milliseconds(case, rows, PLAIN),
-            "fastest of all others": _best(run, case, rows, "median", _milliseconds),
-            "peak memory, MB": _peak(case, rows, next(iter(rows))),
-            "least of all others": _best(run, case, rows, "peak_extra", _peak),
+            "fastest other": _best(run, case, rows, "median", _milliseconds),
+            "snnkernels, MB": _peak(case, rows, OURS),
+            "least other": _best(run, case, rows, "peak_extra", _peak),
         }
-        for run in runs
-        for case, rows in first_cases(run)
+        for run, case, rows in found
     ).fillna(NOTHING)
 
 
-def first_cases(results: Results) -> Measured:
-    """The first case of each workload."""
-    found: dict[str, tuple[Case, Rows]] = {}
-    for case, rows in by_case(results.rows):
-        found.setdefault(case.workload, (case, rows))
-    return list(found.values())
-
-
 def _best(results: Results, case: Case, rows: Rows, column: str, cell: Cell) -> str | None:
-    """The least of a column among those that are not ours, and whose it is."""
+    """The least of a column among those that are not ours and ran as named, and whose it is."""
     others = {
         name: row[column]
         for name, row in rows.items()
-        if row.get(column) is not None and name not in COPIES and not is_ours(results, name)
+        if row.get("median") is not None and row.get(column) is not None
+        if name not in COPIES and not row.get("fell_back") and not is_ours(results, name)
     }
     if not others:
         return None
@@ -242,7 +259,7 @@ def _details(results: Results, measured: Measured) -> pd.DataFrame:
                 }
             )
     columns = ["case", "who", "median, ms", "quartiles", "samples", "compared with ours"]
-    return pd.DataFrame(lines, columns=columns).fillna(NOTHING)
+    return pd.DataFrame(lines, columns=columns, dtype=object).fillna(NOTHING)
 
 
 def markdown(frame: pd.DataFrame) -> str:

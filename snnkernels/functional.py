@@ -5,7 +5,7 @@ dtype and memory layout; a state is [B, ...] in float32 (float64 for float64 inp
 a number, a scalar tensor, a tensor with one value per channel ([C] against [T, B, C, ...]) or one
 that broadcasts over [B, ...]; tensors may require gradients.
 
-Each neuron of :mod:`snnkernels.neuron` is a function here as well, named in small letters:
+Each neuron of ``snnkernels.neuron`` is a function here as well, named in small letters:
 
     lif(x_seq, v=None, *, tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0,
         detach_reset=False, surrogate_function=None, backend="auto", return_v_seq=False)
@@ -46,13 +46,13 @@ _SHARED = {"surrogate_function": None, "backend": "auto", "return_v_seq": False}
 
 _DOCUMENTATION = """{summary}
 
-This is :class:`snnkernels.neuron.{node}` as a function, which keeps nothing between calls.
+This is ``snnkernels.neuron.{node}`` as a function, which keeps nothing between calls.
 
 Args:
     x_seq: the input [T, B, ...].
     {states}: before the first step, a number or a tensor [B, ...]; None for where the module
         starts.
-    surrogate_function: a module of :mod:`snnkernels.surrogate` or your own; None for Sigmoid().
+    surrogate_function: a module of ``snnkernels.surrogate`` or your own; None for Sigmoid().
     backend: "auto", "native", "cupy" or "torch".
     return_v_seq: also return the first state after each step, [T, B, ...].
 
@@ -137,7 +137,7 @@ def glif(
     beta: Parameter = 0.5,
     **named: Any,
 ) -> tuple[Tensor, ...]:
-    """:class:`snnkernels.neuron.GLIFNode` of a whole sequence, given its gates themselves.
+    """``snnkernels.neuron.GLIFNode`` of a whole sequence, given its gates themselves.
 
     Args:
         x_seq: [T, B, ...].
@@ -185,7 +185,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, backend: str =
     differentiation, tracers, dispatch modes and torch.compile, it is PyTorch's own. The results are
     the same up to the rounding of the sums; an infinite or NaN weight does not reach an output
     where its input is 0. Changing x in place before the backward is no error where it was packed.
-    Large results lie in memory that is kept for later (:mod:`snnkernels.memory`), and cannot be
+    Large results lie in memory that is kept for later (``snnkernels.memory``), and cannot be
     resized.
 
     Args:
@@ -218,7 +218,7 @@ def spike_storage() -> SpikeStorage:
 
     On the CPU every saved tensor is looked at, which is over at its first other number. On a GPU
     that would make the host wait, so there only spikes are packed that come, within the context,
-    from this package's neurons with built-in surrogates and from its encoders (or are views of
+    from an encoder or a neuron of this package whose output is spikes alone (or are views of
     such), and not those of a graph that torch.compile made.
 
     A tensor that was modified in place after it was saved is an error in the backward, as without
@@ -245,7 +245,7 @@ def detach_net(net: nn.Module) -> None:
 def set_step_mode(net: nn.Module, step_mode: str) -> None:
     """Set ``step_mode`` ("s" or "m") on every module of ``net`` that has one.
 
-    What is inside a container of :mod:`snnkernels.layer` keeps its own: the container calls it.
+    What is inside a container of ``snnkernels.layer`` keeps its own: the container calls it.
     """
     checks.choice("step_mode", step_mode, ("s", "m"))
     _check_net(net)

@@ -75,7 +75,7 @@ class _Stateless(StepModeModule):
 
 
 class _SpikeLinear(nn.Linear):
-    """``torch.nn.Linear`` by :func:`snnkernels.functional.linear`."""
+    """``torch.nn.Linear`` by ``snnkernels.functional.linear``."""
 
     backend = "auto"
 
@@ -93,7 +93,7 @@ class _SpikeLinear(nn.Linear):
 class Linear(_Stateless, _SpikeLinear):
     """``torch.nn.Linear`` with a step mode, which on the CPU adds up only what fired.
 
-    See :func:`snnkernels.functional.linear`; ``backend="torch"``, by keyword, is PyTorch's own.
+    See ``snnkernels.functional.linear``; ``backend="torch"``, by keyword, is PyTorch's own.
     """
 
 
@@ -208,7 +208,7 @@ class ThresholdDependentBatchNorm1d(_ThresholdDependent, nn.BatchNorm1d):
 
 
 class ThresholdDependentBatchNorm2d(_ThresholdDependent, nn.BatchNorm2d):
-    """tdBN of [T, B, C, H, W]; see :class:`ThresholdDependentBatchNorm1d`."""
+    """tdBN of [T, B, C, H, W]; see ``ThresholdDependentBatchNorm1d``."""
 
 
 class Dropout(StepModeModule, MemoryModule):
@@ -258,7 +258,7 @@ class Dropout(StepModeModule, MemoryModule):
 
 
 class Dropout2d(Dropout):
-    """:class:`Dropout` of whole channels of [B, C, H, W]."""
+    """``Dropout`` of whole channels of [B, C, H, W]."""
 
     def __init__(self, p: float = 0.2, step_mode: str = "s") -> None:
         super().__init__(p, step_mode)

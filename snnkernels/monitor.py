@@ -92,8 +92,8 @@ class Monitor:
         limit: how many of the last steps of "s" and "v" are kept for each module. Rates need one
             number for each neuron, however long the run.
 
-    It is enabled in a ``with`` block, or from :meth:`enable` to :meth:`disable`; what it has
-    recorded stays until :meth:`clear`. ``monitor["name"]`` is the :class:`Record` of a module.
+    It is enabled in a ``with`` block, or from ``enable`` to ``disable``; what it has
+    recorded stays until ``clear``. ``monitor["name"]`` is the ``Record`` of a module.
 
     Raises:
         TypeError: an argument is of another kind.
@@ -165,7 +165,7 @@ class Monitor:
         self._hooks = []
 
     def table(self) -> Table:
-        """The firing rates of all modules, for ``rich``; :meth:`show` prints it.
+        """The firing rates of all modules, for ``rich``; ``show`` prints it.
 
         Raises:
             ValueError: rates are not among the quantities.

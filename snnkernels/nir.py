@@ -77,7 +77,7 @@ def from_nir(
     """The network of a ``nir.NIRGraph`` whose nodes follow one another.
 
     Numbers that are the same for all neurons become numbers, others tensors of one step's shape.
-    What :func:`to_nir` wrote comes back as it was: weights and tensors to the bit in float32,
+    What ``to_nir`` wrote comes back as it was: weights and tensors to the bit in float32,
     numbers to 15 digits.
 
     Args:

@@ -1,7 +1,7 @@
 """The encoder and the storage of spikes in plain PyTorch: what their kernels are tested against.
 
 Nothing here is shared with the kernels; ``backend="torch"`` runs it on every device. The reference
-of a neuron is its step (:mod:`snnkernels.neuron`).
+of a neuron is its step (``snnkernels.neuron``).
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def pack_spikes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack_spikes(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """The first ``count`` elements of what :func:`pack_spikes` packed."""
+    """The first ``count`` elements of what ``pack_spikes`` packed."""
     bits = words.unsqueeze(1) >> torch.arange(32, dtype=torch.int32, device=words.device) & 1
     return bits.flatten()[:count].to(dtype)

@@ -181,7 +181,7 @@ def plot_surrogates(
     """Surrogates beside the Heaviside step that they stand for, and their gradients.
 
     Args:
-        functions: surrogates of :mod:`snnkernels.surrogate`; a mapping gives their names, otherwise
+        functions: surrogates of ``snnkernels.surrogate``; a mapping gives their names, otherwise
             they are named with their parameters. One without a primitive has its gradient alone.
         x_range: the range of x, the potential above the threshold.
         title: above the picture.

@@ -6,7 +6,9 @@ import contextlib
 import io
 import itertools
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -404,6 +406,17 @@ def norse_nir():
     assert 0.05 < spikes.mean() < 0.95
     functional.reset_net(ours)
     torch.testing.assert_close(ours(x_seq), torch.stack(expected))
+
+
+def moving_page():
+    """The network of docs/moving.md gives the spikes of snnTorch's without its loop over time."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "moving.md").read_text("utf-8")
+    (source,) = re.findall(r"^```python\n(import snntorch\n.*?)^```$", page, re.DOTALL | re.M)
+    names = {"__name__": "block"}
+    torch.manual_seed(0)
+    exec(source, names)
+    assert names["spk_seq"].mean() > 0.01
+    assert torch.equal(names["spk_seq"], names["net"](names["x_seq"]))
 
 
 if __name__ == "__main__":

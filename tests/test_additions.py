@@ -63,7 +63,7 @@ class ToyNode(BaseNode):
 
 
 class MultiStepToyNode(ToyNode, step_mode="m"):
-    """:class:`ToyNode` on [T, B, ...]."""
+    """``ToyNode`` on [T, B, ...]."""
 '''
 LIBRARY_STRUCT = """
 struct ToyLIFCharge {
@@ -100,7 +100,7 @@ class ToyLIFNode(BaseNode):
 
 
 class MultiStepToyLIFNode(ToyLIFNode, step_mode="m"):
-    """:class:`ToyLIFNode` on [T, B, ...]."""
+    """``ToyLIFNode`` on [T, B, ...]."""
 '''
 END_OF_HEADER = "\n}  // namespace snn\n"
 HEADERS = "csrc/include/snnkernels"

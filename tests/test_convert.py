@@ -32,6 +32,10 @@ def test_a_graph_in_nir_by_norse_is_read_as_the_network_that_it_was():
     run_beside("norse", "norse_nir")
 
 
+def test_the_loop_over_time_can_be_taken_out_as_the_page_about_moving_shows():
+    run_beside("snntorch", "moving_page")
+
+
 def test_clock_driven_neurons_of_older_releases_are_met():
     run_beside("spikingjelly-cupy", "clock_driven")
 

@@ -129,7 +129,7 @@ class RemoteJob:
     """A job of a peer; its first call is made here.
 
     Raises:
-        Unavailable, PeerFailed: as :meth:`PeerProcess.ask`.
+        Unavailable, PeerFailed: as ``PeerProcess.ask``.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class Peer:
     build: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Variables for pip where it builds from source."""
     adapter: str = field(default="", compare=False)
-    """The module that runs it, as :func:`peers` found it."""
+    """The module that runs it, as ``peers`` found it."""
 
 
 class Engine(Protocol):

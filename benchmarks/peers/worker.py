@@ -1,4 +1,4 @@
-"""A peer's process: answers calls of :class:`Worker`'s methods that come through a pipe.
+"""A peer's process: answers calls of ``Worker``'s methods that come through a pipe.
 
 A call is ``(name, *arguments)``, its answer ``("ok", value)``, or ``("unavailable", reason)`` or
 ``("failed", reason)``. The first answer, which nobody asked for, is the peer's versions and the

@@ -11,7 +11,7 @@ from .._build.specification import DeviceType, NeuronSource
 
 
 class Backend(ABC):
-    """One way to run calls; :mod:`selection` has an instance of each.
+    """One way to run calls; ``selection`` has an instance of each.
 
     Attributes:
         name: what users ask for it by.
@@ -53,7 +53,7 @@ class KernelBackend(Backend):
 
     @abstractmethod
     def outlook(self, device_type: DeviceType) -> str:
-        """What :meth:`load` would find, or raise; builds and loads nothing."""
+        """What ``load`` would find, or raise; builds and loads nothing."""
 
     @abstractmethod
     def add_compiled_neuron(self, device_type: DeviceType, neuron: NeuronSource) -> None:

@@ -60,7 +60,7 @@ _SURROGATES = "printed_surrogates"  # a namespace of their own: a step may be ca
 
 
 def register_neuron(key: str, describe: Describe, kernel: str | None = None) -> None:
-    """Let `key` stand for a neuron in :func:`kernel_for`.
+    """Let `key` stand for a neuron in ``kernel_for``.
 
     Args:
         key: any string.
@@ -71,7 +71,7 @@ def register_neuron(key: str, describe: Describe, kernel: str | None = None) -> 
 
 
 def forget_neuron(key: str) -> None:
-    """Undo :func:`register_neuron`; what was compiled stays."""
+    """Undo ``register_neuron``; what was compiled stays."""
     _neurons.pop(key, None)
 
 
@@ -80,7 +80,7 @@ class Request:
     """What a call needs kernels for.
 
     Attributes:
-        neuron: a key of :func:`register_neuron`.
+        neuron: a key of ``register_neuron``.
         options: the neuron's options.
         tables: for each of its parameters, whether it is a tensor.
         surrogate: the ``key`` of the surrogate's class.
@@ -145,7 +145,7 @@ def kernel_for(
     backend_name: str,
     device_type: str,
 ) -> Kernel:
-    """The kernel for a :class:`Request`, built and loaded if need be.
+    """The kernel for a ``Request``, built and loaded if need be.
 
     It is ``NO_KERNEL`` where the plain-PyTorch step is to run, after one warning that says why if
     the backend was "auto".

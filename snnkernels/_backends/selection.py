@@ -123,13 +123,13 @@ _lock = lock_of_process()
 
 
 def chosen(backend: str, device_type: str) -> Backend:
-    """:func:`resolve`, remembered, warning once per device where auto falls back."""
+    """``resolve``, remembered, warning once per device where auto falls back."""
     return BACKENDS[name_for(backend, device_type)]
 
 
 @constant_when_compiled
 def name_for(backend: str, device_type: str) -> str:
-    """The name of what is :func:`chosen`."""
+    """The name of what is ``chosen``."""
     key = (backend, device_type)
     name = _settled.get(key)
     if name is None:

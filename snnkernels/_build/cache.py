@@ -337,7 +337,7 @@ def obtain(
         device_type: what it holds.
         key: the hash that names it.
         what: what it holds, for people.
-        make: as :func:`store` takes it.
+        make: as ``store`` takes it.
         force: make it even if it is there, unless another process has just done so.
 
     Returns:

@@ -85,7 +85,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str], seconds: float) -> tuple[str, str]:
-    """Wait for a program of :func:`start`; return what it wrote to stdout and stderr.
+    """Wait for a program of ``start``; return what it wrote to stdout and stderr.
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was stopped.
@@ -96,7 +96,7 @@ def finish(process: subprocess.Popen[str], seconds: float) -> tuple[str, str]:
 
 
 def follow(process: subprocess.Popen[str], seconds: float, tell: Callable[[str], None]) -> None:
-    """Wait for a program of :func:`start`, and hand on each line as it comes.
+    """Wait for a program of ``start``, and hand on each line as it comes.
 
     Raises:
         subprocess.TimeoutExpired: it wrote nothing for so many seconds, and was stopped.
@@ -132,7 +132,7 @@ def _stopped_by_errors(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End a program of :func:`start`, and all that it has started.
+    """End a program of ``start``, and all that it has started.
 
     Ninja hands on what it is told, and each of its compilers has a group of its own; what does not
     end when it is told to is killed, where the system says what runs in the session.

@@ -70,7 +70,7 @@ def scan(
         x_seq: the input.
         states: the states before the first step.
         params: the parameters in the kernel's order.
-        attributes: those of :func:`new_attributes` for these states and parameters.
+        attributes: those of ``new_attributes`` for these states and parameters.
         store_v_seq: whether the first state is wanted after each step.
     """
     lanes = Lanes(x_seq)

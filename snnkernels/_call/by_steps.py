@@ -52,7 +52,7 @@ def _take_steps(
     """Run the step itself, once for each step, and return the states after the last.
 
     Args:
-        values: what the step takes by name, as :func:`_step_values` has it.
+        values: what the step takes by name, as ``_step_values`` has it.
         visit: called after each step with x, the states before, the outputs, the states after.
     """
     step = call.equations.step

@@ -42,7 +42,7 @@ class Equations:
             that of a ``charge``; without either, modules compute their steps themselves.
         charge: ``charge(x, v, *other_states, **params) -> H``, or H with the other states behind.
             The step is this, spikes where H reaches ``v_threshold``, and a reset to ``v_reset``.
-        limits: by parameter, what a number must keep to, as :func:`checks.number` takes it.
+        limits: by parameter, what a number must keep to, as ``checks.number`` takes it.
         learnable: the parameters that modules make an ``nn.Parameter`` of.
         derived: by parameter, what step and kernels take in its place, and the function of it.
         may_be_none: where options are those alone whose default is True or False, which take no

@@ -84,7 +84,7 @@ class Lanes:
         return arranged.permute(*range(lead), *[lead + d for d in self.inverse])
 
     def restore_(self, arranged: Tensor) -> Tensor:
-        """:meth:`restore` of a contiguous tensor in place, which makes no view of it.
+        """``restore`` of a contiguous tensor in place, which makes no view of it.
 
         What an autograd function returns may only then be changed in place.
         """

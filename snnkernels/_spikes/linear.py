@@ -1,7 +1,7 @@
 """Linear layers on spikes: ``functional.linear``, behind ``layer.Linear``.
 
 Where the input holds nothing but 0 and 1 and few ones, a product with a matrix is a sum of a few of
-its rows. On the CPU the input is packed as :mod:`snnkernels._spikes.storage` packs it, the kernels
+its rows. On the CPU the input is packed as ``snnkernels._spikes.storage`` packs it, the kernels
 add up what fired, and the packed form is what the backward keeps. Anything else, on any device, is
 ``torch.nn.functional.linear``.
 """

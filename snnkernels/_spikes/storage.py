@@ -3,7 +3,7 @@
 Hooks on autograd's saved tensors (``torch.autograd.graph.saved_tensors_hooks``) pack what holds
 nothing but 0 and 1, and unpack it in the backward. On the CPU one fused pass packs and finds out
 whether that is all there is. To know it of a tensor on a GPU the host would have to wait, so there
-only spikes are packed that a neuron or encoder of this package marked as such (:func:`mark`).
+only spikes are packed that a neuron or encoder of this package marked as such (``mark``).
 
 What is known of a memory, its mark and its packed form, is noted on the storage object itself:
 torch keeps that object for as long as the memory lives, and no longer.

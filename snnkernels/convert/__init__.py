@@ -1,6 +1,6 @@
 """Networks of other libraries, with their neurons replaced by fused ones.
 
-One file for each library says which of its neurons can be met, and how; :func:`libraries` lists
+One file for each library says which of its neurons can be met, and how; ``libraries`` lists
 them. No library is imported: its neurons are known by the module and the name of their class.
 """
 
@@ -30,7 +30,7 @@ def libraries() -> tuple[Library, ...]:
 
 
 class ConversionWarning(UserWarning):
-    """Neurons that :func:`convert` left as they were."""
+    """Neurons that ``convert`` left as they were."""
 
 
 def convert(

@@ -134,7 +134,7 @@ class Leaky(_Neuron):
 
 
 class Synaptic(_Neuron):
-    """snnTorch's Synaptic: ``spk, syn, mem = node(x, syn, mem)``; else as :class:`Leaky`."""
+    """snnTorch's Synaptic: ``spk, syn, mem = node(x, syn, mem)``; else as ``Leaky``."""
 
     equations = Equations({"mem": 0.0, "syn": 0.0}, {"alpha": 0.9, **_PARAMS}, step=_synaptic)
 

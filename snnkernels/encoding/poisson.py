@@ -61,18 +61,18 @@ class PoissonEncoder(StepModeModule):
 
     A spike is ``u < x`` with ``u`` uniform in [0, 1), as SpikingJelly's ``PoissonEncoder`` (which
     writes ``<=``; with ``<`` an intensity of 0 never fires, and 1 always does).
-    :func:`poisson_encode` tells how ``u`` is drawn, and what other intensities do.
+    ``poisson_encode`` tells how ``u`` is drawn, and what other intensities do.
 
     The keys come from torch's default generator of the device, so ``torch.manual_seed`` makes the
     spikes repeatable. For one seed and shape they are the same whether the steps are drawn one by
-    one (``step_mode="s"``), from a sequence (``"m"``) or by :meth:`encode`.
+    one (``step_mode="s"``), from a sequence (``"m"``) or by ``encode``.
 
     Args:
         step_mode: ``"s"``: a call takes the intensities ``[B, ...]`` and returns one step of
             spikes. ``"m"``: a call takes a sequence ``[T, B, ...]`` of intensities, one per step,
             and returns the spikes of every step. To encode the same ``[B, ...]`` for T steps, call
-            :meth:`encode`; it works in either mode.
-        dtype: dtype of the spikes, as for :func:`poisson_encode`; None for that of the intensities.
+            ``encode``; it works in either mode.
+        dtype: dtype of the spikes, as for ``poisson_encode``; None for that of the intensities.
         backend: ``"auto"``, ``"native"``, ``"cupy"`` or ``"torch"``; may be changed at any time.
 
     Raises:

@@ -20,7 +20,7 @@ class ScheduledEncoder(StepModeModule, MemoryModule):
         T: steps until the spikes repeat.
         step_mode: "s": a call gives the spikes of the next step, those of step 0 behind the last;
             the intensities are looked at in the first call after ``reset()`` alone, so later ones
-            may leave them out. "m": a call gives all T steps. :meth:`encode` works in either mode
+            may leave them out. "m": a call gives all T steps. ``encode`` works in either mode
             and leaves no trace.
     """
 
@@ -80,7 +80,7 @@ class LatencyEncoder(ScheduledEncoder):
     Args:
         T: number of steps.
         enc_function: "linear" or "log".
-        step_mode: as for :class:`ScheduledEncoder`.
+        step_mode: as for ``ScheduledEncoder``.
 
     Source: Rueckauer and Liu, "Conversion of analog to spiking neural networks using sparse
     temporal coding", ISCAS 2018; the formulas are SpikingJelly's.
@@ -107,7 +107,7 @@ class WeightedPhaseEncoder(ScheduledEncoder):
 
     Args:
         K: number of steps, and of binary digits.
-        step_mode: as for :class:`ScheduledEncoder`.
+        step_mode: as for ``ScheduledEncoder``.
 
     Source: Kim et al., "Deep neural networks with weighted spikes", Neurocomputing 2018.
     """
@@ -131,7 +131,7 @@ class PeriodicEncoder(ScheduledEncoder):
 
     Args:
         spike: the pattern [T, ...], one period.
-        step_mode: as for :class:`ScheduledEncoder`.
+        step_mode: as for ``ScheduledEncoder``.
 
     A call takes no intensities; ``encode(None, T)`` gives T steps, as many periods as fit.
     """
@@ -165,7 +165,7 @@ class PopulationEncoder(ScheduledEncoder):
         m: neurons for each value, >= 3.
         x_min, x_max: the range of the values; numbers.
         gamma: how narrow the curves are.
-        step_mode: as for :class:`ScheduledEncoder`.
+        step_mode: as for ``ScheduledEncoder``.
 
     Intensities [B, ...] give spikes [T, B, ..., m]. Source: Bohte, Kok and La Poutre,
     "Error-backpropagation in temporally encoded networks of spiking neurons", Neurocomputing 2002.

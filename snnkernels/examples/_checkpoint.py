@@ -57,7 +57,7 @@ def save(
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """What :func:`save` wrote to ``path``, or None where there is none.
+    """What ``save`` wrote to ``path``, or None where there is none.
 
     Raises:
         ExampleError: the file is not a checkpoint of this version of the examples, or damaged.

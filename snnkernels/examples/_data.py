@@ -74,7 +74,7 @@ def has_files(folder: Path, name: str = "mnist") -> bool:
 
 
 def load_mnist(folder: Path, name: str = "mnist") -> Dataset:
-    """MNIST or Fashion-MNIST as of :func:`load_dataset`."""
+    """MNIST or Fashion-MNIST as of ``load_dataset``."""
     with needs("torchvision"):
         from torchvision import datasets
     kind, there, timeout = _KINDS[name], has_files(folder, name), socket.getdefaulttimeout()

@@ -145,7 +145,7 @@ def train(
 
     Returns:
         For each epoch, those of the checkpoint included, its number as ``"epoch"``, counted from 1,
-        and the fields of its :class:`Figures` as ``"training"`` and ``"test"``.
+        and the fields of its ``Figures`` as ``"training"`` and ``"test"``.
 
     Raises:
         ExampleError: the data, a backend that was asked for by name, or a package is not there,

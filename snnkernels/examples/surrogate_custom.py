@@ -28,7 +28,7 @@ def laplace(x: Tensor, alpha: float) -> Tensor:
 
 
 class LaplaceSpike(torch.autograd.Function):
-    """The step forward, :func:`laplace` backward."""
+    """The step forward, ``laplace`` backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

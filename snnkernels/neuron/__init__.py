@@ -8,11 +8,11 @@ Below, X is the input of a step, V the membrane potential before it, H the charg
 spike, V' the potential after the step. Where ``v_reset`` is a number or tensor the reset is hard,
 V' = (1 - S) H + S v_reset, and V starts there; ``v_reset=None`` makes it soft,
 V' = H - S v_threshold, and V starts at 0. With ``detach_reset`` S is a constant in the reset. The
-arguments that all have are those of :class:`BaseNode`.
+arguments that all have are those of ``BaseNode``.
 
 To add a neuron, write its charge or its whole step here: the function is its reference, and its
-kernels follow. A neuron of your own is made alike, by :func:`snnkernels.compile_neuron`. What is
-not a step on single numbers subclasses :class:`BaseNode`.
+kernels follow. A neuron of your own is made alike, by ``snnkernels.compile_neuron``. What is
+not a step on single numbers subclasses ``BaseNode``.
 """
 
 from typing import TYPE_CHECKING

@@ -34,7 +34,7 @@ class ALIFNode(BaseNode):
 
 
 class MultiStepALIFNode(ALIFNode, step_mode="m"):
-    """:class:`ALIFNode` on [T, B, ...]."""
+    """``ALIFNode`` on [T, B, ...]."""
 
 
 class CLIFNode(BaseNode):
@@ -55,4 +55,4 @@ class CLIFNode(BaseNode):
 
 
 class MultiStepCLIFNode(CLIFNode, step_mode="m"):
-    """:class:`CLIFNode` on [T, B, ...]."""
+    """``CLIFNode`` on [T, B, ...]."""

@@ -42,17 +42,18 @@ class BaseNode(StepModeModule, MemoryModule):
     """A spiking neuron: charge, fire, reset, and the state in between.
 
     Args:
-        v_threshold: the neuron fires where H >= v_threshold. A number or a tensor (see
-            :mod:`snnkernels.functional` for the shapes); an ``nn.Parameter`` is learnt.
-        v_reset: potential after a spike, number or tensor; None for soft reset.
-        surrogate_function: a surrogate module; None for ``surrogate.Sigmoid()``.
-        detach_reset: keep the gradient from flowing through the spike in the reset.
-        step_mode: "s" for inputs [B, ...], one step a call; "m" for [T, B, ...].
-        backend: "auto", "native", "cupy" or "torch".
-        store_v_seq: in step mode "m", keep the potential after each step in ``v_seq`` [T, B, ...].
-        monitor_state: append, for each step, what ``monitor`` has a list for: the states after the
-            reset, such as "v", the charged potential "h" where there is one, and the output "s", as
-            numpy arrays of shape [B, ...] (bfloat16 as float32).
+        v_threshold: 1.0; the neuron fires where H >= v_threshold. A number or a tensor (see
+            ``snnkernels.functional`` for the shapes); an ``nn.Parameter`` is learnt.
+        v_reset: 0.0; potential after a spike, number or tensor; None for soft reset.
+        surrogate_function: a surrogate module; None, the default, for ``surrogate.Sigmoid()``.
+        detach_reset: False; keep the gradient from flowing through the spike in the reset.
+        step_mode: "s", the default, for inputs [B, ...], one step a call; "m" for [T, B, ...].
+        backend: "auto", the default, "native", "cupy" or "torch".
+        store_v_seq: False; in step mode "m", keep the potential after each step in ``v_seq``
+            [T, B, ...].
+        monitor_state: False; append, for each step, what ``monitor`` has a list for: the states
+            after the reset, such as "v", the charged potential "h" where there is one, and the
+            output "s", as numpy arrays of shape [B, ...] (bfloat16 as float32).
 
     ``v`` is the membrane potential: a number until the first call, then a tensor [B, ...].
 

@@ -1,4 +1,4 @@
-"""Neurons that are written as one step in PyTorch: :func:`compile_neuron`.
+"""Neurons that are written as one step in PyTorch: ``compile_neuron``.
 
 The step function is the neuron's reference, and runs as it is with ``backend="torch"``. Its kernels
 are printed from what it does to numbers, and compiled at the first call.
@@ -36,7 +36,7 @@ def compile_neuron(
         step: ``step(x, *states, **params) -> (*outputs, *next_states)``, in operations on one
             element at a time: + - * /, neg, abs, exp, log, sqrt, pow, sigmoid, tanh, relu,
             softplus, clamp, minimum, maximum, floor, ceil, round, sign, erf, sin, cos, comparisons,
-            logical operations, where, detach, and :func:`snnkernels.spike`.
+            logical operations, where, detach, and ``snnkernels.spike``.
         states: the carried states by name, in the step's order, and what they start from: a number,
             a tensor that broadcasts over [B, ...], or the name of a parameter. ``store_v_seq``
             keeps the first one.
@@ -50,7 +50,7 @@ def compile_neuron(
             "minimum", "maximum", "above" and, for whole numbers, ``"whole": True``.
 
     Returns:
-        A subclass of :class:`snnkernels.neuron.BaseNode`. Its arguments are ``params`` by position
+        A subclass of ``snnkernels.neuron.BaseNode``. Its arguments are ``params`` by position
         or name, then that class's ``surrogate_function``, ``step_mode``, ``backend``,
         ``store_v_seq`` and ``monitor_state``.
 

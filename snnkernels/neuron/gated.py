@@ -42,7 +42,7 @@ class GLIFNode(BaseNode):
     All initial values lie in (0, 1). Each is sigmoid(w) of a parameter w: ``alpha``, ``beta`` and
     ``gamma`` (which start near 1/2), ``tau``, ``v_threshold``, ``linear_decay`` and ``v_subreset``
     of shape [inplane] or [], and ``conduct`` of shape [T, inplane] or [T]. The other arguments are
-    those of :class:`snnkernels.neuron.BaseNode`. Source: Yao et al., NeurIPS 2022.
+    those of ``snnkernels.neuron.BaseNode``. Source: Yao et al., NeurIPS 2022.
     """
 
     t: int
@@ -115,7 +115,7 @@ class GLIFNode(BaseNode):
 
 
 class MultiStepGLIFNode(GLIFNode, step_mode="m"):
-    """:class:`GLIFNode` on [T, B, ...]."""
+    """``GLIFNode`` on [T, B, ...]."""
 
 
 def conducted(x_seq: Tensor, beta: Tensor, conduct: Tensor) -> Tensor:

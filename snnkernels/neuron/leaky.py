@@ -29,7 +29,7 @@ class IFNode(BaseNode):
 
 
 class MultiStepIFNode(IFNode, step_mode="m"):
-    """:class:`IFNode` on [T, B, ...]."""
+    """``IFNode`` on [T, B, ...]."""
 
 
 class LIFNode(BaseNode):
@@ -49,7 +49,7 @@ class LIFNode(BaseNode):
 
 
 class MultiStepLIFNode(LIFNode, step_mode="m"):
-    """:class:`LIFNode` on [T, B, ...]."""
+    """``LIFNode`` on [T, B, ...]."""
 
 
 def _weight_of_tau(init_tau: float) -> float:
@@ -62,7 +62,7 @@ class ParametricLIFNode(BaseNode):
     Args:
         init_tau: tau to start from, a number > 1.
 
-    The other arguments are those of :class:`LIFNode`. Source: Fang et al., "Incorporating Learnable
+    The other arguments are those of ``LIFNode``. Source: Fang et al., "Incorporating Learnable
     Membrane Time Constant to Enhance Learning of Spiking Neural Networks", ICCV 2021.
     """
 
@@ -91,7 +91,7 @@ class ParametricLIFNode(BaseNode):
 
 
 class MultiStepParametricLIFNode(ParametricLIFNode, step_mode="m"):
-    """:class:`ParametricLIFNode` on [T, B, ...]."""
+    """``ParametricLIFNode`` on [T, B, ...]."""
 
 
 class CubaLIFNode(BaseNode):
@@ -115,7 +115,7 @@ class CubaLIFNode(BaseNode):
 
 
 class MultiStepCubaLIFNode(CubaLIFNode, step_mode="m"):
-    """:class:`CubaLIFNode` on [T, B, ...]."""
+    """``CubaLIFNode`` on [T, B, ...]."""
 
 
 class LINode(BaseNode):
@@ -138,7 +138,7 @@ class LINode(BaseNode):
 
 
 class MultiStepLINode(LINode, step_mode="m"):
-    """:class:`LINode` on [T, B, ...]."""
+    """``LINode`` on [T, B, ...]."""
 
 
 class KLIFNode(BaseNode):
@@ -154,7 +154,7 @@ class KLIFNode(BaseNode):
 
 
 class MultiStepKLIFNode(KLIFNode, step_mode="m"):
-    """:class:`KLIFNode` on [T, B, ...]."""
+    """``KLIFNode`` on [T, B, ...]."""
 
 
 class ILIFNode(BaseNode):
@@ -181,4 +181,4 @@ class ILIFNode(BaseNode):
 
 
 class MultiStepILIFNode(ILIFNode, step_mode="m"):
-    """:class:`ILIFNode` on [T, B, ...]."""
+    """``ILIFNode`` on [T, B, ...]."""

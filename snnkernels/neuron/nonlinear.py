@@ -22,7 +22,7 @@ class QIFNode(BaseNode):
 
 
 class MultiStepQIFNode(QIFNode, step_mode="m"):
-    """:class:`QIFNode` on [T, B, ...]."""
+    """``QIFNode`` on [T, B, ...]."""
 
 
 class EIFNode(BaseNode):
@@ -47,7 +47,7 @@ class EIFNode(BaseNode):
 
 
 class MultiStepEIFNode(EIFNode, step_mode="m"):
-    """:class:`EIFNode` on [T, B, ...]."""
+    """``EIFNode`` on [T, B, ...]."""
 
 
 class IzhikevichNode(BaseNode):
@@ -84,4 +84,4 @@ class IzhikevichNode(BaseNode):
 
 
 class MultiStepIzhikevichNode(IzhikevichNode, step_mode="m"):
-    """:class:`IzhikevichNode` on [T, B, ...]."""
+    """``IzhikevichNode`` on [T, B, ...]."""

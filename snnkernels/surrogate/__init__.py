@@ -7,7 +7,7 @@ is the primitive of that gradient instead, a smooth function.
 The formulas here are plain PyTorch and serve as the reference for the kernels, which hold their own
 (``csrc/include/snnkernels/surrogates.h``) under the same names.
 
-A surrogate of your own is made by :func:`custom`, or is a subclass of :class:`SurrogateFunction`;
+A surrogate of your own is made by ``custom``, or is a subclass of ``SurrogateFunction``;
 kernels are compiled with it. Any other module from tensor to tensor, such as one around a
 ``torch.autograd.Function`` or a subclass with a ``forward`` of its own, runs on the reference path.
 """

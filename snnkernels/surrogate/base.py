@@ -35,7 +35,7 @@ class SurrogateFunction(nn.Module):
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
     key: ClassVar[str]
-    """What the class is known by in :data:`CLASSES`."""
+    """What the class is known by in ``CLASSES``."""
     has_own_forward: ClassVar[bool] = False
     """Whether a subclass gives more than ``gradient`` and ``primitive``, which no kernel runs."""
     _spike: ClassVar[type[torch.autograd.Function]]

@@ -1,4 +1,4 @@
-"""Surrogates of two functions: :func:`custom`."""
+"""Surrogates of two functions: ``custom``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def custom(
 
     Args:
         gradient: g'(x), from a tensor and the parameters by position to a tensor, in operations
-            of one element at a time (those of :func:`snnkernels.compile_neuron`).
+            of one element at a time (those of ``snnkernels.compile_neuron``).
         primitive: g(x), likewise; None if there is none, and then it only spikes.
         spiking: True for the step with this gradient, False for the primitive.
         parameters: numbers, in the order in which both functions take them. Changing one, as in

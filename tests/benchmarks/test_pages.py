@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks import environment, mnist, pages, picture, tables
+from benchmarks import environment, mnist, pages, picture, tables, workloads
 from benchmarks.__main__ import main
 from benchmarks.case import Case
 from benchmarks.peers.spec import peers
@@ -194,32 +195,63 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
 
 
-def test_the_readme_has_the_first_case_of_each_workload_on_each_machine(checkout: Path):
-    """Beside ours stand plain PyTorch, and the best of all that are not ours in any setting."""
-    cpu, gpu = comparison(USUAL, Case("neuron", (500, 16, 512)), SHD), comparison(USUAL)
-    cpu.rows.append(row(USUAL, "dense", 0.6, peak_extra=100, first_seconds=1.0))
-    cpu.contenders["dense"] = {**cpu.contenders["native"], "title": "snnkernels, another way"}
-    cpu.rows[2]["peak_extra"] = 1_500_000
-    cpu.write(checkout / "cpu.json")
-    assert report(checkout, "cpu.json") == 0
+def readme_rows(checkout: Path, *runs: Results) -> list[list[str]]:
+    """The README's lines after a report of runs, each a file of its own, a day after the last."""
+    for day, run in enumerate(runs, 1):
+        run.write(checkout / f"{day}.json")
+        text = (checkout / f"{day}.json").read_text()
+        written = f'"written": "2026-01-0{day}"'
+        (checkout / f"{day}.json").write_text(re.sub(r'"written": "[^"]*"', written, text))
+    assert report(checkout, *(f"{day}.json" for day in range(1, len(runs) + 1))) == 0
+    lines = cells((checkout / "README.md").read_text())
+    return [line for line in lines if len(line) == 8 and not line[0].startswith((":", "on"))]
+
+
+def test_the_readme_has_the_first_case_of_each_workload_beside_the_best_of_all_others(
+    checkout: Path,
+):
+    run = comparison(USUAL, Case("neuron", (500, 16, 512)), SHD)
+    run.rows.append(row(USUAL, "dense", 0.6, peak_extra=100, first_seconds=1.0))
+    run.contenders["dense"] = {**run.contenders["native"], "title": "snnkernels, another way"}
+    run.rows[2].update(fell_back=False, median=0.005, peak_extra=3_000_000)
+    machine = tables.machine_of(run)
+    loop = "6.00 (12×), plain PyTorch loop", "2.0", "2.0, plain PyTorch loop"
+    norse = "5.00 (10×), Norse 1.1.0", *loop[1:]
+    assert readme_rows(checkout, run) == [
+        [machine, "LIF alone [16, 32, 1024]", "0.500", "0.600 (1.2×)", "6.00 (12×)", *norse],
+        [machine, "SHD network [256, 256, 128]", "0.500", "–", "6.00 (12×)", *loop],
+    ]
     text = (checkout / "README.md").read_text()
     assert text.startswith("# Kept\n") and "out of date" not in text
-    about = cpu.environment["cpu"]
-    plain, norse = ("6.00 (12×), plain PyTorch loop", "1.5, Norse 1.1.0")
-    usual = ["LIF alone [16, 32, 1024]", "0.500", "6.00 (12×)", plain, "2.0"]
-    assert [line for line in cells(text) if line[:1] == [about]] == [
-        [about, *usual, norse],
-        [about, "SHD network [256, 256, 128]", *usual[1:], "2.0, plain PyTorch loop"],
-    ]
     assert "On a GPU nothing has been compared yet." in text
     assert (checkout / "docs/images/training.png").read_bytes().startswith(b"\x89PNG")
 
+
+def test_the_readme_keeps_what_a_later_run_did_not_measure_and_begins_with_gpus(checkout: Path):
+    whole, later, gpu = comparison(USUAL, SHD), comparison(USUAL), comparison()
+    later.environment["commit"] = "later"
+    later.rows[0]["median"] = 0.001
     gpu.environment.update(gpu="GPU", driver="1")
-    gpu.write(checkout / "gpu.json")
-    assert report(checkout, "cpu.json", "gpu.json") == 0
-    text = (checkout / "README.md").read_text()
-    first = [line[0] for line in cells(text) if len(line) == 7]
-    assert first[2:] == ["GPU", about, about] and "On a GPU nothing" not in text
+    (case, *_) = (each.cases("cuda")[0] for each in workloads.WORKLOADS)
+    gpu.rows = comparison(case).rows
+    rows = readme_rows(checkout, whole, later, gpu)
+    assert [line[1:3] for line in rows] == [
+        [f"LIF alone {case.size}", "0.500"],
+        ["LIF alone [16, 32, 1024]", "1.00"],
+        ["SHD network [256, 256, 128]", "0.500"],
+    ]
+    assert rows[0][0] == "GPU"
+    assert "On a GPU nothing" not in (checkout / "README.md").read_text()
+
+
+def test_the_readme_stays_where_nothing_of_ours_was_timed(checkout: Path):
+    run = comparison(USUAL)
+    run.rows = [
+        {**USUAL.columns(), "contender": name, "skipped": "why"} for name in ("native", "loop")
+    ]
+    before = (checkout / "README.md").read_text()
+    assert readme_rows(checkout, run) == []
+    assert (checkout / "README.md").read_text() == before
 
 
 def test_a_page_without_markers_and_a_file_of_another_kind_are_refused(checkout: Path, capsys):

@@ -288,7 +288,7 @@ def scan_program(
 
     Args:
         direction: "forward" or "backward".
-        name: a neuron of ``registry.h``, or one that :func:`add_compiled_neuron` was given.
+        name: a neuron of ``registry.h``, or one that ``add_compiled_neuron`` was given.
         hard_reset: whether the neuron is set to v_reset when it fires.
         dtype: that of x.
         width: the lanes to a thread.

@@ -95,7 +95,7 @@ def _spelt_out(name: str, text: str, headers: Mapping[str, str]) -> str:
 
 
 def compile_program(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compiled:
-    """Compile a program for GPUs of a compute capability; :func:`ensure` keeps the result.
+    """Compile a program for GPUs of a compute capability; ``ensure`` keeps the result.
 
     Raises:
         snnkernels.BuildError: it does not compile, or NVRTC does not know such GPUs.

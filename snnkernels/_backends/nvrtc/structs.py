@@ -150,7 +150,7 @@ def scan_grid(
         lanes: L.
         element_bytes: the bytes of an element of x.
         spiking: whether the neuron gives spikes; the primitive has kernels of one lane only.
-        sums: as in :func:`full_width`.
+        sums: as in ``full_width``.
         rows: all that the kernel reads and writes.
         multiprocessors: how many the GPU has.
     """
