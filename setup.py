@@ -88,7 +88,7 @@ setup(
     package_dir={"": ".", **CSRC},
     package_data={
         "snnkernels": ["py.typed"],
-        **{package: ["*.cpp", "*.cu", "*.h", "*.cuh", "*.inc"] for package in CSRC},
+        **{package: ["*.cpp", "*.cu", "*.h", "*.cuh"] for package in CSRC},
     },
     cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel},
 )

@@ -114,7 +114,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Neuron:
-    """The neuron that a contender computes, in the words of ``snnkernels.functional``."""
+    """The neuron that a contender computes: "if", "lif", "plif" or "cuba", and its parameters."""
 
     kind: str = "lif"
     tau: float = 2.0

@@ -1,10 +1,10 @@
 """``gpu-round``: build, gpu tests, peers and benchmark on a machine with a GPU, all into JSON.
 
-Each step is a process of its own. A failed test or benchmark does not keep the later steps from
+Each stage is a process of its own. A failed test or benchmark does not keep the later stages from
 running, since time on a GPU is dear; a failed build does. The record is written after every group
-of steps, and all that a failed step said stays beside it.
+of stages, and all that a failed stage said stays beside it.
 
-The round ends within the seconds it is given: a step may take its share of what is left when it
+The round ends within the seconds it is given: a stage may take its share of what is left when it
 begins, and is ended there. Benchmarks are told to begin no case late in their share, and write
 their JSON after each case. Peers are installed while the tests run; nothing is timed meanwhile.
 """
@@ -45,7 +45,7 @@ NO_TESTS = 5
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """One command of the round; nothing after it runs if it is ``needed`` and fails.
 
     ``share`` is the part of the time left that it may take. Once it ran: its exit code, seconds,
@@ -62,8 +62,8 @@ class Step:
 
 
 RUNNING: set[int] = set()
-"""The process groups of the steps that run."""
-Execute = Callable[[Step, float, Path], Step]
+"""The process groups of the stages that run."""
+Execute = Callable[[Stage, float, Path], Stage]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -80,15 +80,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """The command: 0 if all steps went well."""
+    """The command: 0 if all stages went well."""
     if options.device == "cuda" and not torch.cuda.is_available():
         console.print("PyTorch sees no CUDA device: try the round's logic with --device cpu")
         return 1
     return take_round(options.device, options.results, options.seconds)
 
 
-def plan(device: str, results: Path, stem: str) -> list[list[Step]]:
-    """The steps of a round, in groups that run at the same time.
+def plan(device: str, results: Path, stem: str) -> list[list[Stage]]:
+    """The stages of a round, in groups that run at the same time.
 
     On the CPU short benchmarks stand in for the full ones.
     """
@@ -106,13 +106,13 @@ def plan(device: str, results: Path, stem: str) -> list[list[Step]]:
     tests = ("pytest", "tests", "-m", "gpu", "-q", "-rs", *at_once)
     neurons = ("neurons", all_of_it, "--contenders", "native", "loop", *cupy)
     return [
-        [Step("build", (*python, "snnkernels", "build", *on), 0.4, needed=True)],
+        [Stage("build", (*python, "snnkernels", "build", *on), 0.4, needed=True)],
         [
-            Step("install peers", (*python, "benchmarks", "install", *on), 0.4),
-            Step("tests", (*python, *tests), 0.4),
+            Stage("install peers", (*python, "benchmarks", "install", *on), 0.4),
+            Stage("tests", (*python, *tests), 0.4),
         ],
-        [Step("peers", measured(f"{stem}-peers", "peers", *extent), 0.65)],
-        [Step("neurons", measured(stem, *neurons))],
+        [Stage("peers", measured(f"{stem}-peers", "peers", *extent), 0.65)],
+        [Stage("neurons", measured(stem, *neurons))],
     ]
 
 
@@ -128,26 +128,26 @@ def take_round(
     stem = file_stem(device)
     record = results / f"{stem}-round.json"
     found = Results("gpu-round", environment.describe(device), {"device": device})
-    done: list[Step] = []
+    done: list[Stage] = []
     end = now() + seconds
     for group in plan(device, results, stem):
         left = end - now()
-        shares = [step.share * left for step in group]
-        logs = [results / f"{stem}-{step.name.replace(' ', '-')}.log" for step in group]
+        shares = [stage.share * left for stage in group]
+        logs = [results / f"{stem}-{stage.name.replace(' ', '-')}.log" for stage in group]
         with ThreadPoolExecutor(len(group)) as pool, _ended_by_interrupt():
-            done += pool.map(execute or execute_step, group, shares, logs)
-        found.settings["steps"] = [asdict(step) for step in done]
+            done += pool.map(execute or execute_stage, group, shares, logs)
+        found.settings["stages"] = [asdict(stage) for stage in done]
         found.write(record)
-        if any(step.needed and step.code for step in done):
+        if any(stage.needed and stage.code for stage in done):
             print(f"== stopped: nothing can run without the {done[-1].name}")
             break
     print(f"== written: {record}")
-    return 1 if any(step.code for step in done) else 0
+    return 1 if any(stage.code for stage in done) else 0
 
 
 @contextmanager
 def _ended_by_interrupt() -> Iterator[None]:
-    """The pool would wait for steps that ctrl-C does not reach."""
+    """The pool would wait for stages that ctrl-C does not reach."""
     try:
         yield
     except KeyboardInterrupt:
@@ -157,7 +157,7 @@ def _ended_by_interrupt() -> Iterator[None]:
 
 
 def _end(group: int) -> None:
-    """End a step with whatever it started."""
+    """End a stage with whatever it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
@@ -169,17 +169,17 @@ def file_stem(device: str) -> str:
     return f"{slug}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
 
 
-def execute_step(step: Step, limit: float, log: Path) -> Step:
-    """Run a step into a log, which goes once its end was kept; end it at its limit."""
+def execute_stage(stage: Stage, limit: float, log: Path) -> Stage:
+    """Run a stage into a log, which goes once its end was kept; end it at its limit."""
     told = f"{max(LAST_CASE * limit, 1.0):.0f}"
-    step = replace(step, command=[part.replace(SECONDS, told) for part in step.command])
-    print(f"== {step.name}: {' '.join(step.command)}", flush=True)
-    # The tests would keep kernels of their own; one build has to do for all steps.
+    stage = replace(stage, command=[part.replace(SECONDS, told) for part in stage.command])
+    print(f"== {stage.name}: {' '.join(stage.command)}", flush=True)
+    # The tests would keep kernels of their own; one build has to do for all stages.
     variables = {"PYTHONUNBUFFERED": "1", cache.ENVIRONMENT_VARIABLE: str(cache.user_dir())}
     start = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            step.command,
+            stage.command,
             cwd=environment.ROOT,
             env={**os.environ, **variables},
             stdout=output,
@@ -196,17 +196,17 @@ def execute_step(step: Step, limit: float, log: Path) -> Step:
     tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     if code == 0:
         log.unlink()
-    step = replace(step, code=code, seconds=time.monotonic() - start, tail=tail)
-    if step.name == "tests":
-        step = judge_tests(step)
+    stage = replace(stage, code=code, seconds=time.monotonic() - start, tail=tail)
+    if stage.name == "tests":
+        stage = judge_tests(stage)
     print(*tail, sep="\n")
-    print(f"== {step.name}: exit code {step.code} after {step.seconds:.0f} s", flush=True)
-    return step
+    print(f"== {stage.name}: exit code {stage.code} after {stage.seconds:.0f} s", flush=True)
+    return stage
 
 
-def judge_tests(step: Step) -> Step:
+def judge_tests(stage: Stage) -> Stage:
     """A run in which no test ran is a failure; without a GPU there is none to run."""
     if not torch.cuda.is_available():
-        return replace(step, code=0 if step.code == NO_TESTS else step.code)
-    ran = any(re.search(r"\b\d+ passed", line) for line in step.tail)
-    return step if ran or step.code else replace(step, code=NO_TESTS)
+        return replace(stage, code=0 if stage.code == NO_TESTS else stage.code)
+    ran = any(re.search(r"\b\d+ passed", line) for line in stage.tail)
+    return stage if ran or stage.code else replace(stage, code=NO_TESTS)

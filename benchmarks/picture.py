@@ -13,7 +13,7 @@ from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row
 from benchmarks.results import Results
 from benchmarks.tables import OURS, Headline, by_case, digits, is_ours
-from benchmarks.workloads import SHORT, TITLES
+from benchmarks.workloads import TITLES, WORKLOADS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def overview(found: Sequence[Headline], path: Path) -> None:
                 _bar(axis, place, rows[name], OUR_COLOR if is_ours(results, name) else OTHERS_COLOR)
         _scale(axis, [rows[name] for name in _contenders(rows)], [], room=1.4)
         powers = ", in powers of ten" if axis.get_xscale() == "log" else ""
-        _dress(axis, f"{SHORT[case.workload]}{powers}\n{case.size}")
+        _dress(axis, f"{WORKLOADS[case.workload].short}{powers}\n{case.size}")
     axes[0, 0].set_yticks(range(len(names)), map(titles.get, names), fontsize=8)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     about = dict.fromkeys(environment.summary(results.environment) for results, _, _ in cases)

@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row, case_of
 from benchmarks.results import Results
-from benchmarks.workloads import SHORT, TINY, TITLES, WORKLOADS
+from benchmarks.workloads import TINY, TITLES, WORKLOADS
 
 MEGABYTE = 1e6
 NOTHING = "–"
@@ -109,7 +109,7 @@ def headlines(runs: Sequence[Results]) -> list[Headline]:
     for run in sorted(runs, key=lambda run: run.written):
         gpu = run.environment["gpu"]
         measured = dict(by_case(run.rows))
-        for place, workload in enumerate(WORKLOADS):
+        for place, workload in enumerate(WORKLOADS.values()):
             case = workload.cases("cuda" if gpu else "cpu")[0]
             rows = measured.get(case, {})
             if rows.get(OURS, {}).get("median") is not None:
@@ -128,7 +128,7 @@ def overview(found: Sequence[Headline]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "on": machine_of(run),
-            "workload [T, B, ...]": f"{SHORT[case.workload]} {case.size}",
+            "workload [T, B, ...]": f"{WORKLOADS[case.workload].short} {case.size}",
             "snnkernels, ms": _milliseconds(case, rows, OURS),
             "with torch.nn.Linear": _milliseconds(case, rows, DENSE),
             "plain PyTorch": _milliseconds(case, rows, PLAIN),

@@ -28,19 +28,25 @@ EPOCH_PARTS = 10
 EVENT_RATE = {"linear": 0.2, "shd": 0.04}
 DRIVE = 1.5
 """Standard deviation of what a spiking layer's neurons get in a step, so that they fire."""
-SPIKES = ("neuron", "linear")
-"""Workloads whose output is spikes; that of the others are potentials or scores."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """``cases`` gives those of a device type."""
+    """One kind of work.
+
+    Attributes:
+        cases: gives those of a device type.
+        make: gives the arrays of a case for some rows of its batch; None where it has none.
+        spikes: whether the output is spikes, and not potentials or scores.
+    """
 
     letter: str
     name: str
     short: str
     title: str
     cases: Callable[[str], list[Case]]
+    make: Callable[[Case, Shape, torch.Generator], dict[str, Tensor]] | None = None
+    spikes: bool = False
 
 
 def neuron_cases(device: str) -> list[Case]:
@@ -88,75 +94,7 @@ def epoch_cases(device: str) -> list[Case]:
     ]
 
 
-WORKLOADS = (
-    Workload("a", "neuron", "LIF alone", "LIF neurons alone", neuron_cases),
-    Workload(
-        "b", "linear", "Linear and LIF", "Linear(N, N) and LIF, T = 500, batch 16", linear_cases
-    ),
-    Workload("c", "shd", "SHD network", "128-128-128-20 as for SHD, T = 256, batch 256", shd_cases),
-    Workload(
-        "d", "conv", "six convolutions", "Conv-BatchNorm-LIF six times, T = 4, batch 32", conv_cases
-    ),
-    Workload(
-        "e",
-        "mnist",
-        "MNIST, an epoch",
-        "an epoch of the tutorial's MNIST network, T = 50",
-        epoch_cases,
-    ),
-)
-LETTERS = tuple(workload.letter for workload in WORKLOADS)
-TITLES = {each.name: f"({each.letter}) {each.title}" for each in WORKLOADS}
-SHORT = {each.name: each.short for each in WORKLOADS}
-
-
-def selected(
-    letters: Sequence[str],
-    device: str,
-    dataset_dir: Path = ROOT / "data",
-    *,
-    quick: bool = False,
-) -> list[Case]:
-    """The cases of some workloads, each with what it needs to know besides.
-
-    The first case of each workload comes first, then the second of each and so on, so that a run
-    that is short of time has seen something of all. With ``quick`` only neurons of a usual and of a
-    tiny shape in float32.
-    """
-    chosen = [workload.cases(device) for workload in WORKLOADS if workload.letter in letters]
-    places = [(place, case) for cases in chosen for place, case in enumerate(cases)]
-    cases = [case for _, case in sorted(places, key=lambda each: each[0])]
-    if quick:
-        cases = [c for c in cases if c.shape in (USUAL, TINY) and c.dtype == "float32"]
-    folder = str(dataset_dir) if has_files(dataset_dir) else ""  # nothing is downloaded
-    return [
-        replace(case, options={**case.options, "dataset_dir": folder})
-        if case.workload == "mnist"
-        else case
-        for case in cases
-    ]
-
-
 # --- arrays --------------------------------------------------------------------------------------
-
-
-def arrays(case: Case, rows: int | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a case as float32, rounded to its dtype; the same for every contender.
-
-    With ``rows`` only so many samples of the batch.
-    """
-    make = {"neuron": _neuron, "linear": _linear, "shd": _shd, "conv": _conv}.get(case.workload)
-    if make is None:
-        return {}
-    given = (case.shape[0], rows or case.shape[1], *case.shape[2:])
-    values = make(case, given, torch.Generator().manual_seed(SEED))
-    return {key: _rounded(case, key, value) for key, value in values.items()}
-
-
-def _rounded(case: Case, key: str, value: Tensor) -> np.ndarray:
-    if key in ("x", "upstream"):
-        value = value.to(getattr(torch, case.input_dtype)).float()
-    return value.numpy()
 
 
 def _neuron(case: Case, given: Shape, generator: torch.Generator) -> dict[str, Tensor]:
@@ -212,3 +150,79 @@ def _weight(generator: torch.Generator, outputs: int, inputs: int, rate: float) 
     """A weight [out, in] that turns spikes of a rate into a drive of standard deviation DRIVE."""
     scale = DRIVE / math.sqrt(rate * inputs)
     return torch.randn(outputs, inputs, generator=generator) * scale
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+WORKLOADS = {
+    each.name: each
+    for each in (
+        Workload("a", "neuron", "LIF alone", "LIF neurons alone", neuron_cases, _neuron, True),
+        Workload(
+            *("b", "linear", "Linear and LIF", "Linear(N, N) and LIF, T = 500, batch 16"),
+            *(linear_cases, _linear, True),
+        ),
+        Workload(
+            *("c", "shd", "SHD network", "128-128-128-20 as for SHD, T = 256, batch 256"),
+            *(shd_cases, _shd),
+        ),
+        Workload(
+            *("d", "conv", "six convolutions", "Conv-BatchNorm-LIF six times, T = 4, batch 32"),
+            *(conv_cases, _conv),
+        ),
+        Workload(
+            *("e", "mnist", "MNIST, an epoch", "an epoch of the tutorial's MNIST network, T = 50"),
+            epoch_cases,
+        ),
+    )
+}
+LETTERS = tuple(workload.letter for workload in WORKLOADS.values())
+TITLES = {each.name: f"({each.letter}) {each.title}" for each in WORKLOADS.values()}
+
+
+def selected(
+    letters: Sequence[str],
+    device: str,
+    dataset_dir: Path = ROOT / "data",
+    *,
+    quick: bool = False,
+) -> list[Case]:
+    """The cases of some workloads, each with what it needs to know besides.
+
+    The first case of each workload comes first, then the second of each and so on, so that a run
+    that is short of time has seen something of all. With ``quick`` only neurons of a usual and of a
+    tiny shape in float32.
+    """
+    chosen = [
+        workload.cases(device) for workload in WORKLOADS.values() if workload.letter in letters
+    ]
+    places = [(place, case) for cases in chosen for place, case in enumerate(cases)]
+    cases = [case for _, case in sorted(places, key=lambda each: each[0])]
+    if quick:
+        cases = [c for c in cases if c.shape in (USUAL, TINY) and c.dtype == "float32"]
+    folder = str(dataset_dir) if has_files(dataset_dir) else ""  # nothing is downloaded
+    return [
+        replace(case, options={**case.options, "dataset_dir": folder})
+        if case.workload == "mnist"
+        else case
+        for case in cases
+    ]
+
+
+def arrays(case: Case, rows: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a case as float32, rounded to its dtype; the same for every contender.
+
+    With ``rows`` only so many samples of the batch.
+    """
+    make = WORKLOADS[case.workload].make
+    if make is None:
+        return {}
+    given = (case.shape[0], rows or case.shape[1], *case.shape[2:])
+    values = make(case, given, torch.Generator().manual_seed(SEED))
+    return {key: _rounded(case, key, value) for key, value in values.items()}
+
+
+def _rounded(case: Case, key: str, value: Tensor) -> np.ndarray:
+    if key in ("x", "upstream"):
+        value = value.to(getattr(torch, case.input_dtype)).float()
+    return value.numpy()

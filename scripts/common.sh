@@ -1,4 +1,4 @@
-# Sourced by the other scripts: $python is a Python with snnkernels, torch and the test tools.
+# Sourced by the other scripts: $python is a Python with torch, snnkernels and some of its extras.
 #
 # VENV      the virtual environment to use, or to make   (default: the active one, else .venv)
 # PYTHON    the Python to make it with                     (default: python3)

@@ -416,7 +416,7 @@ def test_importing_the_neurons_traces_and_compiles_nothing():
         "assert not any(node.equations._traces for node in nodes)\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 def test_the_library_has_the_kernels_that_neurons_name_with_their_states_and_parameters():

@@ -125,7 +125,10 @@ def _compiled(name: str, flags: Sequence[str], folder: Path) -> Library:
     places = [f"-I{path}" for path in spec.include_dirs]
     command = [*toolchain.find_cxx().command, *spec.cxx_flags, *places, "-shared", "-O1"]
     done = subprocess.run(
-        [*command, str(source), "-o", str(library)], capture_output=True, text=True
+        [*command, str(source), "-o", str(library)],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return Library(library)

@@ -13,6 +13,7 @@ from torch import nn
 
 from snnkernels import FallbackWarning, functional, neuron, surrogate
 from snnkernels._backends import headers, kernels, selection
+from snnkernels.surrogate import of_functions
 
 from .cases import SURROGATES, generator
 
@@ -41,6 +42,10 @@ def test_the_registry_names_the_modules_and_their_parameters():
     assert headers.surrogates() == {
         name: cls.parameter_names for cls, name in surrogate.BUILT_IN.items()
     }
+
+
+def test_a_custom_surrogate_may_have_as_many_parameters_as_the_kernels_hold():
+    assert headers.limits()["kMaxSurrogateParams"] == of_functions._MAX_PARAMETERS
 
 
 @pytest.mark.parametrize("instance", WITH_PRIMITIVE, ids=name_of)

@@ -76,7 +76,7 @@ def install(options: argparse.Namespace, console: Console) -> int:
 
 def add(parser: argparse.ArgumentParser) -> None:
     _add_names(parser)
-    letters = "; ".join(f"{each.letter}: {each.title}" for each in workloads.WORKLOADS)
+    letters = "; ".join(f"{each.letter}: {each.title}" for each in workloads.WORKLOADS.values())
     parser.add_argument(
         "--workloads",
         nargs="+",

@@ -107,7 +107,7 @@ class PeerMeasurement(Measurement):
         parts = case.options.get("parts", 2) - 2
         turns = {"min_rounds": parts, "max_rounds": parts} if self.epoch else {"patience": 4.0}
         self.rounds = {"pause": 0.01, **turns}
-        spikes = case.workload in workloads.SPIKES
+        spikes = workloads.WORKLOADS[case.workload].spikes
         contenders = {
             name: partial(self._remote, peer, peer.neuron, name)
             for name, peer in self.peers.items()

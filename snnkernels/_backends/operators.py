@@ -63,7 +63,7 @@ class Attributes(NamedTuple):
     """What the scan's operators take besides tensors, in their order (``csrc/schemas.h``)."""
 
     neuron: int
-    """The number of its name, as ``registry.number`` has it; likewise of the surrogate."""
+    """The number of its name, as ``headers.number`` has it; likewise of the surrogate."""
     surrogate: int
     numbers: Sequence[float]
     """What the states begin with where they are no tensor, the parameters, the surrogate's."""

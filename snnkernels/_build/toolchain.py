@@ -40,10 +40,6 @@ class TorchInfo:
     root: Path
 
     @property
-    def include_dir(self) -> Path:
-        return self.root / "include"
-
-    @property
     def library_dir(self) -> Path:
         return self.root / "lib"
 

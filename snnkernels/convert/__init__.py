@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from .._core import checks
 from .._core.torch_private import submodules
-from ._rules import CannotConvert, Library
+from ._rules import CannotConvert, ForeignLibrary
 
 __all__ = ["ConversionWarning", "convert"]
 
 
 @cache
-def libraries() -> tuple[Library, ...]:
+def libraries() -> tuple[ForeignLibrary, ...]:
     """All of them; their neurons are defined here, at the first conversion, not at import."""
     from . import norse, sinabs, snntorch, spikingjelly
 
@@ -99,7 +99,7 @@ def _copy(net: nn.Module) -> nn.Module:
     return twin
 
 
-def _neurons(net: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
+def _neurons(net: nn.Module) -> Iterator[tuple[str, nn.Module, ForeignLibrary]]:
     """Every neuron of a known library, once, and its name in the net."""
     for name, module in net.named_modules():
         for library in libraries():

@@ -21,7 +21,7 @@ class CannotConvert(Exception):
 
 
 @dataclass(frozen=True)
-class Library:
+class ForeignLibrary:
     """A library's neurons.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import surrogate
 from .._call.equations import Equations
 from ..neuron.base import BaseNode
-from ._rules import CannotConvert, Library, along_last, fire_above
+from ._rules import CannotConvert, ForeignLibrary, along_last, fire_above
 
 PACKAGE = "norse"
 
@@ -188,7 +188,7 @@ def _value(value: Any) -> Any:
 _BOX = ("tau_mem_inv", "v_leak", "v_th", "v_reset")
 _LIF = (*_BOX, "tau_syn_inv")
 
-LIBRARY = Library(
+LIBRARY = ForeignLibrary(
     PACKAGE,
     bases=("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell"),
     rules={

@@ -20,7 +20,7 @@ from .. import surrogate
 from .._call.equations import Equations
 from .._core.firing import spike
 from ..neuron.base import BaseNode
-from ._rules import CannotConvert, Library, along_last, floating
+from ._rules import CannotConvert, ForeignLibrary, along_last, floating
 
 PACKAGE = "sinabs"
 
@@ -245,7 +245,7 @@ def _rule(old: Any) -> BaseNode:
     return made
 
 
-LIBRARY = Library(
+LIBRARY = ForeignLibrary(
     PACKAGE,
     bases=("StatefulLayer",),
     rules=dict.fromkeys(("LIF", "IAF", "LIFSqueeze", "IAFSqueeze"), _rule),

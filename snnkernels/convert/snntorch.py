@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import surrogate
 from .._call.equations import Equations
 from ..neuron.base import BaseNode
-from ._rules import CannotConvert, Library, along_last, fire_above, floating
+from ._rules import CannotConvert, ForeignLibrary, along_last, fire_above, floating
 
 PACKAGE = "snntorch"
 
@@ -209,7 +209,7 @@ def _rule(
     return make
 
 
-LIBRARY = Library(
+LIBRARY = ForeignLibrary(
     PACKAGE,
     bases=("SpikingNeuron",),
     rules={

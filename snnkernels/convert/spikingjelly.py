@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import neuron
-from ._rules import CannotConvert, Library, Rule, surrogate_of
+from ._rules import CannotConvert, ForeignLibrary, Rule, surrogate_of
 
 PACKAGE = "spikingjelly"
 
@@ -54,7 +54,7 @@ _RULES = {
     "ParametricLIFNode": _rule(neuron.ParametricLIFNode, "decay_input"),
 }
 
-LIBRARY = Library(
+LIBRARY = ForeignLibrary(
     PACKAGE,
     bases=("BaseNode", "MultiStepIFNode", "MultiStepLIFNode", "MultiStepParametricLIFNode"),
     rules={**_RULES, **{f"MultiStep{name}": rule for name, rule in _RULES.items()}},

@@ -21,7 +21,7 @@ def firing_loss(rates: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(rates, F.one_hot(labels, CLASSES).float())
 
 
-class Step:
+class TrainingStep:
     """Forward and backward of ``model``, from images to firing rates, and ``optimizer``'s step."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
@@ -41,7 +41,7 @@ class Step:
         return loss, rates
 
 
-class CapturedStep(Step):
+class CapturedStep(TrainingStep):
     """A step captured in a CUDA graph for batches of the size of ``batch``; others run as is.
 
     Weights, buffers, the optimizer's state and torch's generator are afterwards what they were. A

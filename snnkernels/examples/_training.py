@@ -27,7 +27,7 @@ from . import _checkpoint as checkpoints
 from . import _distributed as distributed
 from ._data import BATCH_SIZES, Dataset, Samples, load_dataset
 from ._settings import Parser, Settings
-from ._step import CapturedStep, Step, firing_loss
+from ._step import CapturedStep, TrainingStep, firing_loss
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -72,7 +72,7 @@ def firing_rates(net: nn.Sequential, images: Tensor, settings: Settings) -> Tens
 
 
 def train_epoch(
-    step: Step, samples: Samples, settings: Settings, label: str = "training"
+    step: TrainingStep, samples: Samples, settings: Settings, label: str = "training"
 ) -> Figures:
     """One pass over the training samples, in random order, under a progress bar.
 
@@ -164,10 +164,14 @@ def train(
         results += checkpoint["results"]
     model = Rates(net, settings)
     if settings.cuda_graph:
-        step: Step = CapturedStep(model, optimizer, dataset.train.first(settings.batch_size))
+        step: TrainingStep = CapturedStep(
+            model, optimizer, dataset.train.first(settings.batch_size)
+        )
     else:
         parallel = distributed.processes() > 1
-        step = Step(nn.parallel.DistributedDataParallel(model) if parallel else model, optimizer)
+        step = TrainingStep(
+            nn.parallel.DistributedDataParallel(model) if parallel else model, optimizer
+        )
     writer = _writer(settings, checkpoint) if distributed.rank() == 0 else None
     for epoch in range(len(results) + 1, settings.epochs + 1):
         label = f"epoch {epoch}/{settings.epochs}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .._backends import headers
 from .._call.equations import Equations, State, Step
 from .._core import checks
 from .base import BaseNode
@@ -76,8 +77,6 @@ def compile_neuron(
 
 _TAKEN = {"surrogate_function", "store_v_seq", "monitor_state", "monitor", "v_seq", "training"}
 _LIMITS = ("minimum", "maximum", "above", "whole")
-_MAX_STATES = 8
-_MAX_PARAMS = 16
 
 
 def _check_function(step: object) -> None:
@@ -94,10 +93,13 @@ def _check_definition(
     params: Mapping[str, Any],
     learnable: Sequence[str],
 ) -> None:
-    if not 1 <= len(states) <= _MAX_STATES:
-        raise ValueError(f"states must name 1 to {_MAX_STATES} states, got {len(states)}")
-    if len(params) > _MAX_PARAMS:
-        raise ValueError(f"params must name at most {_MAX_PARAMS} parameters, got {len(params)}")
+    most = headers.limits()
+    if not 1 <= len(states) <= most["kMaxStates"]:
+        raise ValueError(f"states must name 1 to {most['kMaxStates']} states, got {len(states)}")
+    if len(params) > most["kMaxParams"]:
+        raise ValueError(
+            f"params must name at most {most['kMaxParams']} parameters, got {len(params)}"
+        )
     accepted = list(inspect.signature(step).parameters)[1:]
     for kind, names in (("states", states), ("params", params)):
         for name in names:

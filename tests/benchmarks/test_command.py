@@ -264,6 +264,7 @@ def test_the_command_runs_from_a_checkout_and_says_nothing_on_stderr():
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -278,6 +279,7 @@ def test_a_failed_build_is_told_without_a_traceback(tmp_path: Path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     assert done.returncode == 1
     assert "error:" in done.stdout and "/nowhere/c++" in done.stdout

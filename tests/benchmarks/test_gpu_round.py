@@ -20,31 +20,31 @@ from benchmarks.__main__ import main, make_parser
 from benchmarks.gpu_round import (
     NO_TESTS,
     SECONDS,
-    Step,
-    execute_step,
+    Stage,
+    execute_stage,
     judge_tests,
     plan,
     take_round,
 )
 from benchmarks.results import read
 
-STEPS = ["build", "install peers", "tests", "peers", "neurons"]
+STAGES = ["build", "install peers", "tests", "peers", "neurons"]
 
 
 class Recorder:
-    """Pretends to run steps, with the exit codes given, and remembers them and their limits."""
+    """Pretends to run stages, with the exit codes given, and remembers them and their limits."""
 
     def __init__(self, **codes: int) -> None:
         self.codes = codes
         self.limits: dict[str, float] = {}
 
-    def __call__(self, step: Step, limit: float, log: Path) -> Step:
-        self.limits[step.name] = limit
-        return replace(step, code=self.codes.get(step.name, 0), seconds=1.0, tail=["said"])
+    def __call__(self, stage: Stage, limit: float, log: Path) -> Stage:
+        self.limits[stage.name] = limit
+        return replace(stage, code=self.codes.get(stage.name, 0), seconds=1.0, tail=["said"])
 
 
-def steps_of(device: str, results: Path) -> dict[str, Step]:
-    return {step.name: step for group in plan(device, results, "stem") for step in group}
+def stages_of(device: str, results: Path) -> dict[str, Stage]:
+    return {stage.name: stage for group in plan(device, results, "stem") for stage in group}
 
 
 def record_in(folder: Path) -> dict:
@@ -63,35 +63,35 @@ def test_without_a_gpu_the_round_says_so_and_fails(tmp_path: Path, capsys):
 def test_a_round_builds_tests_and_measures_in_this_order_and_records_it(tmp_path: Path):
     assert take_round("cpu", tmp_path, 500.0, Recorder()) == 0
     record = record_in(tmp_path)
-    assert [step["name"] for step in record["steps"]] == STEPS
-    assert [step["code"] for step in record["steps"]] == [0] * len(STEPS)
+    assert [stage["name"] for stage in record["stages"]] == STAGES
+    assert [stage["code"] for stage in record["stages"]] == [0] * len(STAGES)
     assert record["device"] == "cpu"
     assert read(next(tmp_path.glob("*-round.json"))).command == "gpu-round"
-    assert record["steps"][0]["tail"] == ["said"]
+    assert record["stages"][0]["tail"] == ["said"]
     assert "commit" in record["environment"]
 
 
 def test_nothing_runs_after_a_failed_build(tmp_path: Path, capsys):
-    steps = Recorder(build=1)
-    assert take_round("cpu", tmp_path, 500.0, steps) == 1
-    assert list(steps.limits) == ["build"]
-    assert [step["name"] for step in record_in(tmp_path)["steps"]] == ["build"]
+    stages = Recorder(build=1)
+    assert take_round("cpu", tmp_path, 500.0, stages) == 1
+    assert list(stages.limits) == ["build"]
+    assert [stage["name"] for stage in record_in(tmp_path)["stages"]] == ["build"]
     assert "stopped: nothing can run without the build" in capsys.readouterr().out
 
 
 def test_the_benchmark_runs_after_failed_tests_and_the_round_fails(tmp_path: Path):
-    steps = Recorder(tests=1)
-    assert take_round("cpu", tmp_path, 500.0, steps) == 1
-    assert set(steps.limits) == set(STEPS)
+    stages = Recorder(tests=1)
+    assert take_round("cpu", tmp_path, 500.0, stages) == 1
+    assert set(stages.limits) == set(STAGES)
 
 
 def test_peers_are_installed_while_the_tests_run(tmp_path: Path):
     both = threading.Barrier(2, timeout=20)
 
-    def execute(step: Step, limit: float, log: Path) -> Step:
-        if step.name in ("install peers", "tests"):
+    def execute(stage: Stage, limit: float, log: Path) -> Stage:
+        if stage.name in ("install peers", "tests"):
             both.wait()
-        return step
+        return stage
 
     assert take_round("cpu", tmp_path, 500.0, execute) == 0
 
@@ -99,9 +99,9 @@ def test_peers_are_installed_while_the_tests_run(tmp_path: Path):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_a_round_measures_are_commands_that_benchmarks_takes(device, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    parser, steps = make_parser(), steps_of(device, tmp_path)
+    parser, stages = make_parser(), stages_of(device, tmp_path)
     for name in ("install peers", "peers", "neurons"):
-        command = [part.replace(SECONDS, "80") for part in steps[name].command[3:]]
+        command = [part.replace(SECONDS, "80") for part in stages[name].command[3:]]
         options = parser.parse_args(command)
         assert options.device == device
         if name != "install peers":
@@ -113,18 +113,18 @@ def test_what_a_round_measures_are_commands_that_benchmarks_takes(device, tmp_pa
 @pytest.mark.parametrize("found", [True, False], ids=["with_cupy", "without"])
 def test_on_a_gpu_the_cupy_backend_is_measured_where_there_is_cupy(found, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_round, "find_spec", lambda name: found or None)
-    assert ("cupy" in steps_of("cuda", tmp_path)["neurons"].command) is found
+    assert ("cupy" in stages_of("cuda", tmp_path)["neurons"].command) is found
 
 
 @pytest.mark.parametrize("seconds", [gpu_round.ROUND_SECONDS, 300.0])
 def test_a_round_hands_each_step_its_share_of_what_is_left(seconds: float, tmp_path: Path):
     clock, limits = [0.0], {}
 
-    def execute(step: Step, limit: float, log: Path) -> Step:
-        limits[step.name] = limit
-        if step.name != "install peers":  # which takes its time beside the tests
+    def execute(stage: Stage, limit: float, log: Path) -> Stage:
+        limits[stage.name] = limit
+        if stage.name != "install peers":  # which takes its time beside the tests
             clock[0] += limit
-        return step
+        return stage
 
     take_round("cpu", tmp_path, seconds, execute, now=lambda: clock[0])
     assert limits["install peers"] == limits["tests"]
@@ -133,8 +133,8 @@ def test_a_round_hands_each_step_its_share_of_what_is_left(seconds: float, tmp_p
     assert min(limits.values()) > 20
 
 
-def run_code(code: str, tmp_path: Path, limit: float = 60.0) -> Step:
-    return execute_step(Step("step", (sys.executable, "-c", code)), limit, tmp_path / "log")
+def run_code(code: str, tmp_path: Path, limit: float = 60.0) -> Stage:
+    return execute_stage(Stage("stage", (sys.executable, "-c", code)), limit, tmp_path / "log")
 
 
 def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
@@ -145,7 +145,7 @@ def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
     child = int(done.tail[0])
     end = time.monotonic() + 20
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end, "what the step started lives on"
+        assert time.monotonic() < end, "what the stage started lives on"
         time.sleep(0.05)
 
 
@@ -178,7 +178,7 @@ def test_of_a_step_that_went_well_no_log_stays(tmp_path: Path):
 def test_an_interrupted_round_ends_its_steps(tmp_path: Path):
     code = (
         "import benchmarks.gpu_round as g, pathlib, sys\n"
-        "g.plan = lambda *_: [[g.Step('sleep', ('sleep', '60'))]]\n"
+        "g.plan = lambda *_: [[g.Stage('sleep', ('sleep', '60'))]]\n"
         "g.take_round('cpu', pathlib.Path(sys.argv[1]), 100.0)"
     )
     process = subprocess.Popen(
@@ -210,6 +210,6 @@ def test_an_interrupted_round_ends_its_steps(tmp_path: Path):
 def test_on_a_gpu_a_run_in_which_no_test_ran_fails(gpu, code, said, judged, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     assert (
-        judge_tests(Step("tests", (), code=code, tail=["before", *said.splitlines()])).code
+        judge_tests(Stage("tests", (), code=code, tail=["before", *said.splitlines()])).code
         == judged
     )

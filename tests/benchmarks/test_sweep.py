@@ -30,7 +30,9 @@ for flags in (cpu_library(csrc_dir(), target=()).cxx_flags, cuda.cxx_flags, cuda
 def python(code: str, launch: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SNNKERNELS_LAUNCH": launch, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
 
 
 def test_the_constants_that_are_swept_exist_and_stand_as_they_are_among_the_values():

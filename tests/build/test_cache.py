@@ -183,7 +183,7 @@ def test_a_compiler_that_contracts_whatever_it_is_told_is_refused(load, tmp_path
     flags = find_cxx().native_flags
     probe = ("c++", *flags, "-O2", "-ffp-contract=fast", "-S", "-o", "-", "-x", "c++", "-")
     code = "double f(double x, double y, double z) { return x * y + z; }"
-    listing = subprocess.run(probe, input=code, capture_output=True, text=True).stdout
+    listing = subprocess.run(probe, input=code, capture_output=True, text=True, timeout=600).stdout
     if "fm" not in listing:
         pytest.skip("this CPU has no such operation")
     script = 'exec c++ "$@" -ffp-contract=fast'

@@ -223,7 +223,7 @@ needs_readelf = pytest.mark.skipif(shutil.which("readelf") is None, reason="need
 
 def dynamic_section(library):
     command = ["readelf", "-d", str(library)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
     assert "Dynamic section" in found
     return found
 

@@ -276,6 +276,7 @@ def test_compute_sanitizer_finds_no_bad_access(kernels):
         capture_output=True,
         text=True,
         env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+        timeout=600,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 

@@ -25,7 +25,7 @@ EXACT = re.compile(r"ChargeFireReset<snn::(?:IF|LIF|ParametricLIF|CubaLIF)Charge
 
 
 def call(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
@@ -36,7 +36,9 @@ def nvcc(spec: specification.Specification, *command: str) -> str:
 
 
 def demangled(text: str) -> str:
-    return subprocess.run(["c++filt"], input=text, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["c++filt"], input=text, capture_output=True, text=True, timeout=600
+    ).stdout
 
 
 def cuobjdump() -> str | None:

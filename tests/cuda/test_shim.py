@@ -15,7 +15,9 @@ def preloaded() -> str:
     paths = []
     for name in ("libasan.so", "libstdc++.so"):
         query = ["c++", f"-print-file-name={name}"]
-        path = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+        path = subprocess.run(
+            query, capture_output=True, text=True, check=True, timeout=600
+        ).stdout.strip()
         if not Path(path).is_absolute():
             pytest.skip(f"c++ has no {name}")
         paths.append(path)

@@ -143,7 +143,7 @@ def test_amp_runs_the_layers_in_bfloat16_and_keeps_weights_and_rates_in_float32(
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
     model = _training.Rates(net, settings)
-    step = _training.Step(model, torch.optim.Adam(net.parameters()))
+    step = _training.TrainingStep(model, torch.optim.Adam(net.parameters()))
     _, rates = step(torch.rand(3, 784), torch.arange(3))
     assert set(seen) == {torch.bfloat16}
     assert rates.dtype == torch.float32

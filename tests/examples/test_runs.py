@@ -114,7 +114,7 @@ def test_a_run_killed_in_mid_epoch_and_one_in_parts_resume_to_the_result_of_a_wh
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     argv = flags(killed, "--epochs", "3")
     command = [sys.executable, "-c", KILLED_IN_ITS_SECOND_EPOCH, *argv]
-    process = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
     assert process.returncode == -signal.SIGKILL
     assert len(saved(killed).results) == 1
     await_next_second()

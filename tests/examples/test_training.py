@@ -82,7 +82,7 @@ def test_two_processes_under_torchrun_train_as_one_does(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(NOTHING_IS_LEFT_OF_THE_GROUP)
     command += [str(script), *flags(tmp_path / "two", *same)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for line in ("epoch 1/2", "epoch 2/2", "Curves:", "2 processes"):
         assert done.stdout.count(line) == 1

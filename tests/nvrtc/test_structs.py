@@ -48,9 +48,13 @@ def test_every_field_is_where_the_compiler_puts_it(tmp_path):
     program = tmp_path / "offsets"
     include = specification.csrc_dir() / "include"
     subprocess.run(
-        ["c++", "-std=c++17", f"-I{include}", str(source), "-o", str(program)], check=True
+        ["c++", "-std=c++17", f"-I{include}", str(source), "-o", str(program)],
+        check=True,
+        timeout=600,
     )
-    printed = iter(subprocess.run([program], capture_output=True, text=True).stdout.split())
+    printed = iter(
+        subprocess.run([program], capture_output=True, text=True, timeout=600).stdout.split()
+    )
     for name, dtype in STRUCTS.items():
         assert (name, dtype.itemsize) == (name, int(next(printed)))
         for path, offset in flattened(dtype).items():
@@ -80,7 +84,7 @@ def bfloat16(tmp_path_factory):
     library = folder / "host.so"
     include = f"-I{specification.csrc_dir()}"
     command = ["c++", "-std=c++17", "-shared", "-fPIC", include, str(folder / "host.cpp")]
-    subprocess.run([*command, "-o", str(library)], check=True)
+    subprocess.run([*command, "-o", str(library)], check=True, timeout=600)
     return ctypes.CDLL(str(library))
 
 

@@ -121,7 +121,9 @@ for name in ("scan_forward", "scan_backward", "poisson_encode", "pack_spikes", "
 
 
 def test_what_is_loaded_are_operators_for_cuda():
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["CuPy with NVRTC 13.0"] * 2
 

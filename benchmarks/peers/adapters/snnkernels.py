@@ -40,20 +40,20 @@ def load(peer: Peer) -> TorchEngine:
 
     backend = BACKENDS.get(peer.name, "native")
 
-    def node(settings: Neuron, **changes: Any) -> nn.Module:
-        parameters = [] if settings.alpha is None else [settings.alpha]
-        leak = {"tau": settings.tau, "decay_input": settings.decay_input}
+    def node(wanted: Neuron, **changes: Any) -> nn.Module:
+        parameters = [] if wanted.alpha is None else [wanted.alpha]
+        leak = {"tau": wanted.tau, "decay_input": wanted.decay_input}
         kinds: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
             "if": (neuron.IFNode, {}),
             "lif": (neuron.LIFNode, leak),
-            "plif": (neuron.ParametricLIFNode, {"init_tau": settings.tau}),
+            "plif": (neuron.ParametricLIFNode, {"init_tau": wanted.tau}),
             "cuba": (neuron.CubaLIFNode, {"alpha": 0.5, "beta": 0.5}),
         }
-        kind, own = kinds[settings.kind]
+        kind, own = kinds[wanted.kind]
         shared = {
-            "v_reset": settings.v_reset,
-            "detach_reset": settings.detach_reset,
-            "surrogate_function": getattr(surrogate, settings.surrogate)(*parameters),
+            "v_reset": wanted.v_reset,
+            "detach_reset": wanted.detach_reset,
+            "surrogate_function": getattr(surrogate, wanted.surrogate)(*parameters),
             "step_mode": "m",
             "backend": backend,
         }
@@ -62,9 +62,9 @@ def load(peer: Peer) -> TorchEngine:
     class Readout(nn.Module):
         """The potential of a LIF that never reaches its threshold."""
 
-        def __init__(self, settings: Neuron) -> None:
+        def __init__(self, wanted: Neuron) -> None:
             super().__init__()
-            self.node = cast(neuron.LIFNode, node(settings, v_threshold=1e30, store_v_seq=True))
+            self.node = cast(neuron.LIFNode, node(wanted, v_threshold=1e30, store_v_seq=True))
 
         def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
             self.node(x_seq)
@@ -75,11 +75,11 @@ def load(peer: Peer) -> TorchEngine:
         if peer in (NATIVE, STORED):
             linear = layer.Linear
 
-        def lif(self, settings: Neuron) -> nn.Module:
-            return node(settings)
+        def lif(self, wanted: Neuron) -> nn.Module:
+            return node(wanted)
 
-        def readout(self, settings: Neuron) -> nn.Module:
-            return Readout(settings)
+        def readout(self, wanted: Neuron) -> nn.Module:
+            return Readout(wanted)
 
         def reset(self, net: nn.Module) -> None:
             functional.reset_net(net)
@@ -98,10 +98,10 @@ def load(peer: Peer) -> TorchEngine:
             return tutorial(case, backend, dense=peer == DENSE)
 
     class Compiled(Ours):
-        def lif(self, settings: Neuron) -> nn.Module:
-            if settings.kind != "lif":
-                raise Unavailable(f"{settings.kind} has no loop without carried state here")
-            return Loop(settings)
+        def lif(self, wanted: Neuron) -> nn.Module:
+            if wanted.kind != "lif":
+                raise Unavailable(f"{wanted.kind} has no loop without carried state here")
+            return Loop(wanted)
 
         def finish(self, net: nn.Module) -> nn.Module:
             torch._dynamo.reset()
@@ -110,18 +110,18 @@ def load(peer: Peer) -> TorchEngine:
     class Loop(nn.Module):
         """The plain loop as a function of its input alone, without carried state to guard."""
 
-        def __init__(self, settings: Neuron) -> None:
+        def __init__(self, wanted: Neuron) -> None:
             super().__init__()
-            self.settings = settings
-            self.surrogate = getattr(surrogate, settings.surrogate)()
+            self.wanted = wanted
+            self.surrogate = getattr(surrogate, wanted.surrogate)()
 
         def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
             spikes, _ = functional.lif(
                 x_seq,
-                tau=self.settings.tau,
-                decay_input=self.settings.decay_input,
-                v_reset=self.settings.v_reset,
-                detach_reset=self.settings.detach_reset,
+                tau=self.wanted.tau,
+                decay_input=self.wanted.decay_input,
+                v_reset=self.wanted.v_reset,
+                detach_reset=self.wanted.detach_reset,
                 surrogate_function=self.surrogate,
                 backend=backend,
             )
@@ -163,7 +163,7 @@ def tutorial(case: Case, backend: str, *, dense: bool) -> Job:
     optimizer = optim.Adam(net.parameters(), lr=settings.learning_rate)
     settings = replace(settings, dataset="mnist")
     model = _training.Rates(net, settings)
-    step = _training.Step(model, optimizer)
+    step = _training.TrainingStep(model, optimizer)
 
     def train(images: Tensor, labels: Tensor) -> None:
         _training.train_epoch(step, Samples(images, labels), settings)

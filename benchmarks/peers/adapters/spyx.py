@@ -32,7 +32,7 @@ def load(peer: Peer) -> JaxEngine:
 
     from benchmarks.peers.jax_side import JaxEngine
 
-    def run(module: Any, task: Task) -> Any:
+    def run(module: Any) -> Any:
         graph, state = nnx.split(module)
 
         def over_time(x: Any) -> Any:
@@ -46,11 +46,11 @@ def load(peer: Peer) -> JaxEngine:
     def lif(task: Task, features: tuple[int, ...]) -> Any:
         beta = 1 - 1 / task.neuron.tau
         cell = nn.LIF(features, beta=beta, activation=axn.arctan(), rngs=nnx.Rngs(0))
-        return run(cast(cell, task), task)
+        return run(cast(cell, task))
 
     def readout(task: Task, features: tuple[int, ...]) -> Any:
         beta = 1 - 1 / task.neuron.tau
-        return run(cast(nn.LI(features, beta=beta, rngs=nnx.Rngs(0)), task), task)
+        return run(cast(nn.LI(features, beta=beta, rngs=nnx.Rngs(0)), task))
 
     def cast(cell: Any, task: Task) -> Any:
         cell.beta[...] = cell.beta[...].astype(task.case.dtype)

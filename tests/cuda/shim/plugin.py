@@ -39,7 +39,9 @@ def _compile(files: dict[str, str], folder: Path, library: Path) -> None:
     source = folder / "neuron.cpp"
     source.write_text(files["neuron.cu"].replace("cuda/compiled_scan.cuh", "compiled_neuron.h"))
     partial = library.with_suffix(".partial")
-    subprocess.run([*compiler(), "-shared", str(source), "-o", str(partial)], check=True)
+    subprocess.run(
+        [*compiler(), "-shared", str(source), "-o", str(partial)], check=True, timeout=600
+    )
     partial.replace(library)
 
 
