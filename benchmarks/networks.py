@@ -35,13 +35,13 @@ class Library:
     compares_parameters = True
     """Whether what its neurons learn has the gradients of ours."""
 
-    def lif(self, neuron: Neuron) -> nn.Module:
+    def lif(self, wanted: Neuron) -> nn.Module:
         """A layer of LIF neurons."""
         raise NotImplementedError
 
-    def readout(self, neuron: Neuron) -> nn.Module:
+    def readout(self, wanted: Neuron) -> nn.Module:
         """Leaky integrators, which do not spike: the potential of each step."""
-        return LeakyIntegrator(neuron)
+        return LeakyIntegrator(wanted)
 
     def reset(self, net: nn.Module) -> None:
         """Put the state of every neuron back, if it outlives a call."""

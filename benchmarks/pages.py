@@ -41,6 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Write every page that a file belongs to, and its pictures; 1 if one cannot be read."""
     try:
         found = together(map(read, options.files or sorted(RESULTS.glob("*.json"))))
+        for page in PAGES:  # before anything is drawn
+            replace_between((options.root / page).read_text(encoding="utf-8"), "")
         texts = {page: _page(page, found, options.root) for page in PAGES}
     except (OSError, ValueError) as error:
         console.print(f"[red]error:[/] {error}")
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _page(page: str, found: Sequence[Results], root: Path) -> str:
     """The page's new text, empty where there is nothing to say."""
     commands, write = PAGES[page]
-    own = [results for results in found if results.command in commands]
+    own = [run for command in commands for run in found if run.command == command]
     images = root / IMAGES
     images.mkdir(exist_ok=True)
     text = "\n".join(write(own, images))
@@ -80,6 +82,17 @@ def _each(write: Callable[[Results, Path], Iterator[str]]) -> Write:
     return lambda runs, images: (line for run in runs for line in write(run, images))
 
 
+def _tables(runs: Sequence[Results], images: Path) -> Iterator[str]:
+    """The tables of runs, below the machine that several of them have."""
+    about = ""
+    for run in runs:
+        if about != summary(run.environment):
+            about = summary(run.environment)
+            yield from (f"{about}.", "")
+        for title, frame in tables.tables(run):
+            yield from (f"{title}:", "", tables.markdown(frame), "")
+
+
 def _readme(runs: Sequence[Results], images: Path) -> Iterator[str]:
     """Headlines of every machine; the picture is of a GPU as soon as there is one."""
     found = tables.headlines(runs)
@@ -91,7 +104,8 @@ def _readme(runs: Sequence[Results], images: Path) -> Iterator[str]:
     yield tables.markdown(tables.overview(found))
     yield ""
     about = dict.fromkeys(summary(run.environment) for run, _, _ in found)
-    yield f"Medians; {'; '.join(about)}."
+    least = min(row["count"] for _, _, rows in found for row in rows.values())
+    yield f"Medians (calls of a contender: {least} at least); {'; '.join(about)}."
     if not first.environment["gpu"]:
         yield "On a GPU nothing has been compared yet."
 
@@ -119,13 +133,6 @@ def _performance(found: Results, images: Path) -> Iterator[str]:
         yield f"Not measured, for want of time: {'; '.join(found.not_measured)}."
 
 
-def _tables(found: Results, images: Path) -> Iterator[str]:
-    yield f"{summary(found.environment)}."
-    yield ""
-    for title, frame in tables.tables(found):
-        yield from (f"{title}:", "", tables.markdown(frame), "")
-
-
 def _mnist(found: Results, images: Path) -> Iterator[str]:
     frame, name = pd.DataFrame(found.rows), f"{Path(found.files[-1]).stem}.png"
     mnist.draw(frame, images / name)
@@ -144,9 +151,9 @@ def _mnist(found: Results, images: Path) -> Iterator[str]:
 PAGES: dict[str, tuple[tuple[str, ...], Write]] = {
     "README.md": (("peers",), _readme),
     "docs/performance.md": (("peers",), _each(_performance)),
-    "docs/layers.md": (("encoding", "products"), _each(_tables)),
-    "docs/memory.md": (("storage",), _each(_tables)),
-    "docs/your-own-neuron.md": (("compiled",), _each(_tables)),
+    "docs/layers.md": (("encoding", "products"), _tables),
+    "docs/memory.md": (("storage",), _tables),
+    "docs/your-own-neuron.md": (("compiled",), _tables),
     "docs/mnist.md": (("mnist",), _each(_mnist)),
 }
 """The commands whose results a page shows, and what writes it."""

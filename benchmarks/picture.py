@@ -38,28 +38,30 @@ Timed = tuple[Case, dict[str, Row]]
 def overview(found: Sequence[Headline], path: Path) -> None:
     """Draw headlines of one machine side by side, all contenders below each other."""
     plt = _pyplot()
-    cases = [(results, case, timed(rows)) for results, case, rows in found]
-    titles = {
-        name: results.title_of(name) for results, _, rows in cases for name in _contenders(rows)
-    }
-    names = sorted(titles, key=lambda name: not is_ours(cases[0][0], name))
+    names = contenders_of(found)
     figure, axes = plt.subplots(
-        1, len(cases), figsize=(2.4 * len(cases), 0.9 + 0.22 * len(names)), layout="constrained",
+        1, len(found), figsize=(2.4 * len(found), 0.9 + 0.22 * len(names)), layout="constrained",
         sharey=True, squeeze=False,
     )  # fmt: skip
-    for (results, case, rows), axis in zip(cases, axes[0], strict=True):
-        for place, name in enumerate(names):
-            if name in rows:
-                _bar(axis, place, rows[name], OUR_COLOR if is_ours(results, name) else OTHERS_COLOR)
-        _scale(axis, [rows[name] for name in _contenders(rows)], [], room=1.4)
+    for (run, case, rows), axis in zip(found, axes[0], strict=True):
+        for name, row in rows.items():
+            color = OUR_COLOR if is_ours(run, name) else OTHERS_COLOR
+            _bar(axis, names.index(run.title_of(name)), row, color)
+        _scale(axis, list(rows.values()), [], room=1.4)
         powers = ", in powers of ten" if axis.get_xscale() == "log" else ""
         _dress(axis, f"{WORKLOADS[case.workload].short}{powers}\n{case.size}")
-    axes[0, 0].set_yticks(range(len(names)), map(titles.get, names), fontsize=8)
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    about = dict.fromkeys(environment.summary(results.environment) for results, _, _ in cases)
+    about = dict.fromkeys(environment.summary(run.environment) for run, _, _ in found)
     figure.supxlabel(f"training, milliseconds · {'; '.join(about)}", fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def contenders_of(found: Sequence[Headline]) -> list[str]:
+    """The titles of all contenders, ours before the others."""
+    seen = {run.title_of(n): is_ours(run, n) for run, _, rows in found for n in rows}
+    return sorted(seen, key=lambda title: not seen[title])
 
 
 def _pyplot() -> Any:

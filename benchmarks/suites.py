@@ -233,7 +233,7 @@ class Twin(Library):
     def __init__(self, build: Build, *neurons: int) -> None:
         self.build = partial(build, *neurons, surrogate_function=surrogate.ATan(), step_mode="m")
 
-    def lif(self, neuron: Neuron) -> nn.Module:
+    def lif(self, wanted: Neuron) -> nn.Module:
         return self.build()
 
     def reset(self, net: nn.Module) -> None:

@@ -25,7 +25,8 @@ PLAIN = "loop"
 COMPILE = "compile"
 """The contender whose first call takes long."""
 HOST_TIME = "Host time of a call: microseconds"
-MEMORY = "peak memory beyond input and output, MB (kept for backward beside them)"
+MEMORY = "peak memory beyond input and output, MB"
+KEPT = " (kept for backward beside them)"
 
 Rows = dict[str, Row]
 Measured = list[tuple[Case, Rows]]
@@ -62,15 +63,24 @@ def share(case: Case, rows: Rows, name: str, copy: str) -> float | None:
     return None if times is None else times * case.traffic_bytes / case.copy_bytes
 
 
+def has_kept(measured: Measured) -> bool:
+    """Whether it was measured what a forward keeps."""
+    return any(row.get("saved") is not None for _, rows in measured for row in rows.values())
+
+
 def is_ours(results: Results, name: str) -> bool:
     """Whether a contender is this package, in whatever setting."""
     return name == OURS or results.title_of(name).startswith(OUR_TITLE)
 
 
+def timed(rows: Rows) -> Rows:
+    """Those that were timed, copies into memory aside."""
+    return {n: row for n, row in rows.items() if row.get("median") is not None and n not in COPIES}
+
+
 def timed_names(measured: Measured) -> list[str]:
     """The contenders that were timed in one of the cases, in the order of the run."""
-    names = [n for _, rows in measured for n, row in rows.items() if row.get("median") is not None]
-    return [name for name in dict.fromkeys(names) if name not in COPIES]
+    return list(dict.fromkeys(name for _, rows in measured for name in timed(rows)))
 
 
 def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -87,7 +97,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         cells = {
             f"milliseconds (times {first})": _milliseconds,
             "share of the copy bandwidth": _share,
-            MEMORY: _memory,
+            MEMORY + KEPT if has_kept(measured) else MEMORY: _memory,
             "test accuracy after the epoch": _cell("accuracy", "{:.1%}".format),
         }
         if COMPILE in timed_names(measured):
@@ -104,16 +114,19 @@ Headline = tuple[Results, Case, Rows]
 
 
 def headlines(runs: Sequence[Results]) -> list[Headline]:
-    """GPUs first, each machine's first case of each workload, of the latest run that timed it."""
+    """GPUs first, each machine's first case of each workload, of the latest run that compared it.
+
+    Ours is the first of the rows, and all of them were timed.
+    """
     found: dict[tuple[Any, ...], Headline] = {}
     for run in sorted(runs, key=lambda run: run.written):
         gpu = run.environment["gpu"]
         measured = dict(by_case(run.rows))
         for place, workload in enumerate(WORKLOADS.values()):
             case = workload.cases("cuda" if gpu else "cpu")[0]
-            rows = measured.get(case, {})
-            if rows.get(OURS, {}).get("median") is not None:
-                found[gpu is None, machine_of(run), place] = run, case, rows
+            rows = timed(measured.get(case, {}))
+            if OURS in rows and not all(is_ours(run, name) for name in rows):
+                found[gpu is None, machine_of(run), place] = run, case, {OURS: rows[OURS], **rows}
     return [found[key] for key in sorted(found)]
 
 
@@ -141,12 +154,12 @@ def overview(found: Sequence[Headline]) -> pd.DataFrame:
 
 
 def _best(results: Results, case: Case, rows: Rows, column: str, cell: Cell) -> str | None:
-    """The least of a column among those that are not ours and ran as named, and whose it is."""
+    """The least of a column among the other libraries that ran as named, and whose it is."""
     others = {
         name: row[column]
         for name, row in rows.items()
-        if row.get("median") is not None and row.get(column) is not None
-        if name not in COPIES and not row.get("fell_back") and not is_ours(results, name)
+        if row.get(column) is not None and not row.get("fell_back")
+        if name not in (*COPIES, PLAIN) and not is_ours(results, name)
     }
     if not others:
         return None

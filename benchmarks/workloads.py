@@ -35,16 +35,20 @@ class Workload:
     """One kind of work.
 
     Attributes:
+        letter: what it is asked for by.
+        name: what its cases have as ``workload``.
         cases: gives those of a device type.
+        short: a title for a few words' room.
+        title: what it is.
         make: gives the arrays of a case for some rows of its batch; None where it has none.
         spikes: whether the output is spikes, and not potentials or scores.
     """
 
     letter: str
     name: str
+    cases: Callable[[str], list[Case]]
     short: str
     title: str
-    cases: Callable[[str], list[Case]]
     make: Callable[[Case, Shape, torch.Generator], dict[str, Tensor]] | None = None
     spikes: bool = False
 
@@ -157,25 +161,28 @@ def _weight(generator: torch.Generator, outputs: int, inputs: int, rate: float) 
 WORKLOADS = {
     each.name: each
     for each in (
-        Workload("a", "neuron", "LIF alone", "LIF neurons alone", neuron_cases, _neuron, True),
         Workload(
-            *("b", "linear", "Linear and LIF", "Linear(N, N) and LIF, T = 500, batch 16"),
-            *(linear_cases, _linear, True),
+            "a", "neuron", neuron_cases, make=_neuron, spikes=True,
+            short="LIF alone", title="LIF neurons alone",
         ),
         Workload(
-            *("c", "shd", "SHD network", "128-128-128-20 as for SHD, T = 256, batch 256"),
-            *(shd_cases, _shd),
+            "b", "linear", linear_cases, make=_linear, spikes=True,
+            short="Linear and LIF", title="Linear(N, N) and LIF, T = 500, batch 16",
         ),
         Workload(
-            *("d", "conv", "six convolutions", "Conv-BatchNorm-LIF six times, T = 4, batch 32"),
-            *(conv_cases, _conv),
+            "c", "shd", shd_cases, make=_shd,
+            short="SHD network", title="128-128-128-20 as for SHD, T = 256, batch 256",
         ),
         Workload(
-            *("e", "mnist", "MNIST, an epoch", "an epoch of the tutorial's MNIST network, T = 50"),
-            epoch_cases,
+            "d", "conv", conv_cases, make=_conv,
+            short="six convolutions", title="Conv-BatchNorm-LIF six times, T = 4, batch 32",
+        ),
+        Workload(
+            "e", "mnist", epoch_cases,
+            short="MNIST, an epoch", title="an epoch of the tutorial's MNIST network, T = 50",
         ),
     )
-}
+}  # fmt: skip
 LETTERS = tuple(workload.letter for workload in WORKLOADS.values())
 TITLES = {each.name: f"({each.letter}) {each.title}" for each in WORKLOADS.values()}
 

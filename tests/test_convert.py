@@ -32,8 +32,9 @@ def test_a_graph_in_nir_by_norse_is_read_as_the_network_that_it_was():
     run_beside("norse", "norse_nir")
 
 
-def test_the_loop_over_time_can_be_taken_out_as_the_page_about_moving_shows():
-    run_beside("snntorch", "moving_page")
+@pytest.mark.parametrize("library", ["spikingjelly", "snntorch"])
+def test_what_the_page_about_moving_shows_is_so(library):
+    run_beside(library, f"moving_from_{library}")
 
 
 def test_clock_driven_neurons_of_older_releases_are_met():

@@ -40,7 +40,7 @@ PYTHON = [
     pytest.param(source, id=f"{Path(page).stem}-{number}")
     for page in PAGES
     for number, source in enumerate(blocks(page, "python"))
-    if "import snntorch\n" not in source  # tests/test_convert.py runs these beside that library
+    if not re.match(r"(import|from) (snntorch|spikingjelly)\b", source)  # see test_convert.py
 ]
 
 
@@ -69,13 +69,17 @@ def test_the_test_command_stands_below_its_marker():
 
 
 def commands() -> dict[str, set[str]]:
-    """Every ``python -m ...`` of the pages, with the long flags it is called with."""
+    """Every ``python -m ...`` of blocks and sentences, with the long flags it is called with."""
     found: dict[str, set[str]] = {}
-    for line in "\n".join(block for page in PAGES for block in blocks(page, "bash")).splitlines():
-        match = re.search(r"-m ((?:snnkernels|benchmarks) [a-z-]+|snnkernels\.[\w.]+)", line)
-        if match:
-            used = re.findall(r"(?<!\S)--[\w-]+", line[match.end() :].split(" #")[0])
-            found.setdefault(match[1], set()).update(used)
+    for page in PAGES:
+        lines = "\n".join(blocks(page, "bash")).splitlines()
+        for line in [*lines, *re.findall(r"`(python -m [^`]+)`", prose(page))]:
+            match = re.search(
+                r"-m ((?:snnkernels|benchmarks)(?: [a-z][a-z-]*|[.\w]*\w)?)(?![.\w])", line
+            )
+            if match:
+                used = re.findall(r"(?<!\S)--[\w-]+", line[match.end() :].split(" #")[0])
+                found.setdefault(match[1], set()).update(used)
     return found
 
 
@@ -102,15 +106,32 @@ def test_the_tests_run_without_pytests_cache():
 
 def headings(page: Path) -> set[str]:
     """The anchors of a page."""
-    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = prose(page.relative_to(ROOT).as_posix())
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", prose(page))
+
+
+def test_links_are_found_with_and_without_headings():
+    assert ("docs/install.md", "") in links("README.md")
+    assert ("neurons.md", "charge-fire-reset") in links("docs/numerics.md")
+
+
+def test_the_parts_of_the_readme_on_the_first_page_of_the_site_end_on_lines_of_their_own():
+    """What stands on the line of a marker is left out."""
+    for part in re.findall(r'--8<-- "README.md:(\w+)"', PAGES["docs/index.md"]):
+        for side in ("start", "end"):
+            assert f"\n<!-- --8<-- [{side}:{part}] -->\n" in PAGES["README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page):
     """What stands in docs/ may lead to docs/ alone, which is all that the site has."""
     folder = (ROOT / page).parent
-    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", prose(page)):
+    for target, anchor in links(page):
         file = (folder / target).resolve() if target else ROOT / page
         assert file.exists(), target
         assert page.startswith("docs/") <= file.is_relative_to(ROOT / "docs"), target
@@ -140,7 +161,7 @@ def test_every_neuron_and_function_is_listed():
     for name in neuron.__all__:
         assert name.startswith(("Base", "MultiStep")) or f"| `{name}` | " in NEURONS
     for name in functional.__all__:
-        assert any(re.search(rf"\b{name}\b", page) for page in PAGES.values()), name
+        assert any(re.search(rf"\bfunctional\.{name}\b", page) for page in PAGES.values()), name
 
 
 def test_every_argument_of_all_neurons_is_listed_with_its_default():
@@ -150,6 +171,13 @@ def test_every_argument_of_all_neurons_is_listed_with_its_default():
         assert f"| `{name}` | `{shown}` |" in NEURONS
 
 
+def test_the_docstring_of_all_neurons_has_the_defaults_of_their_arguments():
+    text = inspect.getdoc(neuron.BaseNode)
+    for name, parameter in inspect.signature(neuron.BaseNode).parameters.items():
+        described = re.search(rf"^    {name}: (.*?)[.;]\s", text, re.MULTILINE | re.DOTALL)[1]
+        assert repr(parameter.default).replace("'", '"') in described, name
+
+
 def test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults():
     shared = inspect.signature(neuron.BaseNode).parameters
     for name in neuron.__all__:
@@ -157,11 +185,14 @@ def test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults():
             continue
         row = next(line for line in NEURONS.splitlines() if line.startswith(f"| `{name}` |"))
         for parameter, given in inspect.signature(getattr(neuron, name)).parameters.items():
-            shown = f"`{parameter}={given.default!r}`"
-            assert name == "GLIFNode" or parameter in shared or shown in row, f"{name}: {shown}"
+            if given.kind == given.VAR_KEYWORD:
+                continue
+            shown = f"={given.default!r}" if given.default is not given.empty else ""
+            listed = f"`{parameter}{shown}`" in row
+            assert parameter in shared or listed, f"{name}: {parameter}{shown}"
 
 
 def test_changes_and_citation_are_those_of_this_version():
-    assert f"\n## {__version__}" in PAGES["CHANGELOG.md"]
+    assert re.search(rf"^## {re.escape(__version__)}(,.*)?$", PAGES["CHANGELOG.md"], re.MULTILINE)
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {__version__}\n" in citation

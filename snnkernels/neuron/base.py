@@ -45,7 +45,7 @@ class BaseNode(StepModeModule, MemoryModule):
         v_threshold: 1.0; the neuron fires where H >= v_threshold. A number or a tensor (see
             ``snnkernels.functional`` for the shapes); an ``nn.Parameter`` is learnt.
         v_reset: 0.0; potential after a spike, number or tensor; None for soft reset.
-        surrogate_function: a surrogate module; None, the default, for ``surrogate.Sigmoid()``.
+        surrogate_function: None for ``surrogate.Sigmoid()``; a surrogate module.
         detach_reset: False; keep the gradient from flowing through the spike in the reset.
         step_mode: "s", the default, for inputs [B, ...], one step a call; "m" for [T, B, ...].
         backend: "auto", the default, "native", "cupy" or "torch".

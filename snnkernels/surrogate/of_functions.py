@@ -15,6 +15,7 @@ from .base import SurrogateFunction
 
 _PLAIN = SurrogateFunction()
 _MAX_PARAMETERS = 8
+"""``kMaxSurrogateParams`` of ``surrogates.h``, which this room does not read."""
 
 
 def custom(

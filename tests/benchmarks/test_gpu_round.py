@@ -117,7 +117,7 @@ def test_on_a_gpu_the_cupy_backend_is_measured_where_there_is_cupy(found, tmp_pa
 
 
 @pytest.mark.parametrize("seconds", [gpu_round.ROUND_SECONDS, 300.0])
-def test_a_round_hands_each_step_its_share_of_what_is_left(seconds: float, tmp_path: Path):
+def test_a_round_hands_each_stage_its_share_of_what_is_left(seconds: float, tmp_path: Path):
     clock, limits = [0.0], {}
 
     def execute(stage: Stage, limit: float, log: Path) -> Stage:
@@ -137,7 +137,7 @@ def run_code(code: str, tmp_path: Path, limit: float = 60.0) -> Stage:
     return execute_stage(Stage("stage", (sys.executable, "-c", code)), limit, tmp_path / "log")
 
 
-def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
+def test_a_stage_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
     code = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid); p.wait()"
     done = run_code(code, tmp_path, limit=5.0)
     assert done.code != 0
@@ -149,19 +149,19 @@ def test_a_step_is_ended_at_its_limit_with_what_it_started(tmp_path: Path):
         time.sleep(0.05)
 
 
-def test_a_step_is_told_when_to_begin_no_more_cases(tmp_path: Path):
+def test_a_stage_is_told_when_to_begin_no_more_cases(tmp_path: Path):
     done = run_code(f"print('{SECONDS}')", tmp_path, limit=50.0)
     assert done.tail == ["40"]
 
 
-def test_all_steps_share_one_cache_of_kernels(monkeypatch, tmp_path: Path):
+def test_all_stages_share_one_cache_of_kernels(monkeypatch, tmp_path: Path):
     monkeypatch.delenv("SNNKERNELS_CACHE_DIR", raising=False)
     monkeypatch.setattr(gpu_round.cache, "user_dir", lambda: tmp_path)
     done = run_code("import os; print(os.environ['SNNKERNELS_CACHE_DIR'])", tmp_path)
     assert done.tail == [str(tmp_path)]
 
 
-def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys):
+def test_the_end_of_what_a_stage_said_is_printed_and_kept(tmp_path: Path, capsys):
     lines = gpu_round.TAIL_LINES + 5
     done = run_code(f"import sys\nfor i in range({lines}): print(i)\nsys.exit(3)", tmp_path)
     assert done.code == 3
@@ -170,12 +170,12 @@ def test_the_end_of_what_a_step_said_is_printed_and_kept(tmp_path: Path, capsys)
     assert len((tmp_path / "log").read_text().splitlines()) == lines
 
 
-def test_of_a_step_that_went_well_no_log_stays(tmp_path: Path):
+def test_of_a_stage_that_went_well_no_log_stays(tmp_path: Path):
     assert run_code("print('well')", tmp_path).code == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_round_ends_its_steps(tmp_path: Path):
+def test_an_interrupted_round_ends_its_stages(tmp_path: Path):
     code = (
         "import benchmarks.gpu_round as g, pathlib, sys\n"
         "g.plan = lambda *_: [[g.Stage('sleep', ('sleep', '60'))]]\n"

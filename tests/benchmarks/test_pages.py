@@ -214,9 +214,10 @@ def test_the_readme_has_the_first_case_of_each_workload_beside_the_best_of_all_o
     run.rows.append(row(USUAL, "dense", 0.6, peak_extra=100, first_seconds=1.0))
     run.contenders["dense"] = {**run.contenders["native"], "title": "snnkernels, another way"}
     run.rows[2].update(fell_back=False, median=0.005, peak_extra=3_000_000)
+    run.rows = run.rows[::-1]  # whatever the order of measuring
     machine = tables.machine_of(run)
-    loop = "6.00 (12×), plain PyTorch loop", "2.0", "2.0, plain PyTorch loop"
-    norse = "5.00 (10×), Norse 1.1.0", *loop[1:]
+    loop = "–", "2.0", "–"
+    norse = "5.00 (10×), Norse 1.1.0", "2.0", "3.0, Norse 1.1.0"
     assert readme_rows(checkout, run) == [
         [machine, "LIF alone [16, 32, 1024]", "0.500", "0.600 (1.2×)", "6.00 (12×)", *norse],
         [machine, "SHD network [256, 256, 128]", "0.500", "–", "6.00 (12×)", *loop],
@@ -229,12 +230,15 @@ def test_the_readme_has_the_first_case_of_each_workload_beside_the_best_of_all_o
 
 def test_the_readme_keeps_what_a_later_run_did_not_measure_and_begins_with_gpus(checkout: Path):
     whole, later, gpu = comparison(USUAL, SHD), comparison(USUAL), comparison()
-    later.environment["commit"] = "later"
-    later.rows[0]["median"] = 0.001
+    alone = comparison(SHD)
+    for each in (later, alone):
+        each.environment["commit"] = each.rows[0]["workload"]
+        each.rows[0]["median"] = 0.001
+    alone.rows = alone.rows[:1]  # compared with nobody
     gpu.environment.update(gpu="GPU", driver="1")
     case = workloads.WORKLOADS["neuron"].cases("cuda")[0]
     gpu.rows = comparison(case).rows
-    rows = readme_rows(checkout, whole, later, gpu)
+    rows = readme_rows(checkout, whole, later, alone, gpu)
     assert [line[1:3] for line in rows] == [
         [f"LIF alone {case.size}", "0.500"],
         ["LIF alone [16, 32, 1024]", "1.00"],
@@ -242,6 +246,16 @@ def test_the_readme_keeps_what_a_later_run_did_not_measure_and_begins_with_gpus(
     ]
     assert rows[0][0] == "GPU"
     assert "On a GPU nothing" not in (checkout / "README.md").read_text()
+
+
+def test_the_readmes_picture_has_ours_first_whichever_runs_its_cases_are_of():
+    first, second = comparison(USUAL), comparison(SHD)
+    second.environment["commit"] = "another"
+    second.rows.append(row(SHD, "dense", 0.6))
+    second.contenders["dense"] = {**second.contenders["native"], "title": "snnkernels, another way"}
+    found = tables.headlines([first, second])
+    expected = ["snnkernels", "snnkernels, another way", "plain PyTorch loop", "Norse 1.1.0"]
+    assert picture.contenders_of(found) == expected
 
 
 def test_the_readme_stays_where_nothing_of_ours_was_timed(checkout: Path):

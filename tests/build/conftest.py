@@ -109,7 +109,7 @@ def counting_cxx(csrc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def in_process(csrc: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Run Python code in another process that sees the stand-in sources, and other packages first."""
+    """Run Python code in another process that sees the stand-in sources, other packages first."""
 
     def start(code: str, *packages: Path) -> subprocess.Popen[str]:
         prelude = f"""

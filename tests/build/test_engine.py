@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +136,9 @@ def test_nor_does_that_of_torchs_folder(csrc, in_process, tmp_path, name):
     assert name.replace("'", "'\"'\"'") in log.read_text()
 
 
-@pytest.mark.parametrize("command", ["./tools/c++", "env ./tools/c++", "c++ -include ./tools/one.h"])
+@pytest.mark.parametrize(
+    "command", ["./tools/c++", "env ./tools/c++", "c++ -include ./tools/one.h"]
+)
 def test_tools_may_be_named_from_the_folder_that_one_is_in(toy, tmp_path, command, monkeypatch):
     write_program(tmp_path / "tools" / "c++", 'exec /usr/bin/env c++ "$@"')
     (tmp_path / "tools" / "one.h").touch()

@@ -19,7 +19,9 @@ HEAVY = {
 
 
 def test_importing_the_package_brings_in_no_tool_of_the_build():
-    done = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], check=True, capture_output=True, text=True, timeout=600
+    )
     imported = set(done.stdout.split())
     assert "snnkernels._build.loader" in imported
     assert not HEAVY & imported

@@ -19,7 +19,9 @@ def test_the_walk_back_fetches_the_rows_that_it_will_need():
     """A compiler that takes a function for one without effects drops what it fetches ahead."""
     library = str(_build.load("cpu").path)
     command = ["objdump", "-d", "--no-show-raw-insn", library]
-    listing = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    listing = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=600
+    ).stdout
     parts = re.split(r"\n[0-9a-f]+ <(.*)>:\n", listing)
     functions = dict(zip(parts[1::2], parts[2::2], strict=True))
     float32 = {f: code for f, code in functions.items() if "fEEvRKNS_8Backward" in f}

@@ -22,7 +22,9 @@ def table(tmp_path):
     def run(text):
         log = tmp_path / "build.log"
         log.write_text(text)
-        done = subprocess.run([sys.executable, SCRIPT, log], capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            [sys.executable, SCRIPT, log], capture_output=True, text=True, timeout=600
+        )
         return done.returncode, done.stdout + done.stderr
 
     return run

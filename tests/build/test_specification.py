@@ -106,7 +106,10 @@ def test_a_specification_needs_no_torch():
         "print(len(s.cpu_library(s.csrc_dir(), target=[]).sources))"
     )
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True,
+        [sys.executable, "-S", "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr

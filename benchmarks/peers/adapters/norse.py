@@ -33,15 +33,15 @@ def load(peer: Peer) -> TorchEngine:
     from benchmarks import networks
 
     class Norse(networks.Library):
-        def lif(self, neuron: Neuron) -> nn.Module:
-            parameters = LIFBoxParameters(tau_mem_inv=inverse(neuron))
+        def lif(self, wanted: Neuron) -> nn.Module:
+            parameters = LIFBoxParameters(tau_mem_inv=inverse(wanted))
             return networks.StepByStep(LIFBoxCell(parameters, dt=STEP_SECONDS))
 
-        def readout(self, neuron: Neuron) -> nn.Module:
-            parameters = LIBoxParameters(tau_mem_inv=inverse(neuron))
+        def readout(self, wanted: Neuron) -> nn.Module:
+            parameters = LIBoxParameters(tau_mem_inv=inverse(wanted))
             return networks.StepByStep(LIBoxCell(parameters, dt=STEP_SECONDS))
 
-    def inverse(neuron: Neuron) -> torch.Tensor:
-        return torch.as_tensor(1 / (neuron.tau * STEP_SECONDS))
+    def inverse(wanted: Neuron) -> torch.Tensor:
+        return torch.as_tensor(1 / (wanted.tau * STEP_SECONDS))
 
     return networks.TorchEngine(Norse(), norse=version("norse"))

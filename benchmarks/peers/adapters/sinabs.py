@@ -57,16 +57,16 @@ def load(peer: Peer) -> TorchEngine:
             out: torch.Tensor = self.layer(x_seq.transpose(0, 1))
             return out.transpose(0, 1)
 
-    def tau_mem(neuron: Neuron) -> float:
-        return -1 / math.log(1 - 1 / neuron.tau)
+    def tau_mem(wanted: Neuron) -> float:
+        return -1 / math.log(1 - 1 / wanted.tau)
 
     class Sinabs(networks.Library):
-        def lif(self, neuron: Neuron) -> nn.Module:
-            reset = activation.MembraneReset() if neuron.v_reset is not None else None
+        def lif(self, wanted: Neuron) -> nn.Module:
+            reset = activation.MembraneReset() if wanted.v_reset is not None else None
             kind = exodus_layers.LIF if exodus else layers.LIF
             return TimeFirst(
                 kind(
-                    tau_mem=tau_mem(neuron),
+                    tau_mem=tau_mem(wanted),
                     norm_input=False,
                     spike_fn=activation.SingleSpike,
                     reset_fn=reset or activation.MembraneSubtract(),
@@ -74,9 +74,9 @@ def load(peer: Peer) -> TorchEngine:
                 )
             )
 
-        def readout(self, neuron: Neuron) -> nn.Module:
+        def readout(self, wanted: Neuron) -> nn.Module:
             kind = exodus_layers.ExpLeak if exodus else layers.ExpLeak
-            return TimeFirst(kind(tau_mem=tau_mem(neuron), norm_input=False))
+            return TimeFirst(kind(tau_mem=tau_mem(wanted), norm_input=False))
 
         def reset(self, net: nn.Module) -> None:
             for module in net.modules():

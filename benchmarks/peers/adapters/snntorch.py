@@ -32,10 +32,10 @@ def load(peer: Peer) -> TorchEngine:
     from benchmarks import networks
 
     class Cell(nn.Module):
-        def __init__(self, settings: Neuron, **arguments: Any) -> None:
+        def __init__(self, wanted: Neuron, **arguments: Any) -> None:
             super().__init__()
             self.leaky = snntorch.Leaky(
-                beta=1 - 1 / settings.tau, spike_grad=surrogate.atan(alpha=2.0), **arguments
+                beta=1 - 1 / wanted.tau, spike_grad=surrogate.atan(alpha=2.0), **arguments
             )
             self.spikes = arguments["reset_mechanism"] != "none"
 
@@ -44,11 +44,11 @@ def load(peer: Peer) -> TorchEngine:
             return (spk if self.spikes else mem), mem
 
     class SnnTorch(networks.Library):
-        def lif(self, settings: Neuron) -> nn.Module:
-            cell = Cell(settings, reset_mechanism="zero", reset_delay=False)
+        def lif(self, wanted: Neuron) -> nn.Module:
+            cell = Cell(wanted, reset_mechanism="zero", reset_delay=False)
             return networks.StepByStep(cell)
 
-        def readout(self, settings: Neuron) -> nn.Module:
-            return networks.StepByStep(Cell(settings, reset_mechanism="none"))
+        def readout(self, wanted: Neuron) -> nn.Module:
+            return networks.StepByStep(Cell(wanted, reset_mechanism="none"))
 
     return networks.TorchEngine(SnnTorch(), snntorch=version("snntorch"))

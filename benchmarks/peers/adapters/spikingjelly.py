@@ -69,13 +69,13 @@ def load(peer: Peer) -> TorchEngine:
     chosen = {"backend": "cupy"} if cupy else {}
 
     class SpikingJelly(networks.Library):
-        def lif(self, settings: Neuron) -> nn.Module:
+        def lif(self, wanted: Neuron) -> nn.Module:
             node: nn.Module = neuron.LIFNode(
-                tau=settings.tau,
-                decay_input=settings.decay_input,
-                v_reset=settings.v_reset,
-                detach_reset=settings.detach_reset,
-                surrogate_function=getattr(surrogate, settings.surrogate)(),
+                tau=wanted.tau,
+                decay_input=wanted.decay_input,
+                v_reset=wanted.v_reset,
+                detach_reset=wanted.detach_reset,
+                surrogate_function=getattr(surrogate, wanted.surrogate)(),
                 step_mode="m",
                 **chosen,
             )

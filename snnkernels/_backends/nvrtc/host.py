@@ -52,7 +52,7 @@ _REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "fl
 
 
 @dataclass(frozen=True)
-class _Line:
+class _KnownNeuron:
     """A neuron that kernels can be had for; a compiled one has no place in ``registry.h``."""
 
     name: str
@@ -66,9 +66,9 @@ class _Line:
         return self.compiled.outputs if self.compiled else 1
 
 
-def _built_in() -> dict[int, _Line]:
+def _built_in() -> dict[int, _KnownNeuron]:
     return {
-        headers.NUMBERS[name]: _Line(name, place, len(states), len(params) + 2)
+        headers.NUMBERS[name]: _KnownNeuron(name, place, len(states), len(params) + 2)
         for place, (name, (states, params)) in enumerate(headers.neurons().items())
     }
 
@@ -79,7 +79,7 @@ _surrogates = {headers.NUMBERS[name]: place for place, name in enumerate(headers
 
 def add_compiled_neuron(compiled: NeuronSource) -> None:
     """Let the operators know a neuron that is compiled by itself, by its name's number."""
-    _neurons[headers.number(compiled.name)] = _Line(compiled.name, compiled=compiled)
+    _neurons[headers.number(compiled.name)] = _KnownNeuron(compiled.name, compiled=compiled)
 
 
 def define(namespace: str, dispatch_key: str) -> torch.library.Library:
