@@ -1,5 +1,6 @@
 """What nvcc makes of the kernels, without a GPU: no warnings, spills or contracted arithmetic."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,12 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from snnkernels import neuron, surrogate
 from snnkernels._backends import kernels
 from snnkernels._build import BuildError, cache, loader, specification
 from snnkernels._build.archs import parse_archs
-from snnkernels._build.plan import plan_build
+from snnkernels._build.build_file import write_build_file
+from snnkernels._build.plan import Plan, plan_build
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,16 +62,20 @@ def archs() -> tuple[str, ...]:
     return str(numbers[0]), "90", str(numbers[-1])
 
 
+def plan_of(*archs: str) -> Plan:
+    try:
+        return plan_build("cuda", archs=parse_archs(";".join(archs)))
+    except BuildError as error:
+        missing = pytest.fail if torch.version.cuda and os.environ.get("CI") else pytest.skip
+        missing(f"needs a torch with CUDA and its nvcc: {str(error).splitlines()[0]}")
+
+
 @pytest.fixture(scope="session")
 def library(archs: tuple[str, ...]) -> cache.Entry:
     """The whole library, compiled with warnings as errors; it may be in the cache already."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNNKERNELS_WERROR", "1")
-        try:
-            planned = plan_build("cuda", archs=parse_archs(";".join(archs)))
-        except BuildError as error:
-            pytest.skip(f"needs a torch with CUDA and its nvcc: {str(error).splitlines()[0]}")
-        return loader.ensure(planned)[0]
+        return loader.ensure(plan_of(*archs))[0]
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +95,14 @@ def kernel_reports(text: str) -> list[tuple[str, str, str]]:
     """Of each kernel: name, architecture, report."""
     parts = re.split(r"Compiling entry function '(.*)' for '(sm_\w+)'", text)
     return list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
+
+
+def test_what_sees_torch_compiles_with_the_headers_of_the_one_here(tmp_path):
+    seen = [path.name for path in (CSRC / "cuda").iterdir() if "<torch/" in path.read_text()]
+    assert seen == ["driver.cpp"]
+    planned = plan_of("90")
+    write_build_file(planned.spec, planned.tools, tmp_path, jobs=1)
+    call("ninja", "-C", str(tmp_path), "driver.o")
 
 
 def test_every_unit_compiles_without_warnings_for_old_and_new_gpus(compiled, archs):
