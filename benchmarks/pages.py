@@ -41,9 +41,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Write every page that a file belongs to, and its pictures; 1 if one cannot be read."""
     try:
         found = together(map(read, options.files or sorted(RESULTS.glob("*.json"))))
-        for page in PAGES:  # before anything is drawn
-            replace_between((options.root / page).read_text(encoding="utf-8"), "")
-        texts = {page: _page(page, found, options.root) for page in PAGES}
+        pages = {page: (options.root / page).read_text(encoding="utf-8") for page in PAGES}
+        for text in pages.values():  # before anything is drawn
+            replace_between(text, "")
+        texts = {page: _page(page, text, found, options.root) for page, text in pages.items()}
     except (OSError, ValueError) as error:
         console.print(f"[red]error:[/] {error}")
         return 1
@@ -54,14 +55,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _page(page: str, found: Sequence[Results], root: Path) -> str:
+def _page(page: str, text: str, found: Sequence[Results], root: Path) -> str:
     """The page's new text, empty where there is nothing to say."""
     commands, write = PAGES[page]
     own = [run for command in commands for run in found if run.command == command]
     images = root / IMAGES
     images.mkdir(exist_ok=True)
-    text = "\n".join(write(own, images))
-    return text and replace_between((root / page).read_text(encoding="utf-8"), text)
+    written = "\n".join(write(own, images))
+    return written and replace_between(text, written)
 
 
 def replace_between(page: str, text: str) -> str:

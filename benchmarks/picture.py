@@ -12,7 +12,7 @@ from benchmarks import environment
 from benchmarks.case import Case
 from benchmarks.measure import COPIES, Row
 from benchmarks.results import Results
-from benchmarks.tables import OURS, Headline, by_case, digits, is_ours
+from benchmarks.tables import OURS, Headline, by_case, contenders, digits, is_ours, timed
 from benchmarks.workloads import TITLES, WORKLOADS
 
 if TYPE_CHECKING:
@@ -106,11 +106,6 @@ def save(results: Results, path: Path, rows: Sequence[Row]) -> None:
     plt.close(figure)
 
 
-def timed(rows: dict[str, Row]) -> dict[str, Row]:
-    """Those that were timed, copies among them."""
-    return {name: row for name, row in rows.items() if row.get("median") is not None}
-
-
 def _panels(cases: Sequence[Timed], titles: Mapping[str, str]) -> dict[str, list[Timed]]:
     """A panel for each workload, for neurons alone one for each mode."""
     panels: dict[str, list[Timed]] = {}
@@ -121,19 +116,15 @@ def _panels(cases: Sequence[Timed], titles: Mapping[str, str]) -> dict[str, list
     return panels
 
 
-def _contenders(rows: dict[str, Row]) -> list[str]:
-    return [name for name in rows if name not in COPIES]
-
-
 def _height(cases: Sequence[Timed]) -> float:
-    return sum(len(_contenders(rows)) + GAP for _, rows in cases)
+    return sum(len(contenders(rows)) + GAP for _, rows in cases)
 
 
 def _panel(axis: Axes, title: str, cases: Sequence[Timed], colors: Mapping[str, str]) -> None:
     place, ticks, limits = 0.0, [], []
     for case, rows in cases:
         first = place
-        for name in _contenders(rows):
+        for name in contenders(rows):
             _bar(axis, place, rows[name], colors[name])
             place += 1
         ticks.append((first + place - 1) / 2)
@@ -143,7 +134,7 @@ def _panel(axis: Axes, title: str, cases: Sequence[Timed], colors: Mapping[str, 
         place += GAP
     axis.set_yticks(ticks, [case.label for case, _ in cases], fontsize=7)
     axis.set_ylim(place - GAP, -0.8)
-    _scale(axis, [row for _, rows in cases for row in map(rows.get, _contenders(rows))], limits)
+    _scale(axis, [row for _, rows in cases for row in map(rows.get, contenders(rows))], limits)
     _dress(axis, title)
 
 

@@ -74,13 +74,18 @@ def is_ours(results: Results, name: str) -> bool:
 
 
 def timed(rows: Rows) -> Rows:
+    """Those that were timed, copies into memory among them."""
+    return {name: row for name, row in rows.items() if row.get("median") is not None}
+
+
+def contenders(rows: Rows) -> Rows:
     """Those that were timed, copies into memory aside."""
-    return {n: row for n, row in rows.items() if row.get("median") is not None and n not in COPIES}
+    return {name: row for name, row in timed(rows).items() if name not in COPIES}
 
 
 def timed_names(measured: Measured) -> list[str]:
     """The contenders that were timed in one of the cases, in the order of the run."""
-    return list(dict.fromkeys(name for _, rows in measured for name in timed(rows)))
+    return list(dict.fromkeys(name for _, rows in measured for name in contenders(rows)))
 
 
 def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -124,7 +129,7 @@ def headlines(runs: Sequence[Results]) -> list[Headline]:
         measured = dict(by_case(run.rows))
         for place, workload in enumerate(WORKLOADS.values()):
             case = workload.cases("cuda" if gpu else "cpu")[0]
-            rows = timed(measured.get(case, {}))
+            rows = contenders(measured.get(case, {}))
             if OURS in rows and not all(is_ours(run, name) for name in rows):
                 found[gpu is None, machine_of(run), place] = run, case, {OURS: rows[OURS], **rows}
     return [found[key] for key in sorted(found)]
@@ -159,7 +164,7 @@ def _best(results: Results, case: Case, rows: Rows, column: str, cell: Cell) -> 
         name: row[column]
         for name, row in rows.items()
         if row.get(column) is not None and not row.get("fell_back")
-        if name not in (*COPIES, PLAIN) and not is_ours(results, name)
+        if name != PLAIN and not is_ours(results, name)
     }
     if not others:
         return None

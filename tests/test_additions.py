@@ -172,7 +172,6 @@ ASKED_FOR = {
     "tests/test_docs.py::test_every_neuron_is_listed_with_its_own_arguments_and_their_defaults",
 }
 """The tests that ask for what nobody but the author knows."""
-ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +181,8 @@ def copy(tmp_path_factory):
     for name in ("csrc", "snnkernels", "tests", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "_lib")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("pyproject.toml", *ROOT_PAGES):
-        shutil.copy(ROOT / name, folder)
+    for path in (ROOT / "pyproject.toml", *ROOT.glob("*.md")):
+        shutil.copy(path, folder)
     for edits in TOYS.values():
         for name, before, after in edits:
             text = (folder / name).read_text(encoding="utf-8")

@@ -18,11 +18,8 @@ from snnkernels import FallbackWarning, __version__, functional, neuron, surroga
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
-    name: (ROOT / name).read_text(encoding="utf-8")
-    for name in (
-        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-        *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
-    )
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 }
 NEURONS, SURROGATES = PAGES["docs/neurons.md"], PAGES["docs/surrogates.md"]
 
