@@ -37,8 +37,9 @@ VALUES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     },
     "cuda": {
         "SNN_CUDA_CHUNK": (4, 8),
-        "SNN_CUDA_ACCESS_BYTES": (8, 16),
-        "SNN_CUDA_BLOCKS": (4, 5, 6),
+        "SNN_CUDA_FORWARD_BYTES": (8, 16),
+        "SNN_CUDA_BACKWARD_BYTES": (8, 16),
+        "SNN_CUDA_BLOCKS": (2, 3, 4),
     },
 }
 """What is tried where the command line names no values."""

@@ -63,7 +63,7 @@ class CompiledNeurons {
 
 template <class Neuron>
 constexpr NeuronSizes sizes_of() {
-  return {Neuron::kStates, Neuron::kParams, Neuron::kOutputs, 0};
+  return {Neuron::kStates, Neuron::kParams, Neuron::kOutputs, 0, 0};
 }
 
 inline const NeuronLine& find_neuron(int64_t number) {
@@ -317,13 +317,15 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
     STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
                     " values of ", inner, " lanes each do not divide ", lanes, " lanes");
     const T* table = static_cast<const T*>(a.tables->const_data_ptr()) + offset;
+    STD_TORCH_CHECK(size == 1 || !(sizes.shared >> i & 1u), "layout: '", line.name,
+                    "' was compiled for a table of one value, got ", size);
     call.params[i] = Parameter<T>{T(0), table, size, inner};
     call.tables |= 1u << i;
     offset += size;
   }
   if (a.tables) check_array<T>("tables", *a.tables, x, {offset});
-  STD_TORCH_CHECK(!line.compiled || call.tables == sizes.tables, "layout: '", line.name,
-                  "' was compiled for another choice of tables");
+  STD_TORCH_CHECK(!line.compiled || call.tables == (sizes.tables | sizes.shared), "layout: '",
+                  line.name, "' was compiled for another choice of tables");
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from . import __version__
-from ._backends.nvrtc import Cupy
+from ._backends.nvrtc import Cupy, toolkit
 from ._backends.selection import explain
 from ._build import BuildError, cache, loader, plan, specification, toolchain
 from ._build.archs import Arch, parse_archs
@@ -207,12 +207,20 @@ def _compilers() -> Table:
     if not nvccs:
         places = "not in $CUDA_HOME, on PATH, in the nvidia packages, in /usr/local/cuda"
         rows.append(("nvcc", "missing", places))
-    rows.append(("NVRTC, by CuPy", *_nvrtc(used)))
+    rows.append(("NVRTC", *_nvrtc()))
+    rows.append(("CuPy", *_cupy(used)))
     rows.append(("ninja", *_ninja()))
     return _grid(*rows)
 
 
-def _nvrtc(used: str) -> tuple[str, str]:
+def _nvrtc() -> tuple[str, str]:
+    try:
+        return _compiler(f"{toolkit.find_nvrtc(toolkit.cuda_major())}", "", "")
+    except BuildError as error:
+        return _compiler("", str(error), "")
+
+
+def _cupy(used: str) -> tuple[str, str]:
     try:
         return _compiler(Cupy().outlook("cuda"), "", used)
     except BuildError as error:

@@ -48,8 +48,8 @@ class Toy(KernelBackend):
     def outlook(self, device_type):
         return "a toy, at its first use"
 
-    def add_compiled_neuron(self, device_type, neuron):
-        NATIVE.add_compiled_neuron(device_type, neuron)
+    def add_compiled_neuron(self, device_type, neuron, *, spare):
+        NATIVE.add_compiled_neuron(device_type, neuron, spare=spare)
         self.neurons.append(neuron.title)
 
 

@@ -26,6 +26,13 @@ SOURCE = r"""
 #include "cpu/vec.h"
 #include "snnkernels/registry.h"
 
+namespace snn {
+template <class T>
+SNN_HD T sigmoid_slope(T x) {
+  return sigmoid_slope(T(1), x);
+}
+}  // namespace snn
+
 #define UNARY(X)                                                                               \
   X(exp) X(exp_nonpositive) X(log) X(log1p) X(expm1) X(tanh) X(sigmoid) X(sigmoid_slope)       \
   X(inverse) X(abs) X(sign) X(floor) X(ceil) X(trunc) X(round) X(sqrt) X(atan) X(erf) X(erfc)  \

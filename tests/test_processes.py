@@ -34,7 +34,7 @@ x = torch.rand(1, 1, 4)
 functional.if_(x)
 add_compiled_neuron = ctypes.CDLL(str(_build.load("cpu").path)).snn_add_compiled_neuron
 add_compiled_neuron.argtypes = ctypes.c_char_p, ctypes.c_void_p
-sizes = (ctypes.c_int * 4)(1, 1, 1, 0)
+sizes = (ctypes.c_int * 5)(1, 1, 1, 0, 0)
 
 def add_neurons():
     while True:

@@ -394,7 +394,7 @@ def test_what_is_remembered_of_kernels_is_bounded(monkeypatch):
     monkeypatch.setattr(kernels, "_kernels", {})
     monkeypatch.setattr(kernels, "_MOST_REMEMBERED", 4)
     for number in range(10):
-        kernels.kernel_for("IF", (), (), f"Custom#{number}", True, "torch", "cpu")
+        kernels.kernel_for("IF", (), (), f"Custom#{number}", True, False, "torch", "cpu")
         assert 1 <= len(kernels._kernels) <= 4
 
 

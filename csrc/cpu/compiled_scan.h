@@ -9,7 +9,7 @@ namespace snn::cpu {
 template <class S>
 class CompiledScan final : public CompiledNeuron {
  public:
-  CompiledScan() : CompiledNeuron({S::kStates, S::kParams, S::kOutputs, S::kTables}) {}
+  CompiledScan() : CompiledNeuron({S::kStates, S::kParams, S::kOutputs, S::kTables, 0}) {}
 
   void scan(const Forward<float>& call, int64 begin, int64 end) const override {
     scan_lanes<S>(call, begin, end);
@@ -28,10 +28,11 @@ class CompiledScan final : public CompiledNeuron {
 }  // namespace snn::cpu
 
 // Makes a shared object of the one neuron, for the loaded library to take in.
-#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables)                      \
-  extern "C" __attribute__((visibility("default"))) const snn::NeuronSizes* \
-  snn_compiled_neuron() {                                                   \
-    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, tables>; \
-    static const snn::cpu::CompiledScan<Traits> scan;                       \
-    return &scan;                                                           \
+// A table of one value is one like any other here.
+#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables, shared)                         \
+  extern "C" __attribute__((visibility("default"))) const snn::NeuronSizes*            \
+  snn_compiled_neuron() {                                                              \
+    using Traits = snn::ScanTraits<Neuron, snn::Inline<Surrogate>, (tables | shared)>; \
+    static const snn::cpu::CompiledScan<Traits> scan;                                  \
+    return &scan;                                                                      \
   }

@@ -406,7 +406,8 @@ void scan_block(const Backward<T>& call, int64 lane, int count) {
   RowWriter<T> grad_x_rows(call.element, call.grad_x, call.steps * call.lanes);
   const BlockParams<S, T> params(call, lane);
   const BlockFire<S, T> fire(call, lane);
-  const Options last_options = options_at(call, call.steps - 1);
+  Options last_options = call.options;
+  last_options.detach_reset |= !has_gradient_after(call);
   read_rows<S::kStates>(call.grad_states, call.lanes, lane, count, grads.states);
 
   for (int64 start = (call.steps - 1) / kChunk * kChunk; start >= 0; start -= kChunk) {

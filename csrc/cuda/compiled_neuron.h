@@ -5,14 +5,20 @@
 
 namespace snn::cuda {
 
+// Where a call runs: a device's number and a cudaStream_t.
+struct Stream {
+  int device;
+  void* handle;
+};
+
 struct CompiledNeuron : NeuronSizes {
   explicit CompiledNeuron(NeuronSizes sizes) : NeuronSizes(sizes) {}
 
-  // Puts a call's kernel on the stream, a cudaStream_t; the launch's error, a cudaError_t.
-  virtual int enqueue(const Forward<float>& call, const Grid& grid, void* stream) const = 0;
-  virtual int enqueue(const Forward<double>& call, const Grid& grid, void* stream) const = 0;
-  virtual int enqueue(const Backward<float>& call, const Grid& grid, void* stream) const = 0;
-  virtual int enqueue(const Backward<double>& call, const Grid& grid, void* stream) const = 0;
+  // Puts a call's kernel on the stream; the launch's error, a cudaError_t.
+  virtual int enqueue(const Forward<float>& call, const Grid& grid, Stream stream) const = 0;
+  virtual int enqueue(const Forward<double>& call, const Grid& grid, Stream stream) const = 0;
+  virtual int enqueue(const Backward<float>& call, const Grid& grid, Stream stream) const = 0;
+  virtual int enqueue(const Backward<double>& call, const Grid& grid, Stream stream) const = 0;
 
  protected:
   ~CompiledNeuron() = default;

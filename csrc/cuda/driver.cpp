@@ -8,19 +8,21 @@
 #include "compiled_neuron.h"
 #include "elements.cuh"
 #include "kernels.h"
+#include "loaded_neuron.h"
 
 namespace snn::cuda {
 
 namespace {
 
 template <class Call>
-cudaError_t enqueue_any(const Call& call, const Grid& grid, cudaStream_t stream) {
+cudaError_t enqueue_any(const Call& call, const Grid& grid, Stream stream) {
   if (call.compiled) {
     const auto& neuron = *static_cast<const CompiledNeuron*>(call.compiled);
     return static_cast<cudaError_t>(neuron.enqueue(call, grid, stream));
   }
-  return with_element(call,
-                      [&](auto element) { return enqueue<decltype(element)>(call, grid, stream); });
+  return with_element(call, [&](auto element) {
+    return enqueue<decltype(element)>(call, grid, static_cast<cudaStream_t>(stream.handle));
+  });
 }
 
 template <class T>
@@ -53,13 +55,15 @@ struct Driver {
   static void launch(const Call& call, const Tensor& like) {
     const int device = like.get_device_index();
     const torch::stable::accelerator::DeviceGuard guard(device);
+    // A thread may have no context yet, which the guard does not give it.
+    check(cudaSetDevice(device), "make the device current", call);
     int multiprocessors = 0;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
           "read the device's properties", call);
     const Grid grid = grid_of(call, multiprocessors);
     STD_TORCH_CHECK(grid.blocks <= std::numeric_limits<int>::max(), operator_name(call),
                     ": expected fewer lanes, got ", call.lanes);
-    check(enqueue_any(call, grid, current_stream(device)), "launch its kernel", call);
+    check(enqueue_any(call, grid, {device, current_stream(device)}), "launch its kernel", call);
   }
 };
 
@@ -92,3 +96,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
 }
 
 SNN_DEFINE_ADD_COMPILED_NEURON
+SNN_DEFINE_ADD_LOADED_NEURON

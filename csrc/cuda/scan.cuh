@@ -58,24 +58,64 @@ SNN_HD T parameter_at(const Parameter<T>& p, int64 lane) {
   return p.table ? table_at(p.table, p.size, p.inner, lane) : p.value;
 }
 
-// The parameters of a thread's lanes: of what may be a table each lane its own, else a number. S is
-// ScanTraits.
+// The parameters of a thread's lanes: of what may be a table each lane its own, else one for all. S
+// is ScanTraits.
 template <class S, int V, class T>
 struct Params {
   T values[V][S::kArrayOfParams];
 
   SNN_HD Params(const Scan<T>& call, int64 lane) {
     SNN_UNROLL
-    for (int l = 0; l < V; ++l) {
+    for (int i = 0; i < S::kParams; ++i) {
+      const Parameter<T>& p = call.params[i];
+      const T shared = S::is_shared(i) ? *p.table : p.value;
       SNN_UNROLL
-      for (int i = 0; i < S::kParams; ++i) {
-        const Parameter<T>& p = call.params[i];
-        values[l][i] = S::is_table(i) ? parameter_at(p, lane + l) : p.value;
+      for (int l = 0; l < V; ++l) {
+        values[l][i] = S::is_table(i) ? parameter_at(p, lane + l) : shared;
       }
     }
   }
 
   SNN_HD const T* at(int l) const { return values[l]; }
+};
+
+// Sums over a thread's steps of the gradients of what may be a table: for each lane, but for all
+// lanes together where they share the value.
+template <class S, int V, class T>
+class ParamSums {
+ public:
+  // Calls f with what the adjoint of lane l adds to.
+  template <class F>
+  SNN_HD T with(int l, const F& f) {
+    copy_shared(shared_, sums_[l]);
+    const T result = f(sums_[l]);
+    copy_shared(sums_[l], shared_);
+    return result;
+  }
+
+  // To arrays [L]: what lanes share goes to the first.
+  SNN_HD void store_to(T* const* arrays, int64 lane) const {
+    SNN_UNROLL
+    for (int i = 0; i < S::kParams; ++i) {
+      if (!(S::is_table(i) || S::is_shared(i)) || !arrays[i]) continue;
+      Pack<T, V> row;
+      SNN_UNROLL
+      for (int l = 0; l < V; ++l) {
+        row.lanes[l] = S::is_table(i) ? sums_[l][i] : l == 0 ? shared_[i] : T(0);
+      }
+      store(arrays[i] + lane, row);
+    }
+  }
+
+ private:
+  SNN_HD static void copy_shared(const T* from, T* to) {
+    SNN_UNROLL
+    for (int i = 0; i < S::kParams; ++i) {
+      if (S::is_shared(i)) to[i] = from[i];
+    }
+  }
+
+  T sums_[V][S::kArrayOfParams] = {}, shared_[S::kArrayOfParams] = {};
 };
 
 // What steps and adjoints are called with where the surrogate is switched. The kernels of one lane
@@ -185,7 +225,7 @@ SNN_HD void store_states(const T (*states)[S], T* to, int64 lanes) {
     Pack<T, V> row;
     SNN_UNROLL
     for (int l = 0; l < V; ++l) row.lanes[l] = states[l][i];
-    store<V>(to + i * lanes, row);
+    store(to + i * lanes, row);
   }
 }
 
@@ -200,225 +240,6 @@ SNN_HD void initial_states(const Scan<T>& call, int64 lane, T (*states)[S]) {
   }
 }
 
-// How many of the chunk's steps there are that begins at step `start`.
-SNN_HD int chunk_steps(int64 start, int64 steps) {
-  return static_cast<int>(steps - start < kChunk ? steps - start : kChunk);
-}
-
-// The first `count` steps of the chunk that begins at `from`; the others zero.
-template <int V, class E>
-SNN_HD void load_chunk(const E* from, int64 stride, int count, Pack<E, V>* chunk) {
-  SNN_UNROLL
-  for (int k = 0; k < kChunk; ++k) {
-    chunk[k] = k < count ? load<V>(from) : Pack<E, V>{};
-    from += stride;
-  }
-}
-
-// Where a thread's lanes of a sequence are; null where there is none.
-template <class E>
-SNN_HD const E* lanes_of(const void* sequence, int64 offset) {
-  return sequence ? static_cast<const E*>(sequence) + offset : nullptr;
-}
-template <class E>
-SNN_HD E* lanes_of(void* sequence, int64 offset) {
-  return sequence ? static_cast<E*>(sequence) + offset : nullptr;
-}
-
-// Whether a thread of V lanes loads a chunk before it computes the one before: where threads are
-// few nothing else hides how long it takes.
-template <int V>
-constexpr bool kLoadsAhead = V <= SNN_CUDA_AHEAD_LANES;
-
-// What a forward kernel reads of a chunk.
-template <class E, int V>
-struct ForwardChunk {
-  Pack<E, V> x[kChunk];
-};
-
-// Reads a thread's chunks, first to last. Of all sequences threads keep where they are: to find
-// each row anew by its step would be most of their arithmetic.
-template <class E, int V, class T>
-class ForwardReader {
- public:
-  SNN_HD ForwardReader(const Forward<T>& call, int64 lane)
-      : call_(call), x_(lanes_of<E>(call.x, lane)) {
-    if (kLoadsAhead<V> && call.steps > 0) read(0, ahead_);
-  }
-
-  SNN_HD void next(int64 start, ForwardChunk<E, V>& chunk) {
-    if (!kLoadsAhead<V>) return read(start, chunk);
-    chunk = ahead_;
-    if (start + kChunk < call_.steps) read(start + kChunk, ahead_);
-  }
-
- private:
-  SNN_HD void read(int64 start, ForwardChunk<E, V>& chunk) {
-    load_chunk<V>(x_, call_.x_stride, chunk_steps(start, call_.steps), chunk.x);
-    x_ += kChunk * call_.x_stride;
-  }
-
-  const Forward<T>& call_;
-  const E* x_;
-  ForwardChunk<E, V> ahead_;
-};
-
-// Writes what a thread's steps come to, first to last.
-template <class E, int V, int S, int O, class T>
-class ForwardWriter {
- public:
-  SNN_HD ForwardWriter(const Forward<T>& call, int64 lane)
-      : call_(call),
-        spikes_(lanes_of<E>(call.spikes, lane)),
-        v_seq_(lanes_of<E>(call.v_seq, lane)),
-        checkpoints_(lanes_of<T>(call.checkpoints, lane)) {}
-
-  // The states before each chunk but the first.
-  SNN_HD void checkpoint(int64 start, const T (*state)[S]) {
-    if (!call_.checkpoints || start == 0) return;
-    store_states<S, V>(state, checkpoints_, call_.lanes);
-    checkpoints_ += S * call_.lanes;
-  }
-
-  SNN_HD void write(const Pack<E, V> (&out)[O], const T (*state)[S]) {
-    SNN_UNROLL
-    for (int i = 0; i < O; ++i) store<V>(spikes_ + i * call_.steps * call_.lanes, out[i]);
-    spikes_ += call_.lanes;
-    if (!call_.v_seq) return;
-    Pack<E, V> v;
-    SNN_UNROLL
-    for (int l = 0; l < V; ++l) v.lanes[l] = Convert<E>::narrow(state[l][0]);
-    store<V>(v_seq_, v);
-    v_seq_ += call_.lanes;
-  }
-
- private:
-  const Forward<T>& call_;
-  E *spikes_, *v_seq_;
-  T* checkpoints_;
-};
-
-template <class S, class E, int V, class T>
-SNN_HD void forward_lanes(const Forward<T>& call, int64 lane) {
-  constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
-  const Params<S, V, T> params(call, lane);
-  const ChunkFire<S, V, T> fire(call);
-  ForwardReader<E, V, T> reader(call, lane);
-  ForwardWriter<E, V, kStates, kOutputs, T> writer(call, lane);
-  ForwardChunk<E, V> chunk;
-  T state[V][kStates];
-  initial_states<kStates, V>(call, lane, state);
-
-  for (int64 start = 0; start < call.steps; start += kChunk) {
-    const int count = chunk_steps(start, call.steps);
-    writer.checkpoint(start, state);
-    reader.next(start, chunk);
-    SNN_UNROLL
-    for (int k = 0; k < kChunk; ++k) {
-      if (k >= count) break;
-      Pack<E, V> out[kOutputs];
-      SNN_UNROLL
-      for (int l = 0; l < V; ++l) {
-        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        T outputs[kOutputs];
-        S::step(state[l], in, params.at(l), call.options, fire.of_step(), outputs);
-        SNN_UNROLL
-        for (int i = 0; i < kOutputs; ++i) out[i].lanes[l] = Convert<E>::narrow(outputs[i]);
-      }
-      writer.write(out, state);
-    }
-  }
-  store_states<kStates, V>(state, call.final_states + lane, call.lanes);
-}
-
-// What a backward kernel reads of a chunk; the states are those before it.
-template <class E, int V, int S, int O, class T>
-struct BackwardChunk {
-  Pack<E, V> x[kChunk], grad_spikes[O][kChunk] = {};
-  T state[V][S];
-};
-
-SNN_HD int64 last_chunk(int64 steps) {
-  return (steps - 1) / kChunk * kChunk;
-}
-
-// Reads a thread's chunks, last to first.
-template <class E, int V, int S, int O, class T>
-class BackwardReader {
- public:
-  using Chunk = BackwardChunk<E, V, S, O, T>;
-
-  SNN_HD BackwardReader(const Backward<T>& call, int64 lane) : call_(call), lane_(lane) {
-    const int64 start = last_chunk(call.steps);
-    x_ = lanes_of<E>(call.x, start * call.x_stride + lane);
-    grad_spikes_ = lanes_of<E>(call.grad_spikes, start * call.grad_spikes_stride + lane);
-    checkpoints_ = lanes_of<T>(call.checkpoints, (start / kChunk - 1) * S * call.lanes + lane);
-    if (kLoadsAhead<V> && call.steps > 0) read(start, ahead_);
-  }
-
-  SNN_HD void next(int64 start, Chunk& chunk) {
-    if (!kLoadsAhead<V>) return read(start, chunk);
-    chunk = ahead_;
-    if (start > 0) read(start - kChunk, ahead_);
-  }
-
- private:
-  SNN_HD void read(int64 start, Chunk& chunk) {
-    const int count = chunk_steps(start, call_.steps);
-    load_chunk<V>(x_, call_.x_stride, count, chunk.x);
-    x_ -= kChunk * call_.x_stride;
-    if (call_.grad_spikes) {
-      const int64 stride = call_.grad_spikes_stride;
-      SNN_UNROLL
-      for (int i = 0; i < O; ++i) {
-        load_chunk<V>(grad_spikes_ + i * call_.steps * stride, stride, count, chunk.grad_spikes[i]);
-      }
-      grad_spikes_ -= kChunk * stride;
-    }
-    if (start == 0) {
-      initial_states<S, V>(call_, lane_, chunk.state);
-    } else {
-      load_states<S, V>(checkpoints_, call_.lanes, chunk.state);
-      checkpoints_ -= S * call_.lanes;
-    }
-  }
-
-  const Backward<T>& call_;
-  const int64 lane_;
-  const E *x_, *grad_spikes_;
-  const T* checkpoints_;
-  Chunk ahead_;
-};
-
-// The gradients of v_seq and of x at a thread's steps, last to first.
-template <class E, int V, int S, class T>
-class StepGradients {
- public:
-  SNN_HD StepGradients(const Backward<T>& call, int64 lane) : call_(call) {
-    const int64 last = call.steps - 1;
-    grad_v_seq_ = lanes_of<E>(call.grad_v_seq, last * call.grad_v_seq_stride + lane);
-    grad_x_ = lanes_of<E>(call.grad_x, last * call.lanes + lane);
-  }
-
-  SNN_HD void add_to(T (*grad_state)[S]) {
-    if (!call_.grad_v_seq) return;
-    const auto grad_v = load<V>(grad_v_seq_);
-    grad_v_seq_ -= call_.grad_v_seq_stride;
-    SNN_UNROLL
-    for (int l = 0; l < V; ++l) grad_state[l][0] += Convert<E>::widen(grad_v.lanes[l]);
-  }
-
-  SNN_HD void write(const Pack<E, V>& grad_x) {
-    store<V>(grad_x_, grad_x);
-    grad_x_ -= call_.lanes;
-  }
-
- private:
-  const Backward<T>& call_;
-  const E* grad_v_seq_;
-  E* grad_x_;
-};
-
 template <int S, int V, class T>
 SNN_HD void copy_states(const T (*from)[S], T (*to)[S]) {
   SNN_UNROLL
@@ -428,78 +249,334 @@ SNN_HD void copy_states(const T (*from)[S], T (*to)[S]) {
   }
 }
 
-template <class S, class E, int V, class T>
-SNN_HD void backward_lanes(const Backward<T>& call, int64 lane) {
-  constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
-  const Params<S, V, T> params(call, lane);
-  BackwardReader<E, V, kStates, kOutputs, T> reader(call, lane);
-  StepGradients<E, V, kStates, T> gradients(call, lane);
-  BackwardChunk<E, V, kStates, kOutputs, T> chunk;
-  T grad_state[V][kStates] = {}, grad_params[V][S::kArrayOfParams] = {};
-  if (call.grad_states) load_states<kStates, V>(call.grad_states + lane, call.lanes, grad_state);
+// Where a thread's lanes are at the steps of a chunk: at(k, sequence, stride), stride in elements.
+// In a plain call (grid.h) sequences share one offset in bytes, for which 32 bits do: 64-bit ones
+// of each, and asking what else is wanted, make half as many instructions again.
+template <class E, bool kPlain>
+struct Rows;
 
-  for (int64 start = last_chunk(call.steps); start >= 0 && call.steps > 0; start -= kChunk) {
-    const int count = chunk_steps(start, call.steps);
-    reader.next(start, chunk);
-    ChunkFire<S, V, T> fire(call);
+template <class E>
+struct Rows<E, true> {
+  using Step = int;
+
+  SNN_HD Rows(int64 lanes, int64 lane, Step start)
+      : row(static_cast<unsigned>(lanes * sizeof(E))),
+        first(static_cast<unsigned>(start) * row + static_cast<unsigned>(lane * sizeof(E))) {}
+
+  SNN_HD void move(int steps) { first += steps * row; }
+
+  SNN_HD const E* at(int k, const void* sequence, int64) const {
+    return reinterpret_cast<const E*>(static_cast<const char*>(sequence) + (first + k * row));
+  }
+  SNN_HD E* at(int k, void* sequence, int64) const {
+    return reinterpret_cast<E*>(static_cast<char*>(sequence) + (first + k * row));
+  }
+
+  unsigned row, first;
+};
+
+template <class E>
+struct Rows<E, false> {
+  using Step = int64;
+
+  SNN_HD Rows(int64, int64 at_lane, Step at_step) : lane(at_lane), start(at_step) {}
+
+  SNN_HD void move(int steps) { start += steps; }
+
+  SNN_HD const E* at(int k, const void* sequence, int64 stride) const {
+    return static_cast<const E*>(sequence) + (lane + start * stride) + k * stride;
+  }
+  SNN_HD E* at(int k, void* sequence, int64 stride) const {
+    return static_cast<E*>(sequence) + (lane + start * stride) + k * stride;
+  }
+
+  int64 lane, start;
+};
+
+// The sequence of one output, of those that lie one behind the other.
+template <class E, class T>
+SNN_HD const void* of_output(int i, const Scan<T>& call, const void* sequences, int64 stride) {
+  return static_cast<const E*>(sequences) + i * call.steps * stride;
+}
+template <class E, class T>
+SNN_HD void* of_output(int i, const Scan<T>& call, void* sequences, int64 stride) {
+  return static_cast<E*>(sequences) + i * call.steps * stride;
+}
+
+// Whether step k of a chunk is none: only of one that is not whole.
+template <bool kWhole>
+SNN_HD bool is_behind(int k, int count) {
+  return !kWhole && k >= count;
+}
+
+// The steps of a chunk that begins at `start`, of a call with more steps than that.
+template <class Step>
+SNN_HD int chunk_steps(Step start, Step steps) {
+  return static_cast<int>(steps - start < kChunk ? steps - start : kChunk);
+}
+
+// Where the last chunk begins; before 0 where there is none.
+template <class Step>
+SNN_HD Step last_chunk(Step steps) {
+  return steps > 0 ? (steps - 1) / kChunk * kChunk : -kChunk;
+}
+
+// Whether a thread of V lanes loads a chunk before it computes the one before: where threads are
+// few nothing else hides how long it takes.
+template <int V>
+constexpr bool kLoadsAhead = V <= SNN_CUDA_AHEAD_LANES;
+
+// One thread's lanes through all steps, first to last.
+template <class S, class E, int V, bool kPlain, class T>
+class ForwardLanes {
+ public:
+  SNN_HD ForwardLanes(const Forward<T>& call, int64 lane)
+      : call_(call),
+        lane_(lane),
+        params_(call, lane),
+        fire_(call),
+        options_(S::options(call.options)),
+        read_(call.lanes, lane, 0),
+        written_(read_),
+        checkpoint_(call.checkpoints ? call.checkpoints + lane : nullptr) {
+    initial_states<kStates, V>(call, lane, state_);
+  }
+
+  SNN_HD void run() {
+    const auto steps = static_cast<Step>(call_.steps);
+    if (kLoadsAhead<V> && steps > 0) read<false>(chunk_steps<Step>(0, steps), ahead_);
+    Step start = 0;
+    for (; start + kChunk <= steps; start += kChunk) chunk<true>(start, kChunk);
+    if (start < steps) chunk<false>(start, chunk_steps(start, steps));
+    store_states<kStates, V>(state_, call_.final_states + lane_, call_.lanes);
+  }
+
+ private:
+  static constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
+  using Rows = cuda::Rows<E, kPlain>;
+  using Step = typename Rows::Step;
+
+  struct Chunk {
+    Pack<E, V> x[kChunk];
+  };
+
+  template <bool kWhole>
+  SNN_HD void read(int count, Chunk& chunk) {
+    SNN_UNROLL
+    for (int k = 0; k < kChunk; ++k) {
+      if (!is_behind<kWhole>(k, count)) chunk.x[k] = load<V>(read_.at(k, call_.x, call_.x_stride));
+    }
+    read_.move(kChunk);
+  }
+
+  template <bool kWhole>
+  SNN_HD void chunk(Step start, int count) {
+    save(start);
+    Chunk chunk;
+    if (kLoadsAhead<V>) {
+      chunk = ahead_;
+      const Step next = start + kChunk, steps = static_cast<Step>(call_.steps);
+      if (next < steps) read<false>(chunk_steps(next, steps), ahead_);
+    } else {
+      read<kWhole>(count, chunk);
+    }
+    SNN_UNROLL
+    for (int k = 0; k < kChunk; ++k) {
+      if (!is_behind<kWhole>(k, count)) step(k, chunk.x[k]);
+    }
+    written_.move(kChunk);
+  }
+
+  // The states before each chunk but the first.
+  SNN_HD void save(Step start) {
+    if (!checkpoint_ || start == 0) return;
+    store_states<kStates, V>(state_, checkpoint_, call_.lanes);
+    checkpoint_ += kStates * call_.lanes;
+  }
+
+  SNN_HD void step(int k, const Pack<E, V>& x) {
+    T out[kOutputs][V];
+    SNN_UNROLL
+    for (int l = 0; l < V; ++l) {
+      T of_lane[kOutputs];
+      S::step(state_[l], Convert<E>::widen(x.lanes[l]), params_.at(l), options_, fire_.of_step(),
+              of_lane);
+      SNN_UNROLL
+      for (int i = 0; i < kOutputs; ++i) out[i][l] = of_lane[i];
+    }
+    SNN_UNROLL
+    for (int i = 0; i < kOutputs; ++i) {
+      void* const spikes = of_output<E>(i, call_, call_.spikes, call_.lanes);
+      store(written_.at(k, spikes, call_.lanes), narrow<E>(out[i]));
+    }
+    if (!kPlain && call_.v_seq) {
+      T v[V];
+      SNN_UNROLL
+      for (int l = 0; l < V; ++l) v[l] = state_[l][0];
+      store(written_.at(k, call_.v_seq, call_.lanes), narrow<E>(v));
+    }
+  }
+
+  const Forward<T>& call_;
+  const int64 lane_;
+  const Params<S, V, T> params_;
+  const ChunkFire<S, V, T> fire_;
+  const Options options_;
+  Rows read_, written_;  // of the chunk that comes next
+  T* checkpoint_;
+  T state_[V][kStates];
+  Chunk ahead_;
+};
+
+// One thread's lanes through all steps, last to first.
+template <class S, class E, int V, bool kPlain, class T>
+class BackwardLanes {
+ public:
+  SNN_HD BackwardLanes(const Backward<T>& call, int64 lane)
+      : call_(call),
+        lane_(lane),
+        params_(call, lane),
+        options_(S::options(call.options)),
+        read_(call.lanes, lane, last_chunk(static_cast<Step>(call.steps))),
+        written_(read_),
+        nothing_after_(!has_gradient_after(call)) {
+    if (call.grad_states) load_states<kStates, V>(call.grad_states + lane, call.lanes, grad_state_);
+  }
+
+  SNN_HD void run() {
+    const auto steps = static_cast<Step>(call_.steps);
+    Step start = last_chunk(steps);
+    if (start > 0) {
+      checkpoint_ = call_.checkpoints + (start / kChunk - 1) * kStates * call_.lanes + lane_;
+    }
+    if (kLoadsAhead<V> && start >= 0) read<false>(start, chunk_steps(start, steps), ahead_);
+    if (start >= 0 && steps - start < kChunk) {
+      chunk<false>(start, chunk_steps(start, steps));
+      start -= kChunk;
+    }
+    for (; start >= 0; start -= kChunk) chunk<true>(start, kChunk);
+    if (call_.grad_initial) {
+      store_states<kStates, V>(grad_state_, call_.grad_initial + lane_, call_.lanes);
+    }
+    sums_.store_to(call_.grad_params, lane_);
+  }
+
+ private:
+  static constexpr int kStates = S::kStates, kOutputs = S::kOutputs;
+  using Rows = cuda::Rows<E, kPlain>;
+  using Step = typename Rows::Step;
+
+  struct Chunk {
+    Pack<E, V> x[kChunk], grad_spikes[kOutputs][kChunk], grad_v[kChunk];
+    T state[V][kStates];  // before it
+  };
+
+  template <bool kWhole>
+  SNN_HD void read(Step start, int count, Chunk& chunk) {
+    if (start == 0) {
+      initial_states<kStates, V>(call_, lane_, chunk.state);
+    } else {
+      load_states<kStates, V>(checkpoint_, call_.lanes, chunk.state);
+      checkpoint_ -= kStates * call_.lanes;
+    }
+    SNN_UNROLL
+    for (int k = 0; k < kChunk; ++k) {
+      if (is_behind<kWhole>(k, count)) break;
+      chunk.x[k] = load<V>(read_.at(k, call_.x, call_.x_stride));
+      const int64 stride = call_.grad_spikes_stride;
+      SNN_UNROLL
+      for (int i = 0; i < kOutputs; ++i) {
+        chunk.grad_spikes[i][k] = Pack<E, V>{};
+        if (!kPlain && !call_.grad_spikes) continue;
+        const void* const grads = of_output<E>(i, call_, call_.grad_spikes, stride);
+        chunk.grad_spikes[i][k] = load<V>(read_.at(k, grads, stride));
+      }
+      if (!kPlain && call_.grad_v_seq) {
+        chunk.grad_v[k] = load<V>(read_.at(k, call_.grad_v_seq, call_.grad_v_seq_stride));
+      }
+    }
+    read_.move(-kChunk);
+  }
+
+  template <bool kWhole>
+  SNN_HD void chunk(Step start, int count) {
+    Chunk chunk;
+    if (kLoadsAhead<V>) {
+      chunk = ahead_;
+      if (start > 0) read<true>(start - kChunk, kChunk, ahead_);
+    } else {
+      read<kWhole>(start, count, chunk);
+    }
+    ChunkFire<S, V, T> fire(call_);
     T state[kChunk + 1][V][kStates];
     copy_states<kStates, V>(chunk.state, state[0]);
     constexpr int kNotAgain = fire.kStepsNote ? 0 : 1;  // nobody asks for the last states
     SNN_UNROLL
     for (int k = 0; k < kChunk - kNotAgain; ++k) {
-      if (k + kNotAgain >= count) break;
+      if (is_behind<kWhole>(k + kNotAgain, count)) break;
       copy_states<kStates, V>(state[k], state[k + 1]);
       SNN_UNROLL
       for (int l = 0; l < V; ++l) {
-        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
         T outputs[kOutputs];
-        S::step(state[k + 1][l], in, params.at(l), call.options, fire.of_step_again(k, l), outputs);
+        S::step(state[k + 1][l], Convert<E>::widen(chunk.x[k].lanes[l]), params_.at(l), options_,
+                fire.of_step_again(k, l), outputs);
       }
     }
-    fire.find_slopes(call, params);
+    fire.find_slopes(call_, params_);
 
     SNN_UNROLL
     for (int k = kChunk - 1; k >= 0; --k) {
-      if (k >= count) continue;
-      gradients.add_to(grad_state);
-      const Options options = options_at(call, start + k);
-      Pack<E, V> grad_x;
-      SNN_UNROLL
-      for (int l = 0; l < V; ++l) {
-        const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
-        T grad_out[kOutputs];
-        SNN_UNROLL
-        for (int i = 0; i < kOutputs; ++i) {
-          grad_out[i] = Convert<E>::widen(chunk.grad_spikes[i][k].lanes[l]);
-        }
-        grad_x.lanes[l] = Convert<E>::narrow(S::adjoint(state[k][l], in, params.at(l), options,
-                                                        fire.of_adjoint(k, l), grad_out,
-                                                        grad_state[l], grad_params[l]));
-      }
-      gradients.write(grad_x);
+      if (is_behind<kWhole>(k, count)) continue;
+      const bool last = kWhole ? k == kChunk - 1 : k == count - 1;
+      Options options = options_;
+      options.detach_reset |= last && nothing_after_;
+      walk_back(k, chunk, state[k], fire, options);
     }
+    written_.move(-kChunk);
+    nothing_after_ = false;
   }
 
-  if (call.grad_initial) store_states<kStates, V>(grad_state, call.grad_initial + lane, call.lanes);
-  SNN_UNROLL
-  for (int i = 0; i < S::kParams; ++i) {
-    if (!S::is_table(i) || !call.grad_params[i]) continue;
-    Pack<T, V> sums;
+  SNN_HD void walk_back(int k, const Chunk& chunk, const T (*before)[kStates],
+                        const ChunkFire<S, V, T>& fire, const Options& options) {
+    T grad_x[V];
     SNN_UNROLL
-    for (int l = 0; l < V; ++l) sums.lanes[l] = grad_params[l][i];
-    store<V>(call.grad_params[i] + lane, sums);
+    for (int l = 0; l < V; ++l) {
+      if (!kPlain && call_.grad_v_seq) {
+        grad_state_[l][0] += Convert<E>::widen(chunk.grad_v[k].lanes[l]);
+      }
+      const T in = Convert<E>::widen(chunk.x[k].lanes[l]);
+      T grad_out[kOutputs];
+      SNN_UNROLL
+      for (int i = 0; i < kOutputs; ++i) {
+        grad_out[i] = Convert<E>::widen(chunk.grad_spikes[i][k].lanes[l]);
+      }
+      grad_x[l] = sums_.with(l, [&](T* sums) {
+        return S::adjoint(before[l], in, params_.at(l), options, fire.of_adjoint(k, l), grad_out,
+                          grad_state_[l], sums);
+      });
+    }
+    store(written_.at(k, call_.grad_x, call_.lanes), narrow<E>(grad_x));
   }
-}
 
-// Blocks that fit a multiprocessor at least, which bounds a thread's registers: with a surrogate
-// that is called the compiler, left to itself, aims at more blocks, and spills.
+  const Backward<T>& call_;
+  const int64 lane_;
+  const Params<S, V, T> params_;
+  const Options options_;
+  Rows read_, written_;  // of the chunk that comes next
+  bool nothing_after_;   // the chunk: neither steps nor gradients
+  const T* checkpoint_;
+  T grad_state_[V][kStates] = {};
+  ParamSums<S, V, T> sums_;
+  Chunk ahead_;
+};
+
+// Blocks that fit a multiprocessor at least, which bounds a thread's registers: where a surrogate
+// or a table's place is a call the compiler, left to itself, aims at more blocks, and spills.
 template <class T>
-constexpr int least_blocks(bool tables) {
-  return (tables ? SNN_CUDA_TABLE_BLOCKS : SNN_CUDA_BLOCKS) * sizeof(float) / sizeof(T);
-}
+constexpr int kLeastBlocks = SNN_CUDA_BLOCKS * sizeof(float) / sizeof(T);
 template <class S, class T>
 constexpr int least_blocks() {
-  return ChunkFire<S, 1, T>::kStepsNote ? least_blocks<T>(S::kTables != 0) : 0;
+  return ChunkFire<S, 1, T>::kStepsNote || S::kTables != 0 ? kLeastBlocks<T> : 0;
 }
 
 template <int V>
@@ -507,44 +584,46 @@ __device__ __forceinline__ int64 first_lane() {
   return (static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
 }
 
-template <class S, class E, int V, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS)
+template <class S, class E, int V, bool kPlain, class T>
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<S, T>())
     forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<V>();
-  if (lane < call.lanes) forward_lanes<S, E, V>(call, lane);
+  if (lane < call.lanes) ForwardLanes<S, E, V, kPlain, T>(call, lane).run();
 }
 
-template <class S, class E, int V, class T>
+template <class S, class E, int V, bool kPlain, class T>
 __global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<S, T>())
     backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<V>();
-  if (lane < call.lanes) backward_lanes<S, E, V>(call, lane);
+  if (lane < call.lanes) BackwardLanes<S, E, V, kPlain, T>(call, lane).run();
 }
 
 // One lane of any neuron, for what the kernels above do not take.
 template <class E, class T>
 SNN_HD void forward_lane(const Forward<T>& call, int64 lane) {
   with_neuron(call, [&](auto neuron) {
-    forward_lanes<ScanTraits<decltype(neuron), Switched, kAllTables>, E, 1>(call, lane);
+    using Traits = ScanTraits<decltype(neuron), Switched, kAllTables>;
+    ForwardLanes<Traits, E, 1, false, T>(call, lane).run();
   });
 }
 
 template <class E, class T>
 SNN_HD void backward_lane(const Backward<T>& call, int64 lane) {
   with_neuron(call, [&](auto neuron) {
-    backward_lanes<ScanTraits<decltype(neuron), Switched, kAllTables>, E, 1>(call, lane);
+    using Traits = ScanTraits<decltype(neuron), Switched, kAllTables>;
+    BackwardLanes<Traits, E, 1, false, T>(call, lane).run();
   });
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(true))
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, kLeastBlocks<T>)
     general_forward_kernel(const __grid_constant__ Forward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) forward_lane<E>(call, lane);
 }
 
 template <class E, class T>
-__global__ void __launch_bounds__(SNN_CUDA_THREADS, least_blocks<T>(true))
+__global__ void __launch_bounds__(SNN_CUDA_THREADS, kLeastBlocks<T>)
     general_backward_kernel(const __grid_constant__ Backward<T> call) {
   const int64 lane = first_lane<1>();
   if (lane < call.lanes) backward_lane<E>(call, lane);

@@ -9,12 +9,13 @@ namespace snn::cuda {
 // A forward kernel has registers to spare, so it gives every lane its own parameters.
 template <class E, class T>
 auto select_kernel(const Forward<T>& call, int width) {
-  constexpr int V = full_width(sizeof(E), false);
+  constexpr int V = forward_width(sizeof(E));
   void (*kernel)(Forward<T>) = general_forward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
       with_neuron(call, [&](auto neuron) {
-        kernel = forward_kernel<ScanTraits<decltype(neuron), Switched, kAllTables>, E, V, T>;
+        using Traits = ScanTraits<decltype(neuron), Switched, kAllTables>;
+        kernel = forward_kernel<Traits, E, V, false, T>;
       });
     }
   }
@@ -23,12 +24,13 @@ auto select_kernel(const Forward<T>& call, int width) {
 
 template <class E, unsigned kTables, class T>
 auto select_backward(const Backward<T>& call, int width) {
-  constexpr int V = full_width(sizeof(E), kTables != 0);
+  constexpr int V = backward_width(sizeof(E), kTables != 0);
   void (*kernel)(Backward<T>) = general_backward_kernel<E, T>;
   if constexpr (V > 1) {
     if (width == V) {
       with_neuron(call, [&](auto neuron) {
-        kernel = backward_kernel<ScanTraits<decltype(neuron), Switched, kTables>, E, V, T>;
+        using Traits = ScanTraits<decltype(neuron), Switched, kTables>;
+        kernel = backward_kernel<Traits, E, V, false, T>;
       });
     }
   }

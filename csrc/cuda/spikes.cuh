@@ -54,7 +54,7 @@ template <class U>
 SNN_HD void store_spikes(const Encode& call, int64 step, int64 lane, const Pack<U, kWords>& spikes,
                          bool whole) {
   U* to = static_cast<U*>(call.spikes) + step * call.lanes + lane;
-  if (whole) return store<kWords>(to, spikes);
+  if (whole) return store(to, spikes);
   SNN_UNROLL
   for (int l = 0; l < kWords; ++l) {
     if (lane + l < call.lanes) to[l] = spikes.lanes[l];
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(SNN_CUDA_THREADS)
     elements.lanes[l] = bits >> l & 1u ? static_cast<U>(call.format.one) : U(0);
   }
   U* to = static_cast<U*>(call.x) + begin;
-  if (begin + V <= call.count) return store<V>(to, elements);
+  if (begin + V <= call.count) return store(to, elements);
   SNN_UNROLL
   for (int l = 0; l < V; ++l) {
     if (begin + l < call.count) to[l] = elements.lanes[l];

@@ -21,3 +21,11 @@ __device__ __forceinline__ __nv_bfloat16 __float2bfloat16_rn(float x) {
   return {static_cast<unsigned short>((wide + 0x7fffu + (wide >> 16 & 1u)) >> 16)};
 #endif
 }
+
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
+
+__device__ __forceinline__ __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
+  return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)};
+}

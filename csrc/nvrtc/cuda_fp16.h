@@ -17,3 +17,11 @@ __device__ __forceinline__ __half __float2half_rn(float x) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(x));
   return narrow;
 }
+
+struct alignas(4) __half2 {
+  __half x, y;
+};
+
+__device__ __forceinline__ __half2 __floats2half2_rn(float x, float y) {
+  return {__float2half_rn(x), __float2half_rn(y)};
+}

@@ -56,8 +56,13 @@ class KernelBackend(Backend):
         """What ``load`` would find, or raise; builds and loads nothing."""
 
     @abstractmethod
-    def add_compiled_neuron(self, device_type: DeviceType, neuron: NeuronSource) -> None:
+    def add_compiled_neuron(
+        self, device_type: DeviceType, neuron: NeuronSource, *, spare: bool
+    ) -> None:
         """Let its loaded operators know a neuron compiled by itself, by its name's number.
+
+        Args:
+            spare: whether the library has kernels that do the same, so that no long build is due.
 
         Raises:
             snnkernels.BuildError: it cannot be built or loaded.

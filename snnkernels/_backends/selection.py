@@ -34,7 +34,7 @@ KERNEL_DEVICES: dict[str, tuple[DeviceType, ...]] = {
 
 
 class FallbackWarning(UserWarning):
-    """A call runs on the slower reference path; the message says why and what to do."""
+    """A call runs on a slower path; the message says which, why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def _first(ready: Callable[[KernelBackend, DeviceType], str], device_type: str) 
 _warned: set[str] = set()
 
 
-def warn_once(reason: str) -> None:
-    """Say that a call runs on the reference path, the first time for each reason."""
+def warn_once(reason: str, path: str = "the plain-PyTorch reference") -> None:
+    """Say that a call runs on a slower path, the first time for each reason."""
     if reason not in _warned:
         _warned.add(reason)
         warnings.warn(
-            f"snnkernels runs on the plain-PyTorch reference: {reason}",
+            f"snnkernels runs on {path}: {reason}",
             FallbackWarning,
             stacklevel=3,
         )

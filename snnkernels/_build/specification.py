@@ -242,21 +242,28 @@ class NeuronSource:
         header: the C++ header with the structs that ``csrc/include`` does not have.
         neuron_type: the C++ type of the neuron, in namespace snn.
         surrogate_type: the C++ type of the surrogate, in namespace snn.
-        outputs: how many outputs the neuron has.
+        states: how many states the neuron has.
+        params: how many parameters.
+        outputs: how many outputs.
         tables: which of its parameters are tensors, a bit for each.
+        shared: which are tensors of one value, a bit for each.
     """
 
     title: str
     header: str
     neuron_type: str
     surrogate_type: str
+    states: int
+    params: int
     outputs: int
     tables: int
+    shared: int = 0
 
     @property
     def name(self) -> str:
         """The name under which the operators know it."""
-        parts = "\0".join((self.header, self.neuron_type, self.surrogate_type, str(self.tables)))
+        masks = f"{self.tables} {self.shared}"
+        parts = "\0".join((self.header, self.neuron_type, self.surrogate_type, masks))
         return f"{self.title}-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
 
     def files(self, device_type: DeviceType) -> dict[str, str]:
@@ -272,7 +279,8 @@ class NeuronSource:
             f"using Surrogate = {self.surrogate_type};",
             "}  // namespace snn",
             "",
-            f"SNN_COMPILED_NEURON(snn::Neuron, snn::Surrogate, {self.tables:#x}u)",
+            f"SNN_COMPILED_NEURON(snn::Neuron, snn::Surrogate, {self.tables:#x}u, "
+            f"{self.shared:#x}u)",
             "",
         )
         return {f"neuron.{suffix}": "\n".join(lines), "neuron.h": self.header}

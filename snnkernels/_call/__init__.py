@@ -8,6 +8,7 @@ from .arguments import checked_parameters, full_states, on_device, part_values
 from .by_steps import replay
 from .call import Call, call_of
 from .dispatch import run, source_of
+from .route import specialized_source
 from .surrogates import check_surrogate, gives_spikes
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "replay",
     "run",
     "source_of",
+    "specialized_source",
 ]

@@ -48,7 +48,7 @@ def source_of(call: Call) -> str:
     if not is_declared(function):
         raise ValueError(without_kernel(function))
     neuron = current_key(call.equations.id)
-    request = kernels.Request(neuron, call.options, (), function.key, True)
+    request = kernels.Request(neuron, call.options, (), function.key, True, False)
     header = kernels.neuron_source(request).header
     if call.equations.kernel is None:
         return header

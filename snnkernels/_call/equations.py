@@ -206,19 +206,35 @@ class Equations:
             return False
         return all(getattr(o, "op", "") == "spike" for o in outputs)
 
-    def _describe(self, options: kernels.Options) -> kernels.Description:
+    def _describe(self, request: kernels.Request) -> kernels.Description:
         if self.kernel is not None:
-            reset = "SoftReset" if ("v_reset", None) in options else "HardReset"
-            return kernels.Description(self.kernel, "", f"{self.kernel}<{reset}>", 1, True)
-        trace = self.trace(options)
+            kind, states = self._kernel_type(request), len(self.states)
+            return kernels.Description(self.kernel, "", kind, states, 1, True)
+        trace = self.trace(request.options)
         name = _codegen.identifier(self.name.removesuffix("Node"))
         return kernels.Description(
             name.strip("_"),
             _codegen.print_neuron(name, trace),
             f"WithoutOptions<printed::{name}>",
+            len(self.states),
             len(trace.outputs),
             trace.spikes,
         )
+
+    def _kernel_type(self, request: kernels.Request) -> str:
+        """The C++ type of a neuron that the library's headers have."""
+        options, forms = dict(request.options), dict(zip(self.numbers, request.forms, strict=False))
+        soft = options.get("v_reset", 0.0) is None
+        zero = request.spiking and forms.get("v_reset") == "zero"
+        neuron = f"{self.kernel}<{'Soft' if soft else 'Zero' if zero else 'Hard'}Reset>"
+        if not request.specialized:
+            return neuron
+        fixed = (
+            options.get("detach_reset", False),
+            options.get("decay_input", False),
+            forms.get("tau") == "power of two",
+        )
+        return f"WithOptions<{neuron}, {', '.join(str(value).lower() for value in fixed)}>"
 
 
 def _charge_fire_reset(equations: Equations, charge: Charge) -> Step:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from .._backends import kernels, operators
+from .._build import NeuronSource
 from . import by_kernel
 from .arguments import ONLY_FLOATS
 from .call import Call
-from .equations import Parameter, current_key
+from .equations import Equations, Parameter, current_key
 from .surrogates import check_surrogate, has_kernel, is_declared
 
 
@@ -49,7 +49,8 @@ def route_of(call: Call) -> Route:
         numbers = (*by_kernel.numbers_of(call.states), *call.given.values(), *function.values)
         if ONLY_FLOATS.issuperset(map(type, numbers)):
             packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
-            place = call.x_seq.device.type, call.backend
+            device = call.x_seq.device.type
+            place = device, call.backend, kernels.are_specialized(device)
             key = neuron, place, call.options, function.key, function.spiking, packed
             route = _routes.get(key)
             if route is not None:
@@ -68,18 +69,10 @@ def _route(call: Call, neuron: str) -> Route:
     params = call.parameters()
     if not has_kernel(function, call.backend):
         return Route(params, "", (), None)
-    values = list(params.values())
-    if equations.kernel is not None and "v_reset" not in params:
-        values.append(0.0)
-    kernel = kernels.kernel_for(
-        neuron,
-        call.options,
-        tuple([isinstance(value, Tensor) for value in values]),
-        function.key,
-        function.spiking,
-        call.backend,
-        x_seq.device.type,
-    )
+    values = _in_order(equations, params)
+    specialized = kernels.are_specialized(x_seq.device.type)
+    request = _request(call, neuron, values, specialized)
+    kernel = kernels.kernel_for(*request, call.backend, x_seq.device.type)
     if kernel == kernels.NO_KERNEL:
         return Route(params, "", (), None)
     options = {} if equations.kernel is None else dict(call.options)
@@ -94,3 +87,31 @@ def _route(call: Call, neuron: str) -> Route:
         decay_input=options.get("decay_input", False),
     )
     return Route(params, kernel[0], values, attributes)
+
+
+def _in_order(equations: Equations, params: Mapping[str, Parameter]) -> list[Parameter]:
+    """Parameters as kernels take them: those of the library always have a v_reset."""
+    values = list(params.values())
+    if equations.kernel is not None and "v_reset" not in params:
+        values.append(0.0)
+    return values
+
+
+def _request(
+    call: Call, neuron: str, values: Sequence[Parameter], specialized: bool
+) -> kernels.Request:
+    function: Any = call.surrogate_function
+    forms = kernels.forms_of(values, specialized)
+    return kernels.Request(neuron, call.options, forms, function.key, function.spiking, specialized)
+
+
+def specialized_source(call: Call) -> NeuronSource:
+    """What is compiled for a call on a device whose kernels serve one configuration each.
+
+    Raises:
+        snnkernels.StepError: the step cannot be compiled.
+        TypeError, ValueError: naming the argument that does not fit.
+    """
+    values = _in_order(call.equations, call.parameters())
+    request = _request(call, current_key(call.equations.id), values, specialized=True)
+    return kernels.neuron_source(request)

@@ -77,7 +77,7 @@ def csrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-TOY = NeuronSource("Toy", "", "int", "int", outputs=1, tables=0)
+TOY = NeuronSource("Toy", "", "int", "int", states=1, params=2, outputs=1, tables=0)
 
 
 @pytest.fixture

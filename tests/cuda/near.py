@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..cases import assert_same_bits
+
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 
 
@@ -19,3 +21,17 @@ def assert_gradients_near(actual: list[Tensor], expected: list[Tensor]) -> None:
         random_sum = max(1.0, expected[0].numel() / e.numel()) ** 0.5
         scale = max(e.double().abs().max().item(), random_sum)
         torch.testing.assert_close(a.double(), e.double(), rtol=tolerance, atol=tolerance * scale)
+
+
+def assert_near(
+    found: tuple[list[Tensor], list[Tensor]],
+    expected: tuple[list[Tensor], list[Tensor]],
+    exact: bool = True,
+) -> None:
+    """Of two calls the outputs, to the bit where they should be exact, and the gradients."""
+    for actual, wanted in zip(found[0], expected[0], strict=True):
+        if exact:
+            assert_same_bits(actual, wanted)
+        else:
+            torch.testing.assert_close(actual, wanted)
+    assert_gradients_near(found[1], expected[1])

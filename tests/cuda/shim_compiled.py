@@ -10,7 +10,7 @@ from snnkernels._call import by_kernel
 from ..cases import DTYPES, randn
 from ..test_compile_neuron import Adaptive, Bare, Exact, Sixteen, TwoFires, compare, hat
 from .shim.plugin import last_grid
-from .shim_cases import SIZES, K, width_for
+from .shim_cases import SIZES, K, backward_width
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -18,7 +18,7 @@ from .shim_cases import SIZES, K, width_for
 def test_every_size_agrees_with_the_step(cls, dtype):
     for steps, lanes in SIZES:
         compare(cls, randn(steps, 1, lanes, dtype=dtype) * 1.5)
-        assert last_grid()[0] == width_for(dtype, lanes, sums=bool(cls.equations.learnable))
+        assert last_grid()[0] == backward_width(dtype, lanes, sums=bool(cls.equations.learnable))
 
 
 def test_a_neuron_may_have_no_parameters_or_sixteen_tables():
@@ -39,8 +39,9 @@ def test_an_empty_table_is_none():
     node = TwoFires(step_mode="m", backend="native")
     function = node.surrogate_function.key
     options = (("detach_reset", False),)
+    forms = ("number",) * 3
     kernel = kernels.kernel_for(
-        node.equations.key, options, (False,) * 3, function, True, "native", "cpu"
+        node.equations.key, options, forms, function, True, False, "native", "cpu"
     )
     params = [0.4, 1.1, -0.1]
     attributes = by_kernel.new_attributes(

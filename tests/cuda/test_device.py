@@ -16,11 +16,13 @@ from snnkernels._backends import headers
 
 from ..cases import CASES, DTYPES, RESETS, SURROGATES, Case, assert_same_bits, randn
 from ..test_compile_neuron import Adaptive, TwoFires
-from .near import assert_gradients_near
+from .near import assert_gradients_near, assert_near
+from .ways import WAYS, lif
 
 pytestmark = pytest.mark.gpu
 REPOSITORY = Path(__file__).resolve().parents[2]
 K = headers.CHUNK["cuda"]
+FEW_LANES = headers.LAUNCH["SNN_CUDA_FEW_LANES"]
 SIZES = [(1, 1), (K - 1, 3), (K, 31), (K + 1, 129), (2 * K + 3, 1000), (4, 64)]
 DIVIDES_OR_ADDS = [torch.float64, torch.float32]
 
@@ -60,6 +62,16 @@ def compare(
     for actual, out in zip(outputs, expected, strict=True):
         assert_same_bits(actual, out)
     assert_gradients_near(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("over", [0, 2, 3])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_wide_kernels_agree_in_every_layout(way, over, kernels):
+    """From so many lanes on a thread takes several, if their number can be divided."""
+    lanes = over + FEW_LANES * torch.cuda.get_device_properties(0).multi_processor_count
+    for dtype in (torch.float32, torch.bfloat16):
+        x = randn(K + 1, 1, lanes, dtype=dtype) * 1.5
+        assert_near(lif(way, x, kernels, "cuda"), lif(way, x, "torch", "cpu"))
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.machine_code import disassembler
 from snnkernels import neuron, surrogate
 from snnkernels._backends import kernels
 from snnkernels._build import BuildError, cache, loader, specification
@@ -42,16 +41,6 @@ def demangled(text: str) -> str:
     return subprocess.run(
         ["c++filt"], input=text, capture_output=True, text=True, timeout=600
     ).stdout
-
-
-def cuobjdump() -> str | None:
-    """The disassembler of the toolkit, or the one that Triton brings."""
-    found = shutil.which("cuobjdump")
-    triton = find_spec("triton")
-    if found or triton is None or triton.origin is None:
-        return found
-    program = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return str(program) if program.exists() else None
 
 
 @pytest.fixture(scope="session")
@@ -148,10 +137,10 @@ def test_forward_steps_reach_ptxas_without_fused_multiply_adds(archs, tmp_path):
         assert "add.f32" in body or "add.rn.f32" in body, name
 
 
-@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump")
+@pytest.mark.skipif(disassembler() is None, reason="needs cuobjdump")
 def test_forward_kernels_that_do_not_divide_have_no_fused_multiply_adds(library, archs):
     """A correctly rounded division is made of them, so the LIF's own kernels are left out."""
-    listing = call(str(cuobjdump()), "-sass", "-arch", f"sm_{archs[0]}", str(library.library))
+    listing = call(str(disassembler()), "-sass", "-arch", f"sm_{archs[0]}", str(library.library))
     found = functions(listing, r"Function : (.*)\n")
     forward = [f for f in found if "forward_kernel<" in f[0] and "<snn::LIFCharge," not in f[0]]
     assert len(forward) == 6 * len(("float32", "float16", "bfloat16"))
@@ -165,11 +154,11 @@ def compiled_report(archs: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
     """What ptxas says of a compiled neuron with a custom surrogate, warnings as errors."""
     folder = tmp_path_factory.mktemp("neuron")
     node = neuron.ALIFNode(surrogate_function=surrogate.custom(lambda x, a: a / (a + x * x), a=2.0))
-    tables = (False, False, True, False, False)
+    forms = ("number", "number", "table", "number", "shared table")
     options = (("decay_input", True), ("detach_reset", False))
     key = node.surrogate_function.key
     compiled = kernels.neuron_source(
-        kernels.Request(node.equations.key, options, tables, key, True)
+        kernels.Request(node.equations.key, options, forms, key, True, True)
     )
     whole = specification.cuda_library(CSRC, archs=parse_archs(archs[-1]), werror=True)
     spec = specification.compiled_neuron(whole, compiled).written_into(folder)
@@ -178,7 +167,7 @@ def compiled_report(archs: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
 
 def test_a_compiled_neurons_kernels_compile_without_warnings_or_spills(compiled_report):
     reports = kernel_reports(demangled(compiled_report))
-    assert len(reports) == 2 * (3 * 2 + 1)  # two widths each, but one in float64
+    assert len(reports) == 2 * (2 * 8 - 1)  # two widths each, but one in float64 backward
     for kernel, arch, report in reports:
         spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
         assert spilled and not any(spilled), f"{kernel} for {arch}: {report}"

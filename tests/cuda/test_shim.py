@@ -27,6 +27,7 @@ def preloaded() -> str:
 PARITY = [
     "tests/cuda/shim_cases.py",
     "tests/cuda/shim_compiled.py",
+    "tests/cuda/shim_specialized.py",
     "tests/test_parity.py",
     "tests/test_encoding.py",
     "tests/test_spike_storage.py",
@@ -57,6 +58,11 @@ def run_under_sanitizers(plugin: str, files: list[str], library: Path) -> None:
 @pytest.mark.slow
 def test_the_kernels_bodies_agree_with_the_reference_and_stay_in_bounds(shim_library):
     run_under_sanitizers("plugin", PARITY, shim_library)
+
+
+@pytest.mark.slow
+def test_they_do_so_where_the_library_asks_for_each_kernel(shim_library):
+    run_under_sanitizers("plugin", ["tests/cuda/shim_loaded.py"], shim_library)
 
 
 @pytest.mark.slow

@@ -34,5 +34,5 @@ def test_a_kernel_goes_onto_the_stream_that_torch_is_on(monkeypatch):
     )
     monkeypatch.setattr(launcher, "_kernels", {})
     call = np.zeros((), np.dtype([("lanes", np.int64)]))
-    launcher.launch("program", call, Grid(width=1, threads=128, blocks=7), 0)
+    launcher.launch("program", call, Grid(width=1, plain=True, threads=128, blocks=7), 0)
     assert launches == [((7,), (128,), (call,), ADDRESS)]

@@ -2,6 +2,7 @@
 
 import ctypes
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,19 @@ def flattened(dtype: np.dtype, prefix: str = "", base: int = 0) -> dict[str, int
     return found
 
 
+def what_prints(folder: Path, lines: list[str]) -> list[str]:
+    """The words that a program with the headers of ``csrc`` prints."""
+    (folder / "program.cpp").write_text("\n".join([*lines, ""]))
+    csrc = specification.csrc_dir()
+    include = [f"-I{path}" for path in (csrc, csrc / "include")]
+    command = ["c++", "-std=c++17", *include, "program.cpp", "-o", "program"]
+    subprocess.run(command, cwd=folder, check=True, timeout=600)
+    done = subprocess.run(
+        [folder / "program"], capture_output=True, text=True, check=True, timeout=600
+    )
+    return done.stdout.split()
+
+
 def test_every_field_is_where_the_compiler_puts_it(tmp_path):
     lines = ["#include <cstddef>", "#include <cstdio>", '#include "snnkernels/spikes.h"']
     lines += ["using namespace snn;", "int main() {"]
@@ -43,22 +57,41 @@ def test_every_field_is_where_the_compiler_puts_it(tmp_path):
         for path in flattened(dtype):
             lines += [f'    std::printf("%td\\n", reinterpret_cast<char*>(&s.{path}) - at);']
         lines += ["  }"]
-    source = tmp_path / "offsets.cpp"
-    source.write_text("\n".join([*lines, "}", ""]))
-    program = tmp_path / "offsets"
-    include = specification.csrc_dir() / "include"
-    subprocess.run(
-        ["c++", "-std=c++17", f"-I{include}", str(source), "-o", str(program)],
-        check=True,
-        timeout=600,
-    )
-    printed = iter(
-        subprocess.run([program], capture_output=True, text=True, timeout=600).stdout.split()
-    )
+    printed = iter(what_prints(tmp_path, [*lines, "}"]))
     for name, dtype in STRUCTS.items():
         assert (name, dtype.itemsize) == (name, int(next(printed)))
         for path, offset in flattened(dtype).items():
             assert (name, path, offset) == (name, path, int(next(printed)))
+
+
+LARGEST = (2**32 - 1) // 4
+"""Elements of float32 that 32-bit offsets reach."""
+SIZES = [
+    (0, 7, 1),
+    *((1, lanes, 1) for lanes in (LARGEST, LARGEST + 1)),
+    *((5, lanes, 1) for lanes in (LARGEST // 5, LARGEST // 5 + 1)),
+    *((3, lanes, 2) for lanes in (LARGEST // 6, LARGEST // 6 + 1)),
+    *((steps, 1, 1) for steps in (2**30 - 1, 2**30, 2**31)),
+    *((steps, 1, 2) for steps in (2**29 - 1, 2**29)),
+]
+"""Steps, lanes, outputs."""
+
+
+def test_both_hosts_take_a_call_for_plain_up_to_the_same_size(tmp_path):
+    lines = ["#include <cstdio>", '#include "cuda/grid.h"', "using namespace snn;"]
+    lines += ["int main() {", "  char spikes;"]
+    for steps, lanes, outputs in SIZES:
+        lines += [
+            f"  {{ NeuronSizes sizes{{1, 1, {outputs}, 0, 0}}; Backward<float> call{{}};",
+            "    call.compiled = &sizes; call.element = Element::kFloat32;",
+            f"    call.steps = {steps}LL; call.lanes = call.x_stride = {lanes}LL;",
+            "    call.grad_spikes = &spikes; call.grad_spikes_stride = call.lanes;",
+            '    std::printf("%d\\n", cuda::is_plain(call)); }',
+        ]
+    theirs = [word == "1" for word in what_prints(tmp_path, [*lines, "}"])]
+    rows = {lanes: [structs.Rows(4096, lanes, 4)] * 3 for _, lanes, _ in SIZES}
+    ours = [structs.is_plain(steps, lanes, n, rows[lanes]) for steps, lanes, n in SIZES]
+    assert ours == theirs == [False] + [True, False] * 3 + [True, False, False] + [True, False]
 
 
 HOST = """

@@ -1,9 +1,11 @@
-"""What is said where CuPy, NVRTC, torch's CUDA or the driver are missing or do not fit."""
+"""What is said where CuPy, cuda-bindings, NVRTC, torch's CUDA or the driver do not fit."""
 
 import subprocess
 import sys
 import types
+from enum import IntEnum
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,30 +17,50 @@ from snnkernels._build import BuildError, toolchain
 
 from ..cases import assert_same_bits, randn
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 
-def put_cupy(put, *, runtime=13020, driver=13010, nvrtc=(13, 0), archs=(75, 90)):
-    """Put in a CuPy that tells versions; `nvrtc` may be an exception, as without the library."""
+
+class Result(IntEnum):
+    NVRTC_SUCCESS = 0
+    NVRTC_ERROR_INTERNAL_ERROR = 11
+
+
+SUCCESS, ERROR = Result
+
+
+def put_modules(put, *, runtime=13020, driver=13010, nvrtc=(SUCCESS, 13, 0), archs=(SUCCESS, [75])):
+    """Put in a CuPy and a cuda-bindings that tell versions; `nvrtc` may be an exception."""
 
     def version():
         if isinstance(nvrtc, Exception):
             raise nvrtc
         return nvrtc
 
-    cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(
-            runtimeGetVersion=lambda: runtime, driverGetVersion=lambda: driver
-        ),
-        nvrtc=types.SimpleNamespace(getVersion=version, getSupportedArchs=lambda: list(archs)),
+    versions = types.SimpleNamespace(
+        runtimeGetVersion=lambda: runtime, driverGetVersion=lambda: driver
     )
-    modules = {"cupy": types.SimpleNamespace(cuda=cuda), "cupy.cuda": cuda}
-    for name, module in modules.items():
-        put(name, module)
+    cuda = types.SimpleNamespace(runtime=versions)
+    put("cupy", types.SimpleNamespace(cuda=cuda))
+    bindings = types.SimpleNamespace(nvrtcVersion=version, nvrtcGetSupportedArchs=lambda: archs)
+    put("cuda.bindings.nvrtc", bindings)
 
 
-def fake_cupy(monkeypatch, **settings):
-    put_cupy(partial(monkeypatch.setitem, sys.modules), **settings)
+def fake_modules(monkeypatch, **settings):
+    put_modules(partial(monkeypatch.setitem, sys.modules), **settings)
     toolkit.find_nvrtc.cache_clear()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+
+def put_cuda(monkeypatch, path=None):
+    """Let Python find what is in `path` under the name cuda, and nothing of that name elsewhere."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    if path is None:
+        monkeypatch.setattr(sys, "path", [])
+    else:
+        package = types.ModuleType("cuda")
+        package.__path__ = [str(path)]
+        monkeypatch.setitem(sys.modules, "cuda", package)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +81,7 @@ def why_not() -> str:
 def test_a_torch_without_cuda_is_named(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     text = why_not()
-    assert "the cupy backend can't be used with this torch" in text
+    assert "NVRTC's kernels can't be used with this torch" in text
     assert "'snnkernels[cupy12]' or 'snnkernels[cupy13]'" in text
 
 
@@ -73,14 +95,14 @@ def test_a_missing_cupy_is_named_by_the_package_for_torchs_cuda(monkeypatch, cud
 
 
 def test_a_cupy_of_another_cuda_is_to_be_replaced(monkeypatch):
-    fake_cupy(monkeypatch, runtime=12090)
+    fake_modules(monkeypatch, runtime=12090)
     text = why_not()
     assert "CuPy for CUDA 12, torch" in text
     assert "pip uninstall cupy-cuda12x && pip install cupy-cuda13x\n" in text
 
 
 def test_a_driver_that_is_too_old_is_told_with_the_package_that_fits_it(monkeypatch):
-    fake_cupy(monkeypatch, driver=12040)
+    fake_modules(monkeypatch, driver=12040)
     text = why_not()
     assert "the NVIDIA driver is too old for CuPy" in text
     assert "a driver for CUDA 12.4" in text
@@ -88,28 +110,71 @@ def test_a_driver_that_is_too_old_is_told_with_the_package_that_fits_it(monkeypa
 
 
 def test_no_driver_is_told_so(monkeypatch):
-    fake_cupy(monkeypatch, driver=0)
+    fake_modules(monkeypatch, driver=0)
     assert why_not().startswith("there is no NVIDIA driver")
 
 
-@pytest.mark.parametrize("nvrtc", [RuntimeError("libnvrtc.so.13: cannot open"), (12, 8)], ids=str)
-def test_a_missing_or_foreign_nvrtc_is_named_by_its_package(monkeypatch, nvrtc):
-    fake_cupy(monkeypatch, nvrtc=nvrtc)
+@pytest.mark.parametrize(
+    ("cuda", "package"), [("13.0", "cuda-bindings>=13,<14"), ("12.8", "cuda-bindings>=12.9.1,<13")]
+)
+@pytest.mark.parametrize("others", [True, False], ids=["other_packages_of_cuda", "none"])
+def test_missing_bindings_are_named_by_the_package_for_torchs_cuda(
+    monkeypatch, tmp_path, others, cuda, package
+):
+    fake_modules(monkeypatch, runtime=int(cuda[:2]) * 1000)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    put_cuda(monkeypatch, tmp_path if others else None)
     text = why_not()
-    assert "NVRTC" in text
+    assert text.startswith("cuda-bindings isn't installed\n")
+    assert "no module named cuda.bindings.nvrtc\n" in text
+    assert f"pip install '{package}'\n" in text
+
+
+@pytest.mark.parametrize("major", [12, 13])
+def test_the_extra_holds_what_is_named(major):
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    (extra,) = (line for line in lines if line.startswith(f"cupy{major} = "))
+    for package in (toolkit.cupy_package, toolkit.bindings_package, toolkit.nvrtc_package):
+        assert f'"{package(major)}'.replace("'", "") in extra
+
+
+def test_bindings_that_are_broken_are_told_with_what_python_says(monkeypatch, tmp_path):
+    fake_modules(monkeypatch)
+    put_cuda(monkeypatch, tmp_path)
+    (tmp_path / "bindings").mkdir()
+    (tmp_path / "bindings" / "nvrtc.py").write_text("import what_it_needs\n")
+    text = why_not()
+    assert text.startswith("cuda-bindings can't be imported\n")
+    assert "found:      No module named 'what_it_needs'\n" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"nvrtc": RuntimeError("no libnvrtc.so.13\n  listdir:\n    a")}, "no libnvrtc.so.13"),
+        ({"nvrtc": (SUCCESS, 12, 8)}, "NVRTC 12.8"),
+        ({"nvrtc": (ERROR, None, None)}, "NVRTC_ERROR_INTERNAL_ERROR"),
+        ({"archs": (ERROR, None)}, "NVRTC_ERROR_INTERNAL_ERROR"),
+    ],
+)
+def test_a_missing_or_foreign_nvrtc_is_named_by_its_package(monkeypatch, settings, found):
+    fake_modules(monkeypatch, **settings)
+    text = why_not()
+    assert "NVRTC" in text.splitlines()[0]
+    assert f"found:      {found}\n  expected" in text
     assert "pip install 'nvidia-cuda-nvrtc>=13,<14'\n" in text
 
 
 def test_what_fits_is_told_with_its_version(monkeypatch):
-    fake_cupy(monkeypatch)
+    fake_modules(monkeypatch)
     assert Cupy().outlook("cuda") == "CuPy with NVRTC 13.0, each kernel at its first use"
 
 
 LOADED = """
 import sys, torch
 from snnkernels._backends import selection
-from tests.nvrtc.test_toolkit import put_cupy
-put_cupy(sys.modules.__setitem__)
+from tests.nvrtc.test_toolkit import put_modules
+put_modules(sys.modules.__setitem__)
 torch.version.cuda = "13.0"
 for _ in range(2):
     print(selection.resolve("cupy", "cuda").reason)
@@ -136,11 +201,11 @@ def test_what_is_loaded_are_operators_for_cuda():
     ],
 )
 def test_info_has_a_row_of_it(monkeypatch, capsys, settings, row):
-    fake_cupy(monkeypatch, **settings)
+    fake_modules(monkeypatch, **settings)
     monkeypatch.setattr(toolchain, "nvcc_probes", lambda cuda: ())
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["info"]) == 0
-    assert f"NVRTC, by CuPy {row}" in " ".join(capsys.readouterr().out.split())
+    assert f"CuPy {row}" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.gpu

@@ -76,6 +76,8 @@ template <class Printed>
 struct WithoutOptions : Printed {
   static constexpr bool kDivides = false;
 
+  static SNN_HD Options options(const Options& given) { return given; }
+
   template <class T, class Fire>
   static SNN_HD void step(T* state, T x, const T* p, const Options&, const Fire& fire, T* out) {
     Printed::step(state, x, p, fire, out);
@@ -87,9 +89,17 @@ struct WithoutOptions : Printed {
   }
 };
 
+// A neuron of the library whose options are fixed when its kernel is compiled.
+template <class Neuron, bool detach_reset, bool decay_input, bool inverse_is_exact>
+struct WithOptions : Neuron {
+  static SNN_HD Options options(const Options&) {
+    return {detach_reset, decay_input, inverse_is_exact};
+  }
+};
+
 constexpr unsigned kAllTables = ~0u;
 
-template <class Neuron, class Fire_, unsigned kTables_>
+template <class Neuron, class Fire_, unsigned kTables_, unsigned kShared_ = 0>
 struct ScanTraits : Neuron {
   static_assert(Neuron::kParams <= kMaxParams && kMaxParams <= 16, "a call has 16 bits for tables");
   using Fire = Fire_;
@@ -97,8 +107,12 @@ struct ScanTraits : Neuron {
   // A bit for each parameter: with Inline whether it is a table, with Switched whether it may be
   // one.
   static constexpr unsigned kTables = kTables_ & ((1u << Neuron::kParams) - 1u);
+  // Those that are a table of one value, which all lanes share.
+  static constexpr unsigned kShared = kShared_ & ((1u << Neuron::kParams) - 1u);
+  static_assert((kTables & kShared) == 0, "a table is either shared or has values by lane");
 
   static SNN_HD constexpr bool is_table(int i) { return (kTables >> i & 1u) != 0; }
+  static SNN_HD constexpr bool is_shared(int i) { return (kShared >> i & 1u) != 0; }
 };
 
 }  // namespace snn

@@ -68,12 +68,16 @@
 #define SNN_CUDA_ENCODE_STEPS 8
 #endif
 
-// Bytes of adjacent lanes that a thread of the CUDA kernels reads at once, where the layout allows
-// it and there are at least so many lanes to a multiprocessor: with fewer it owns one lane. It owns
-// at most so many where it keeps the sums of the parameters' gradients, for want of registers.
-// Threads of at most so many lanes load a chunk while they compute another.
-#ifndef SNN_CUDA_ACCESS_BYTES
-#define SNN_CUDA_ACCESS_BYTES 8
+// Bytes of adjacent lanes that a thread of the CUDA kernels reads at once, forward and backward,
+// where the layout allows it and there are at least so many lanes to a multiprocessor: with fewer
+// it owns one lane. It owns at most so many where it keeps sums of the parameters' gradients for
+// each, for want of registers. Threads of at most so many lanes load a chunk while they compute
+// another.
+#ifndef SNN_CUDA_FORWARD_BYTES
+#define SNN_CUDA_FORWARD_BYTES 16
+#endif
+#ifndef SNN_CUDA_BACKWARD_BYTES
+#define SNN_CUDA_BACKWARD_BYTES 8
 #endif
 #ifndef SNN_CUDA_FEW_LANES
 #define SNN_CUDA_FEW_LANES 1024
@@ -93,11 +97,8 @@
 #define SNN_CUDA_WARP 32
 #endif
 
-// Blocks of the larger kernels that fit a multiprocessor at least: caps of 96 registers to a
-// thread, and of 128 where each lane has parameters of its own.
+// Blocks of the library's own CUDA kernels that fit a multiprocessor at least: a cap of 168
+// registers to a thread.
 #ifndef SNN_CUDA_BLOCKS
-#define SNN_CUDA_BLOCKS 5
-#endif
-#ifndef SNN_CUDA_TABLE_BLOCKS
-#define SNN_CUDA_TABLE_BLOCKS 4
+#define SNN_CUDA_BLOCKS 3
 #endif

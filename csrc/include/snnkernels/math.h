@@ -179,17 +179,41 @@ SNN_HD T inverse(T x) {
   return T(1) / x;
 }
 
-#if defined(__CUDA_ARCH__)
-SNN_HD float inverse(float x) {
-  return __fdividef(1.0f, x);
-}
-#endif
-
 // exp of x <= 0, which a vector type can do in fewer operations.
 template <class T>
 SNN_HD T exp_nonpositive(T x) {
   return exp(x);
 }
+
+// exp of rate * x <= 0: for gradients.
+template <class T>
+SNN_HD T decay(T rate, T x) {
+  return exp_nonpositive(rate * x);
+}
+
+// In gradients on a GPU by its own instructions, which take a subnormal for zero.
+#if defined(__CUDA_ARCH__)
+SNN_HD float multiply_add(float a, float b, float c) {
+  return __fmaf_rn(a, b, c);
+}
+SNN_HD double multiply_add(double a, double b, double c) {
+  return __fma_rn(a, b, c);
+}
+SNN_HD float inverse(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+SNN_HD float power_of_two(float exponent) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(exponent));
+  return y;
+}
+constexpr float kLog2E = 1.44269504f;
+SNN_HD float decay(float rate, float x) {
+  return power_of_two(rate * kLog2E * x);
+}
+#endif
 
 template <class T>
 SNN_HD T sigmoid(T x) {
@@ -197,12 +221,20 @@ SNN_HD T sigmoid(T x) {
   return select(x < T(0), e, T(1)) / (T(1) + e);
 }
 
-// sigmoid(x) (1 - sigmoid(x)), without cancellation.
+// The derivative of sigmoid(rate x) by x, without cancellation.
 template <class T>
-SNN_HD T sigmoid_slope(T x) {
-  const T e = exp_nonpositive(-abs(x));
-  return e * inverse((T(1) + e) * (T(1) + e));
+SNN_HD T sigmoid_slope(T rate, T x) {
+  const T e = decay(-rate, abs(x));
+  return rate * e * inverse((T(1) + e) * (T(1) + e));
 }
+#if defined(__CUDA_ARCH__)
+// The factor is a term of the exponent: a step less.
+SNN_HD float sigmoid_slope(float rate, float x) {
+  const float e = power_of_two(multiply_add(-rate * kLog2E, abs(x), __log2f(rate)));
+  const float y = multiply_add(e, inverse(rate), 1.0f);
+  return e * inverse(y * y);
+}
+#endif
 
 // grad * factor and grad / divisor in an adjoint: where no gradient comes in, none goes on,
 // whatever the factor is. A neuron's output that nobody uses has gradients of 0.

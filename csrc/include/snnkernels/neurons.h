@@ -111,6 +111,9 @@ struct ChargeFireReset {
   static constexpr int kThreshold = Charge::kParams;
   static constexpr int kReset = Charge::kParams + 1;
 
+  // What steps and adjoints are called with: those of the call, where nobody has fixed them.
+  static SNN_HD Options options(const Options& given) { return given; }
+
   template <class T, class Fire>
   static SNN_HD void step(T* state, T x, const T* p, const Options& options, const Fire& fire,
                           T* out) {

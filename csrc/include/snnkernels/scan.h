@@ -55,6 +55,7 @@ struct NeuronSizes {
   int params;
   int outputs;
   unsigned tables;  // a bit for each parameter: whether it is a table
+  unsigned shared;  // and whether it is one of a single value
 };
 
 template <class T>
@@ -112,13 +113,12 @@ SNN_HD bool meets_surrogate(const Backward<T>& call) {
   return call.grad_spikes || !call.options.detach_reset;
 }
 
-// The options of a step's adjoint. Where no gradient comes from the state after it the reset has no
-// part in any; without this the zero in its place would make NaN of an infinite potential.
+// Whether a gradient comes from the states after the last step. Where none does the reset has no
+// part in that step's adjoint, which is called with detach_reset: the zero in the gradient's place
+// would make NaN of an infinite potential.
 template <class T>
-SNN_HD Options options_at(const Backward<T>& call, int64 t) {
-  Options options = call.options;
-  options.detach_reset |= t + 1 == call.steps && !call.grad_states && !call.grad_v_seq;
-  return options;
+SNN_HD bool has_gradient_after(const Backward<T>& call) {
+  return call.grad_states || call.grad_v_seq;
 }
 
 }  // namespace snn

@@ -16,7 +16,7 @@ struct Sigmoid {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
-    return a * sigmoid_slope(a * x);
+    return sigmoid_slope(a, x);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -44,7 +44,7 @@ struct Erf {
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
     const T y = a * x;
-    return a * T(0.56418958354775628695) * exp_nonpositive(-(y * y));
+    return a * T(0.56418958354775628695) * decay(T(-1), y * y);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -72,7 +72,7 @@ struct PiecewiseExp {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]);
-    return a / T(2) * exp_nonpositive(-a * abs(x));
+    return a / T(2) * decay(-a, abs(x));
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -139,7 +139,7 @@ struct Gaussian {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T y = x / T(p[0]);
-    return exp_nonpositive(-(y * y) / T(2)) * T(0.39894228040143267794) / T(p[0]);
+    return decay(T(-0.5), y * y) * T(0.39894228040143267794) / T(p[0]);
   }
   template <class T, class P>
   static SNN_HD T primitive(T x, const P* p) {
@@ -202,7 +202,7 @@ struct S2NN {
   template <class T, class P>
   static SNN_HD T gradient(T x, const P* p) {
     const T a = T(p[0]), b = T(p[1]);
-    const T below = a * sigmoid_slope(a * x);
+    const T below = sigmoid_slope(a, x);
     const T above = b / (max(x, T(0)) + T(1));
     return select(x < T(0), below, above);
   }

@@ -1,8 +1,9 @@
-"""The ``"cupy"`` backend: the CUDA kernels by NVRTC, for machines with a GPU and without nvcc.
+"""CUDA kernels by NVRTC: one at a time, for one configuration each, when a call first needs it.
 
-`toolkit` finds CuPy and NVRTC, `programs` says what is compiled from which headers and keeps the
-results in the cache, `structs` lays out a call as ``csrc/include`` declares it, `launcher` puts
-kernels on a GPU, and `host` has the operators that PyTorch sees.
+`toolkit` finds NVRTC and CuPy, and `programs` says what is compiled from which headers and keeps
+the results in the cache. `loading` gives them to the native library. The rest is the ``"cupy"``
+backend, for machines without nvcc: `structs` lays out a call as ``csrc/include`` declares it,
+`launcher` puts kernels on a GPU, and `host` has the operators that PyTorch sees.
 """
 
 import torch
@@ -41,7 +42,9 @@ class Cupy(KernelBackend):
 
         return f"CuPy with {toolkit.require()}, each kernel at its first use"
 
-    def add_compiled_neuron(self, device_type: DeviceType, neuron: NeuronSource) -> None:
+    def add_compiled_neuron(
+        self, device_type: DeviceType, neuron: NeuronSource, *, spare: bool
+    ) -> None:
         from . import host
 
         host.add_compiled_neuron(neuron)

@@ -24,16 +24,11 @@ from ..._core.lanes import is_dense
 from .. import headers, operators
 from ..operators import Attributes
 from . import launcher, structs
-from .programs import Program
+from .programs import ELEMENTS, Direction, Program, scan_program
 from .structs import Rows
 
-_ELEMENTS = {
-    torch.float64: (0, "double"),
-    torch.float32: (1, "float"),
-    torch.float16: (2, "__half"),
-    torch.bfloat16: (3, "__nv_bfloat16"),
-}
-"""The number of an element in ``scan.h``, and its C++ type."""
+ELEMENT_NUMBERS = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
+"""The number of an element in ``scan.h``."""
 
 _ONES = {
     torch.float64: (8, 0x3FF0000000000000),
@@ -48,7 +43,7 @@ _UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "snn::ui
 _Struct = Callable[[Any], Any]
 """``structs.forward`` or ``structs.backward``."""
 
-_REALS = {torch.float64: (np.float64, "double"), torch.float32: (np.float32, "float")}
+_REALS = {torch.float64: np.float64, torch.float32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -56,9 +51,9 @@ class _KnownNeuron:
     """A neuron that kernels can be had for; a compiled one has no place in ``registry.h``."""
 
     name: str
+    states: int
+    params: int
     place: int = 0
-    states: int | None = None
-    params: int | None = None
     compiled: NeuronSource | None = None
 
     @property
@@ -68,7 +63,7 @@ class _KnownNeuron:
 
 def _built_in() -> dict[int, _KnownNeuron]:
     return {
-        headers.NUMBERS[name]: _KnownNeuron(name, place, len(states), len(params) + 2)
+        headers.NUMBERS[name]: _KnownNeuron(name, len(states), len(params) + 2, place)
         for place, (name, (states, params)) in enumerate(headers.neurons().items())
     }
 
@@ -79,7 +74,8 @@ _surrogates = {headers.NUMBERS[name]: place for place, name in enumerate(headers
 
 def add_compiled_neuron(compiled: NeuronSource) -> None:
     """Let the operators know a neuron that is compiled by itself, by its name's number."""
-    _neurons[headers.number(compiled.name)] = _KnownNeuron(compiled.name, compiled=compiled)
+    known = _KnownNeuron(compiled.name, compiled.states, compiled.params, compiled=compiled)
+    _neurons[headers.number(compiled.name)] = known
 
 
 def define(namespace: str, dispatch_key: str) -> torch.library.Library:
@@ -112,7 +108,7 @@ def scan_forward(
     call["final_states"] = final_states.data_ptr()
     call["checkpoints"] = checkpoints.data_ptr() if saved else 0
     arrays = states, final_states, checkpoints
-    _launch("forward", a, call, (x, spikes, v_seq), arrays)
+    _launch("forward", a, call, (x, spikes), v_seq if store_v else None, arrays)
     return spikes, v_seq, final_states, checkpoints
 
 
@@ -158,7 +154,7 @@ def scan_backward(
         for (i, _, _), sums in zip(a.table_layouts, grad_params, strict=True):
             call["grad_params"][i] = sums.data_ptr()
     arrays = states, checkpoints, grad_states, grad_initial, *grad_params
-    _launch("backward", a, call, (x, grad_spikes, grad_v_seq, grad_x), arrays)
+    _launch("backward", a, call, (x, grad_spikes, grad_x), grad_v_seq, arrays)
     return grad_x, grad_initial, grad_params
 
 
@@ -166,7 +162,7 @@ def _begin(
     struct_of: _Struct, x: Tensor, states: Tensor | None, tables: Tensor | None, a: Attributes
 ) -> Any:
     """Check what all scans have, and fill the struct's common part."""
-    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _expect(x.dtype in ELEMENT_NUMBERS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
     numbers = struct.pack(f"{len(a.numbers)}d", *a.numbers)
     rest = a._replace(numbers=(), layout=tuple(a.layout))
@@ -194,12 +190,10 @@ def _prepared(
     chunk = headers.CHUNK["cuda"]
     _expect(a.chunk == chunk, "chunk", chunk, a.chunk)
     _expect(a.outputs == neuron.outputs, "outputs", neuron.outputs, a.outputs)
-    if neuron.compiled is None:
-        _expect(a.state_count == neuron.states, "state_count", neuron.states, a.state_count)
-        _expect(a.param_count == neuron.params, "param_count", neuron.params, a.param_count)
-        _expect(
-            a.surrogate in _surrogates, "surrogate", "the number of a kernel's name", a.surrogate
-        )
+    _expect(a.state_count == neuron.states, "state_count", neuron.states, a.state_count)
+    _expect(a.param_count == neuron.params, "param_count", neuron.params, a.param_count)
+    known = neuron.compiled is not None or a.surrogate in _surrogates
+    _expect(known, "surrogate", "the number of a kernel's name", a.surrogate)
     numbers = struct.unpack(f"{len(packed) // struct.calcsize('d')}d", packed)
     own = a.state_count + a.param_count
     most = own + structs.MAX_SURROGATE_PARAMS
@@ -209,11 +203,14 @@ def _prepared(
     _expect(len(a.layout) == entries, "layout", f"{entries} entries", len(a.layout))
     mask = sum(1 << i for i, _, _ in a.table_layouts)
     _expect(tables or not mask, "tables", "a tensor where layout has a size", None)
-    fits = neuron.compiled is None or neuron.compiled.tables == mask
+    fits = neuron.compiled is None or neuron.compiled.tables | neuron.compiled.shared == mask
     sizes = a.layout[: a.param_count] or [0] * a.param_count
     _expect(fits, "layout", "the tables that it was compiled for", sizes)
-    call: Any = np.zeros((), struct_of(_REALS[compute_dtype(dtype)][0]))
-    call["neuron"], call["element"] = neuron.place, _ELEMENTS[dtype][0]
+    shared = 0 if neuron.compiled is None else neuron.compiled.shared
+    fits = all(size == 1 for i, size, _ in a.table_layouts if shared >> i & 1)
+    _expect(fits, "layout", "tables of one value where it was compiled for such", sizes)
+    call: Any = np.zeros((), struct_of(_REALS[compute_dtype(dtype)]))
+    call["neuron"], call["element"] = neuron.place, ELEMENT_NUMBERS[dtype]
     call["hard_reset"], call["spiking"] = a.hard_reset, a.spiking
     call["surrogate"] = _surrogates.get(a.surrogate, 0)
     call["surrogate_params"][: len(numbers) - own] = numbers[own:]
@@ -248,10 +245,11 @@ def _has_exact_inverse(value: np.floating[Any]) -> bool:
 
 
 def _launch(
-    direction: str,
+    direction: Direction,
     a: Attributes,
     call: Any,
     sequences: Sequence[Tensor | None],
+    potentials: Tensor | None,
     arrays: Sequence[Tensor | None],
 ) -> None:
     """Plan a scan's grid and run its kernel, unless there is no lane; x is the first sequence."""
@@ -262,54 +260,57 @@ def _launch(
         return
     device = x.device.index or 0
     rows = [Rows(t.data_ptr(), t.stride(0), t.element_size()) for t in sequences if t is not None]
+    plain = potentials is None and None not in sequences
+    plain = plain and structs.is_plain(steps, lanes, a.outputs, rows)
+    if potentials is not None:
+        rows.append(Rows(potentials.data_ptr(), potentials.stride(0), potentials.element_size()))
     rows += [Rows(t.data_ptr(), 0, t.element_size()) for t in arrays if t is not None]
-    multiprocessors = launcher.multiprocessors(device)
-    tables = bool(call["tables"])
-    sums = tables and direction == "backward"
-    grid = structs.scan_grid(steps, lanes, x.element_size(), a.spiking, sums, rows, multiprocessors)
+    neuron = _neurons[a.neuron]
+    tables = bool(neuron.compiled.tables if neuron.compiled else call["tables"])
+    width = structs.full_width(direction, x.element_size(), tables) if a.spiking else 1
+    count = a.outputs * steps
+    grid = structs.scan_grid(count, lanes, width, plain, rows, launcher.multiprocessors(device))
     _check_blocks(grid.blocks)
-    sizes = a.state_count, a.param_count
-    name = _neurons[a.neuron].name
-    program = scan_program(direction, name, a.hard_reset, x.dtype, grid.width, tables, sizes)
+    if neuron.compiled is None:
+        program = built_in_program(
+            direction, neuron.name, a.hard_reset, x.dtype, grid.width, tables
+        )
+    else:
+        element = ELEMENT_NUMBERS[x.dtype]
+        program = scan_program(neuron.compiled, direction, element, grid.width, grid.plain)
     launcher.launch(program, call, grid, device)
 
 
 @cache
-def scan_program(
-    direction: str,
+def built_in_program(
+    direction: Direction,
     name: str,
     hard_reset: bool,
     dtype: torch.dtype,
     width: int,
     tables: bool,
-    sizes: tuple[int, int] = (0, 0),
 ) -> Program:
-    """The kernel of a scan.
+    """The kernel of a neuron of ``registry.h``, for any surrogate there and any options.
 
     Args:
-        direction: "forward" or "backward".
-        name: a neuron of ``registry.h``, or one that ``add_compiled_neuron`` was given.
+        direction: of the scan.
+        name: the neuron's.
         hard_reset: whether the neuron is set to v_reset when it fires.
         dtype: that of x.
         width: the lanes to a thread.
         tables: whether any parameter is one.
-        sizes: the states and parameters of a neuron that is compiled by itself.
     """
-    element, real = _ELEMENTS[dtype][1], _REALS[compute_dtype(dtype)][1]
-    neuron = _neurons[headers.number(name)]
-    if neuron.compiled is not None:
-        kernel = f"snn::cuda::{direction}_kernel<snn::Traits, {element}, {width}, {real}>"
-        return Program("compiled_neuron.cu", kernel, neuron.compiled, *sizes)
+    element, real = ELEMENTS[ELEMENT_NUMBERS[dtype]]
     reset = "HardReset" if hard_reset else "SoftReset"
     mask = "snn::kAllTables" if tables or direction == "forward" else "0u"
     traits = f"snn::ScanTraits<snn::{name}<snn::{reset}>, snn::Switched, {mask}>"
-    kernel = f"snn::cuda::{direction}_kernel<{traits}, {element}, {width}, {real}>"
+    kernel = f"snn::cuda::{direction}_kernel<{traits}, {element}, {width}, false, {real}>"
     return Program("scan.cu", kernel)
 
 
 def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
     """``poisson_encode`` of ``csrc/schemas.h``."""
-    _expect(x.dtype in _ELEMENTS, "x", "float64, float32, float16 or bfloat16", x.dtype)
+    _expect(x.dtype in ELEMENT_NUMBERS, "x", "float64, float32, float16 or bfloat16", x.dtype)
     _check_sequence("x", x, x)
     steps, lanes = x.shape[0], prod(x.shape[1:])
     _check_vector("keys", keys, steps, torch.int64)
@@ -317,7 +318,7 @@ def poisson_encode(x: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
     call = np.zeros((), structs.ENCODE)
     size = _fill_format(call, dtype)
     spikes = x.new_empty(x.shape, dtype=dtype)
-    call["element"] = _ELEMENTS[x.dtype][0]
+    call["element"] = ELEMENT_NUMBERS[x.dtype]
     call["steps"], call["lanes"] = steps, lanes
     call["x"], call["x_stride"] = x.data_ptr(), x.stride(0)
     call["keys"], call["spikes"] = keys.data_ptr(), spikes.data_ptr()

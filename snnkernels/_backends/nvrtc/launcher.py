@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from . import toolkit
-from .programs import Program, ensure
+from .loading import machine_code
+from .programs import Program
 from .structs import Grid
 
 _kernels: dict[tuple[Program, int], Any] = {}
@@ -21,6 +22,7 @@ def launch(
     """Put a call's kernel on PyTorch's current stream of a device; compile it if need be.
 
     Raises:
+        RuntimeError: it is not loaded yet, and a CUDA graph is being captured.
         snnkernels.BuildError: it can't be compiled.
     """
     from cupy import cuda
@@ -37,7 +39,8 @@ def launch(
 def _load(program: Program, device: int) -> Any:
     from cupy.cuda import function
 
-    compiled = ensure(program, toolkit.require(), torch.cuda.get_device_capability(device))
+    toolkit.require()
+    compiled = machine_code(program, device)
     module = function.Module()
     module.load(compiled.cubin)
     return module.get_function(compiled.symbol)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as memoised
 from pathlib import Path
+from typing import Literal
 
 from ..._build import cache, specification
 from ..._build.errors import BuildError, build_error
@@ -24,6 +25,17 @@ FLAGS = ("-std=c++17", "-default-device", *_ARITHMETIC, *specification.LAUNCH_FL
 _INCLUDE = re.compile(r'^#include ["<]([^">]+)[">]$', re.MULTILINE)
 
 
+Direction = Literal["forward", "backward"]
+
+ELEMENTS = (
+    ("double", "double"),
+    ("float", "float"),
+    ("__half", "float"),
+    ("__nv_bfloat16", "float"),
+)
+"""The C++ types of elements and of their arithmetic, by the elements' numbers in ``scan.h``."""
+
+
 @dataclass(frozen=True)
 class Program:
     """One kernel to compile.
@@ -32,15 +44,11 @@ class Program:
         source: the file of ``csrc/nvrtc``.
         kernel: the kernel as a C++ expression.
         neuron: the neuron that is compiled by itself, for ``compiled_neuron.cu``.
-        states: how many states that neuron has.
-        params: how many parameters.
     """
 
     source: str
     kernel: str
     neuron: specification.NeuronSource | None = None
-    states: int = 0
-    params: int = 0
 
     @property
     def title(self) -> str:
@@ -54,8 +62,9 @@ class Program:
             f"-DSNN_NEURON={self.neuron.neuron_type}",
             f"-DSNN_SURROGATE={self.neuron.surrogate_type}",
             f"-DSNN_TABLES={self.neuron.tables:#x}u",
-            f"-DSNN_STATES={self.states}",
-            f"-DSNN_PARAMS={self.params}",
+            f"-DSNN_SHARED={self.neuron.shared:#x}u",
+            f"-DSNN_STATES={self.neuron.states}",
+            f"-DSNN_PARAMS={self.neuron.params}",
             f"-DSNN_OUTPUTS={self.neuron.outputs}",
         )
 
@@ -68,6 +77,28 @@ class Program:
     @property
     def text(self) -> str:
         return (specification.csrc_dir() / "nvrtc" / self.source).read_text(encoding="utf-8")
+
+
+@memoised
+def scan_program(
+    neuron: specification.NeuronSource,
+    direction: Direction,
+    element: int,
+    width: int,
+    plain: bool,
+) -> Program:
+    """The kernel of a neuron that is compiled by itself.
+
+    Args:
+        neuron: what it is compiled for.
+        direction: of the scan.
+        element: the number in ``scan.h`` of x's element type.
+        width: the lanes to a thread.
+        plain: whether it is for plain calls alone (``grid.h``).
+    """
+    of_x, arithmetic = ELEMENTS[element]
+    which = f"snn::Traits, {of_x}, {width}, {str(plain).lower()}, {arithmetic}"
+    return Program("compiled_neuron.cu", f"snn::cuda::{direction}_kernel<{which}>", neuron)
 
 
 @memoised
@@ -100,7 +131,8 @@ def compile_program(program: Program, nvrtc: Nvrtc, capability: tuple[int, int])
     Raises:
         snnkernels.BuildError: it does not compile, or NVRTC does not know such GPUs.
     """
-    flags = (*FLAGS, *program.defines, f"-arch={_arch(nvrtc, capability)}")
+    check_capability(nvrtc, capability)
+    flags = (*FLAGS, *program.defines, f"-arch={_target(capability)}")
     name = f"nvrtc/{program.source}"
     try:
         compiled = nvrtc.compile(program.text, name, program.headers, flags, program.kernel)
@@ -118,7 +150,16 @@ def compile_program(program: Program, nvrtc: Nvrtc, capability: tuple[int, int])
         ) from error
 
 
-def _arch(nvrtc: Nvrtc, capability: tuple[int, int]) -> str:
+def _target(capability: tuple[int, int]) -> str:
+    return f"sm_{capability[0]}{capability[1]}"
+
+
+def check_capability(nvrtc: Nvrtc, capability: tuple[int, int]) -> None:
+    """Refuse GPUs that NVRTC does not compile for.
+
+    Raises:
+        snnkernels.BuildError: it knows no such compute capability.
+    """
     major, minor = capability
     if 10 * major + minor not in nvrtc.capabilities:
         known = ", ".join(f"{n // 10}.{n % 10}" for n in nvrtc.capabilities)
@@ -128,7 +169,6 @@ def _arch(nvrtc: Nvrtc, capability: tuple[int, int]) -> str:
             expected=f"an NVRTC that knows {major}.{minor}",
             remedy=f"pip install --upgrade {nvrtc_package(nvrtc.version[0])}",
         )
-    return f"sm_{major}{minor}"
 
 
 def _sources_digest(program: Program) -> str:
@@ -145,7 +185,7 @@ def ensure(program: Program, nvrtc: Nvrtc, capability: tuple[int, int]) -> Compi
         snnkernels.BuildError: it can't be compiled.
     """
     sources = _sources_digest(program)
-    target = f"sm_{capability[0]}{capability[1]}"
+    target = _target(capability)
     flags = (program.source, program.kernel, *FLAGS, *program.defines)
     key = hashlib.sha256("\0".join((str(nvrtc), target, sources, *flags)).encode()).hexdigest()
 

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from .. import headers
 from ..operators import WORD_BITS
+from .programs import Direction
 
 _LIMITS = headers.limits()
-ACCESS_BYTES, FEW_LANES, SUMS_LANES, THREADS, WARP = (
+FORWARD_BYTES, BACKWARD_BYTES, FEW_LANES, SUMS_LANES, THREADS, WARP = (
     headers.LAUNCH[f"SNN_CUDA_{name}"]
-    for name in ("ACCESS_BYTES", "FEW_LANES", "SUMS_LANES", "THREADS", "WARP")
+    for name in ("FORWARD_BYTES", "BACKWARD_BYTES", "FEW_LANES", "SUMS_LANES", "THREADS", "WARP")
 )
 MAX_SURROGATE_PARAMS = _LIMITS["kMaxSurrogateParams"]
 _ENCODE_STEPS = headers.LAUNCH["SNN_CUDA_ENCODE_STEPS"]
@@ -106,9 +107,10 @@ def backward(real: npt.DTypeLike) -> np.dtype[np.void]:
 
 
 class Grid(NamedTuple):
-    """Lanes to a thread, threads to a block, blocks."""
+    """Lanes to a thread, whether the call is plain (``grid.h``), threads to a block, blocks."""
 
     width: int
+    plain: bool
     threads: int
     blocks: int
 
@@ -120,49 +122,55 @@ class Rows(NamedTuple):
     stride: int
     bytes: int
 
-    def allows(self, width: int, steps: int) -> bool:
-        """Whether every row begins where a vector may. Null does: it is not accessed."""
-        return self.address % (width * self.bytes) == 0 and (steps <= 1 or self.stride % width == 0)
+    def allows(self, width: int, count: int) -> bool:
+        """Whether each of ``count`` rows begins where a vector may. Null does: nobody reads it."""
+        return self.address % (width * self.bytes) == 0 and (count <= 1 or self.stride % width == 0)
 
 
-def full_width(element_bytes: int, sums: bool) -> int:
+def full_width(direction: Direction, element_bytes: int, sums: bool) -> int:
     """The lanes to a thread where there are many and the layout allows it.
 
-    ``sums``: whether each has sums of its parameters' gradients to keep in registers.
+    ``sums``: whether each has sums of its parameters' gradients to keep in registers, backward.
     """
-    width = ACCESS_BYTES // element_bytes
+    if direction == "forward":
+        return FORWARD_BYTES // element_bytes
+    width = BACKWARD_BYTES // element_bytes
     return min(width, SUMS_LANES) if sums else width
 
 
 def scan_grid(
-    steps: int,
+    row_count: int,
     lanes: int,
-    element_bytes: int,
-    spiking: bool,
-    sums: bool,
+    width: int,
+    plain: bool,
     rows: Sequence[Rows],
     multiprocessors: int,
 ) -> Grid:
     """Lay a scan out on a GPU.
 
     Args:
-        steps: T.
+        row_count: the rows of the longest sequence, O T.
         lanes: L.
-        element_bytes: the bytes of an element of x.
-        spiking: whether the neuron gives spikes; the primitive has kernels of one lane only.
-        sums: as in ``full_width``.
+        width: the lanes to a thread where there are many and the layout allows it.
+        plain: as in ``Grid``.
         rows: all that the kernel reads and writes.
         multiprocessors: how many the GPU has.
     """
-    width = full_width(element_bytes, sums)
     many = lanes >= FEW_LANES * multiprocessors
-    fits = spiking and lanes % width == 0 and all(r.allows(width, steps) for r in rows)
+    fits = lanes % width == 0 and all(r.allows(width, row_count) for r in rows)
     width = width if many and fits else 1
     workers = _ceil(lanes, width)
     threads = THREADS
     while threads > WARP and workers <= threads // 2 * multiprocessors:
         threads //= 2
-    return Grid(width, threads, _ceil(workers, threads))
+    return Grid(width, plain, threads, _ceil(workers, threads))
+
+
+def is_plain(steps: int, lanes: int, outputs: int, rows: Sequence[Rows]) -> bool:
+    """Whether sequences are dense, and 32 bits hold the offsets in all of ``outputs``."""
+    dense = steps <= 1 or all(r.stride == lanes for r in rows)
+    count = outputs * steps
+    return dense and 0 < count < 2**30 and count * lanes <= (2**32 - 1) // rows[0].bytes
 
 
 def encode_grid(steps: int, lanes: int) -> Grid:
@@ -181,7 +189,7 @@ def unpack_grid(count: int) -> Grid:
 
 
 def _spikes(threads: int) -> Grid:
-    return Grid(1, THREADS, _ceil(threads, THREADS))
+    return Grid(1, False, THREADS, _ceil(threads, THREADS))
 
 
 def _ceil(count: int, by: int) -> int:

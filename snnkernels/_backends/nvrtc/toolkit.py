@@ -1,15 +1,23 @@
-"""What the ``"cupy"`` backend needs on a machine: CuPy, NVRTC, and a driver that is new enough."""
+"""What kernels by NVRTC need on a machine.
+
+cuda-bindings and NVRTC compile; the native library launches, or CuPy with a driver that is new
+enough.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from ..._build.errors import build_error
+
+_Answer = tuple[Any, ...]
+"""What a call through cuda-bindings gives: the result's code, and the values behind it."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Compiled:
 
 
 class CompileError(RuntimeError):
-    """NVRTC refused a program; the message is its log."""
+    """NVRTC refused a program; the message is its log, or the error's name where it wrote none."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +67,47 @@ class Nvrtc:
         Raises:
             CompileError: the program does not compile.
         """
-        from cupy.cuda import nvrtc
-
-        texts = tuple(text.encode() for text in headers.values())
-        names = tuple(included.encode() for included in headers)
-        program = nvrtc.createProgram(source, name, texts, names)
+        nvrtc = _bindings(self.version[0])
+        texts = [text.encode() for text in headers.values()]
+        names = [included.encode() for included in headers]
+        options = [flag.encode() for flag in flags]
+        expression = kernel.encode()
+        program = _checked(
+            nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), len(texts), texts, names)
+        )
         try:
-            nvrtc.addNameExpression(program, kernel)
-            nvrtc.compileProgram(program, tuple(flags))
-            return Compiled(nvrtc.getCUBIN(program), nvrtc.getLoweredName(program, kernel))
-        except nvrtc.NVRTCError as error:
-            raise CompileError(nvrtc.getProgramLog(program).strip() or str(error)) from None
+            _checked(nvrtc.nvrtcAddNameExpression(program, expression))
+            _checked(nvrtc.nvrtcCompileProgram(program, len(options), options))
+            cubin = _content(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+            symbol = _checked(nvrtc.nvrtcGetLoweredName(program, expression))
+            return Compiled(cubin, symbol.decode())
+        except CompileError as error:
+            log = _content(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+            text = log.rstrip(b"\0").decode(errors="replace").strip()
+            raise CompileError(text or str(error)) from None
         finally:
-            nvrtc.destroyProgram(program)
+            _checked(nvrtc.nvrtcDestroyProgram(program))
+
+
+def _checked(answer: _Answer) -> Any:
+    """What a call of NVRTC gave: nothing, one value, or several.
+
+    Raises:
+        CompileError: the result is an error; the message is its name.
+    """
+    code, *values = answer
+    if code != 0:
+        raise CompileError(code.name)
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _content(
+    size_of: Callable[[Any], _Answer], read: Callable[[Any, bytearray], _Answer], program: Any
+) -> bytes:
+    """What NVRTC made of a program, whose size is asked for first."""
+    content = bytearray(_checked(size_of(program)))
+    _checked(read(program, content))
+    return bytes(content)
 
 
 def require() -> Nvrtc:
@@ -93,11 +129,11 @@ def cuda_major() -> int:
     """
     if torch.version.cuda is None:
         raise build_error(
-            "the cupy backend can't be used with this torch",
+            "NVRTC's kernels can't be used with this torch",
             found=f"torch {torch.__version__}, without CUDA",
             expected="a torch with CUDA",
-            remedy="install a CUDA build of torch, then 'snnkernels[cupy12]' or "
-            "'snnkernels[cupy13]' by its major version",
+            remedy="install a CUDA build of torch; for the cupy backend also 'snnkernels[cupy12]' "
+            "or 'snnkernels[cupy13]' by its major version",
         )
     return int(torch.version.cuda.split(".")[0])
 
@@ -134,18 +170,16 @@ def find_nvrtc(major: int) -> Nvrtc:
     """Find the NVRTC of a CUDA major version: in the nvidia packages, else the system's.
 
     Raises:
-        snnkernels.BuildError: CuPy or NVRTC is missing; names the package.
+        snnkernels.BuildError: cuda-bindings or NVRTC is missing; names the package.
     """
-    _cupy(major)
+    nvrtc = _bindings(major)
     try:
-        from cupy.cuda import nvrtc
-
-        version = nvrtc.getVersion()
-        capabilities = nvrtc.getSupportedArchs()
-    except (ImportError, RuntimeError, OSError) as error:
+        version = _checked(nvrtc.nvrtcVersion())
+        capabilities = _checked(nvrtc.nvrtcGetSupportedArchs())
+    except (RuntimeError, OSError) as error:
         raise build_error(
-            "there is no NVRTC, with which the cupy backend compiles its kernels",
-            found=" ".join(str(error).split()) or type(error).__name__,
+            "there is no NVRTC, which compiles kernels for GPUs as they are needed",
+            found=(str(error) or type(error).__name__).splitlines()[0],
             expected=f"NVRTC of CUDA {major}",
             remedy=f"pip install {nvrtc_package(major)}",
         ) from error
@@ -156,26 +190,50 @@ def find_nvrtc(major: int) -> Nvrtc:
             expected=f"NVRTC of CUDA {major}",
             remedy=f"pip install {nvrtc_package(major)}",
         )
-    return Nvrtc(tuple(version), tuple(sorted(capabilities)))
+    return Nvrtc(version, tuple(sorted(capabilities)))
+
+
+def load_kernel(compiled: Compiled) -> int:
+    """The driver's handle (a CUkernel) of a kernel, which serves every context.
+
+    Raises:
+        CompileError: the driver does not take it; the message is the error's name.
+    """
+    driver = import_module("cuda.bindings.driver")
+    library = _checked(driver.cuLibraryLoadData(compiled.cubin, [], [], 0, [], [], 0))
+    return int(_checked(driver.cuLibraryGetKernel(library, compiled.symbol.encode())))
 
 
 def _cupy(major: int) -> Any:
+    return _imported("cupy", "CuPy", cupy_package(major))
+
+
+def _bindings(major: int) -> Any:
+    return _imported("cuda.bindings.nvrtc", "cuda-bindings", bindings_package(major))
+
+
+def _imported(module: str, title: str, package: str) -> Any:
     try:
-        import cupy
+        return import_module(module)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        absent = f"{module}.".startswith(f"{error.name}.")
+        missing = isinstance(error, ModuleNotFoundError) and absent
         raise build_error(
-            "CuPy isn't installed" if missing else "CuPy can't be imported",
-            found="no module named cupy" if missing else " ".join(str(error).split()),
-            expected=cupy_package(major),
-            remedy=f"pip install {cupy_package(major)}",
+            f"{title} isn't installed" if missing else f"{title} can't be imported",
+            found=f"no module named {module}" if missing else " ".join(str(error).split()),
+            expected=package.strip("'"),
+            remedy=f"pip install {package}",
         ) from error
-    return cupy
 
 
 def cupy_package(major: int) -> str:
     """The package that holds the CuPy of a CUDA major version."""
     return f"cupy-cuda{major}x"
+
+
+def bindings_package(major: int) -> str:
+    """The package that calls the NVRTC of a CUDA major version; 12.9.0 did not find pip's."""
+    return f"'cuda-bindings>={'12.9.1' if major == 12 else major},<{major + 1}'"
 
 
 def nvrtc_package(major: int) -> str:

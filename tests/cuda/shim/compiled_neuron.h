@@ -24,5 +24,5 @@ struct Launcher {
 
 }  // namespace shim
 
-#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables) \
-  SNN_COMPILED_NEURON_LAUNCHED_BY(shim::Launcher, Neuron, Surrogate, tables)
+#define SNN_COMPILED_NEURON(Neuron, Surrogate, tables, shared) \
+  SNN_COMPILED_NEURON_LAUNCHED_BY(shim::Launcher, Neuron, Surrogate, tables, shared)

@@ -11,3 +11,10 @@ inline float __bfloat162float(__nv_bfloat16 x) {
 inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   return __nv_bfloat16(x);
 }
+
+struct __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
+inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
+  return {__nv_bfloat16(x), __nv_bfloat16(y)};
+}

@@ -3,6 +3,7 @@
 #include "call.h"
 #include "cuda/compiled_neuron.h"
 #include "cuda/elements.cuh"
+#include "cuda/loaded_neuron.h"
 #include "run_kernels.h"
 #include "schemas.h"
 #include "spikes_call.h"
@@ -17,7 +18,7 @@ snn::cuda::Grid last_grid;
 template <class Call>
 void dispatch(const Call& call, const snn::cuda::Grid& grid) {
   if (call.compiled) {
-    static_cast<const snn::cuda::CompiledNeuron*>(call.compiled)->enqueue(call, grid, nullptr);
+    static_cast<const snn::cuda::CompiledNeuron*>(call.compiled)->enqueue(call, grid, {0, nullptr});
     return;
   }
   snn::cuda::with_element(call, [&](auto element) { run<decltype(element)>(call, grid); });
@@ -56,6 +57,9 @@ SHIM_EXPORT int shim_multiprocessors() {
 SHIM_EXPORT long long shim_width() {
   return last_grid.width;
 }
+SHIM_EXPORT bool shim_plain() {
+  return last_grid.plain;
+}
 SHIM_EXPORT long long shim_threads() {
   return last_grid.threads;
 }
@@ -70,8 +74,8 @@ template <class Call>
 bool run_foreign(const void* memory, const snn::cuda::Grid& grid) {
   const Call& call = *static_cast<const Call*>(memory);
   last_grid = snn::cuda::grid_of(call, multiprocessors);
-  const bool planned = last_grid.width == grid.width && last_grid.threads == grid.threads &&
-                       last_grid.blocks == grid.blocks;
+  const bool planned = last_grid.width == grid.width && last_grid.plain == grid.plain &&
+                       last_grid.threads == grid.threads && last_grid.blocks == grid.blocks;
   if (planned) dispatch(call, grid);
   return planned;
 }
@@ -86,9 +90,9 @@ bool run_foreign_spikes(const void* memory, long long blocks) {
 
 }  // namespace
 
-SHIM_EXPORT bool shim_scan(bool backward, bool wide, const void* call, int width, int threads,
-                           long long blocks) {
-  const snn::cuda::Grid grid{width, threads, blocks};
+SHIM_EXPORT bool shim_scan(bool backward, bool wide, const void* call, int width, bool plain,
+                           int threads, long long blocks) {
+  const snn::cuda::Grid grid{width, plain, threads, blocks};
   if (wide) {
     return backward ? run_foreign<snn::Backward<double>>(call, grid)
                     : run_foreign<snn::Forward<double>>(call, grid);
@@ -118,3 +122,4 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
 }
 
 SNN_DEFINE_ADD_COMPILED_NEURON
+SNN_DEFINE_ADD_LOADED_NEURON

@@ -53,7 +53,9 @@ def launch(program: Program, call: np.ndarray[Any, Any], grid: Grid, device: int
             call["compiled"] = compiled(program.neuron)
         wide = program.kernel.endswith("double>")
         backward = "backward" in name
-        planned = shim.shim_scan(backward, wide, memory, grid.width, grid.threads, blocks)
+        planned = shim.shim_scan(
+            backward, wide, memory, grid.width, grid.plain, grid.threads, blocks
+        )
     assert planned & 1, f"{program.kernel}: planned otherwise than {grid}"
 
 
