@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import gpu_round, mnist, pages, run, startup, sweep, targets
+from benchmarks import gpu_round, machine_code, mnist, pages, run, startup, sweep, targets
 from benchmarks.peers import command as peers
 from benchmarks.suites import SUITES
 from snnkernels._build import BuildError
@@ -87,6 +87,12 @@ COMMANDS = (
     Command("startup", "import and first build", startup.add, startup.run),
     Command("targets", "this package's own aims, met or missed", targets.add, targets.run),
     Command("sweep", "kernels by their launch constants", sweep.add, sweep.run),
+    Command(
+        "machine-code",
+        "what a GPU's compiler makes of the kernels, without a GPU",
+        machine_code.add,
+        machine_code.run,
+    ),
     Command("gpu-round", "all of it on a machine with a GPU", gpu_round.add, gpu_round.run),
     Command("mnist", "what runs of the MNIST example left", mnist.add, mnist.run),
     Command("report", "tables and pictures of docs/, from JSON", pages.add, pages.run),

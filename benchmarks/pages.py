@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from benchmarks import mnist, picture, tables, workloads
+from benchmarks import machine_code, mnist, picture, tables, workloads
 from benchmarks.environment import RESULTS, ROOT, summary
 from benchmarks.measure import case_of
 from benchmarks.results import Results, read, together
@@ -149,9 +149,16 @@ def _mnist(found: Results, images: Path) -> Iterator[str]:
     yield tables.markdown(percent.reset_index())
 
 
+def _machine_code(found: Results, images: Path) -> Iterator[str]:
+    yield f"{machine_code.heading(found)}; commit {str(found.environment['commit'])[:10]}:"
+    yield ""
+    yield tables.markdown(machine_code.table(found.rows))
+
+
 PAGES: dict[str, tuple[tuple[str, ...], Write]] = {
     "README.md": (("peers",), _readme),
     "docs/performance.md": (("peers",), _each(_performance)),
+    "docs/gpu.md": (("machine-code",), _each(_machine_code)),
     "docs/layers.md": (("encoding", "products"), _tables),
     "docs/memory.md": (("storage",), _tables),
     "docs/your-own-neuron.md": (("compiled",), _tables),
