@@ -14,24 +14,31 @@ from functools import partial
 from typing import Any, cast
 
 import pandas as pd
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from benchmarks import arguments, environment, startup, tables
 from benchmarks.case import Case, Job, Shape
 from benchmarks.measure import Row
-from benchmarks.networks import NetworkJob, TorchJob
+from benchmarks.networks import NetworkJob, Result, TorchJob
 from benchmarks.run import attempt, finish, measure_suite, new_results
 from benchmarks.suites import CONTENDERS, SHAPES, Contenders, Suite, neurons, on_engines
 from benchmarks.tables import by_case, digits, ratio, share
+from snnkernels import neuron, surrogate
 
 NATIVE = "native"
 PAIR = "pair"
+HOST = Case("host", (4, 1, 16))
+"""A layer so small that nothing but the way to its kernel takes time."""
 RATIOS: Mapping[Shape, float] = {(16, 32, 1024): 25.0, (64, 32, 1024): 40.0}
 PAIRS: Mapping[str, Mapping[str, str]] = {
     "Sigmoid over ATan": {"fire": "Sigmoid"},
     "bfloat16 over float32": {"dtype": "bfloat16"},
 }
 WITHIN = 1.5
+TRAINING_OVER_EMPTY = 1.6
+INFERENCE_SECONDS = 15e-6
 COPY_SHARE = 0.5
 SAVED_PER_INPUT = 1 / 8
 BUILD_SECONDS = 10.0
@@ -54,11 +61,13 @@ class Target:
 def cases(options: argparse.Namespace) -> list[Case]:
     """The rows that the targets speak of, then the pairs."""
     pairs = [Case(PAIR, shape, variant=what) for what in PAIRS for shape in RATIOS]
-    return [*(neurons(shape) for shape in SHAPES), *pairs]
+    return [*(neurons(shape) for shape in SHAPES), *pairs, HOST]
 
 
 def contenders(case: Case, options: argparse.Namespace) -> Contenders:
     """The kernels and plain PyTorch; of a pair the kernels on both, ATan in float32 first."""
+    if case == HOST:
+        return {name: partial(_small_job, call) for name, call in _SMALL.items()}
     if case.workload != PAIR:
         return on_engines(case, [CONTENDERS["native"], CONTENDERS["loop"]])
     both = {"base": {}, "other": PAIRS[case.variant]}
@@ -70,6 +79,46 @@ def _one_of_pair(shape: Shape, changes: Mapping[str, Any]) -> Job:
     (prepare,) = on_engines(case, [CONTENDERS["native"]]).values()
     job = cast(NetworkJob, prepare())
     return TorchJob(job.device, job.call)  # the two are not to be compared
+
+
+class _Empty(torch.autograd.Function):
+    """As much as a layer of neurons hands to autograd, and nothing done."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x)
+        return torch.empty_like(x), torch.empty_like(x[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_state: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.empty_like(x)
+
+
+def _empty(node: neuron.LIFNode, x: Tensor, upstream: Tensor) -> Result:
+    out, _ = _Empty.apply(x)
+    return Result(out, torch.autograd.grad(out, x, upstream))
+
+
+def _training(node: neuron.LIFNode, x: Tensor, upstream: Tensor) -> Result:
+    node.reset()
+    out = node(x)
+    return Result(out, torch.autograd.grad(out, x, upstream))
+
+
+@torch.no_grad()
+def _inference(node: neuron.LIFNode, x: Tensor, upstream: Tensor) -> Result:
+    node.reset()
+    return Result(node(x))
+
+
+_SMALL = {"empty": _empty, "training": _training, "inference": _inference}
+
+
+def _small_job(call: Callable[[neuron.LIFNode, Tensor, Tensor], Result]) -> Job:
+    node = neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m", backend=NATIVE)
+    x, upstream = torch.rand(HOST.shape, requires_grad=True), torch.rand(HOST.shape)
+    return TorchJob(HOST.device, partial(call, node, x, upstream))
 
 
 SUITE = Suite("targets", "this package's own aims, met or missed", cases, contenders)
@@ -101,6 +150,7 @@ def evaluate(rows: list[Row], started: list[dict[str, Any]]) -> list[Target]:
     return [
         *_ratios(found),
         *_pairs(found),
+        *_host(found),
         *_copy_shares(found),
         _saved(found),
         *_startup(started),
@@ -153,6 +203,15 @@ def _pairs(found: Found) -> Iterator[Target]:
         for shape in RATIOS:
             value = ratio(found.get(Case(PAIR, shape, variant=what), {}), "base", "other")
             yield _judge(f"{what} at {list(shape)}", value, WITHIN, lambda v: f"{v:.2f}x")
+
+
+def _host(found: Found) -> Iterator[Target]:
+    rows = found.get(HOST, {})
+    over, size = ratio(rows, "empty", "training"), list(HOST.shape)
+    what = f"training at {size} over an empty autograd.Function"
+    yield _judge(what, over, TRAINING_OVER_EMPTY, lambda v: f"{v:.2f}x")
+    seconds = rows.get("inference", {}).get("median")
+    yield _judge(f"inference at {size}", seconds, INFERENCE_SECONDS, lambda v: f"{v * 1e6:.1f} µs")
 
 
 def _main(found: Found) -> dict[Case, dict[str, Row]]:

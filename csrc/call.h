@@ -235,32 +235,70 @@ inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
   return chunks > 1 ? chunks - 1 : 0;
 }
 
+template <class T>
+struct Span {
+  const T* data;
+  int64_t size;
+
+  Span(const std::vector<T>& all) : data(all.data()), size(static_cast<int64_t>(all.size())) {}
+  Span(const T* first, int64_t count) : data(first), size(count) {}
+
+  const T& operator[](int64_t i) const { return data[i]; }
+};
+
 // The arguments that forward and backward share, behind the tensors and in the operators' order.
 struct Attributes {
   const std::optional<Tensor>& tables;
   int64_t neuron;
   int64_t surrogate;
-  const std::vector<double>& numbers;
-  const std::vector<int64_t>& layout;
+  Span<double> numbers;
+  Span<int64_t> layout;
   int64_t states;
   int64_t params;
   bool hard_reset;
   bool detach_reset;
   bool decay_input;
   bool spiking;
+  int64_t chunk;
   int64_t outputs;
 
   double initial(int64_t i) const { return numbers[i]; }
   double value(int64_t i) const { return numbers[states + i]; }
   double surrogate_value(int64_t i) const { return numbers[states + params + i]; }
-  int64_t surrogate_params() const {
-    return static_cast<int64_t>(numbers.size()) - states - params;
-  }
+  int64_t surrogate_params() const { return numbers.size - states - params; }
 
   // The values in a parameter's table, 0 where it has none.
-  int64_t size_of_table(int64_t i) const { return layout.empty() ? 0 : layout[i]; }
+  int64_t size_of_table(int64_t i) const { return layout.size == 0 ? 0 : layout[i]; }
   int64_t inner_of_table(int64_t i) const { return layout[params + i]; }
 };
+
+// Reads what Attributes.packed in snnkernels/_backends/operators.py wrote, a tensor of int64: how
+// many numbers there are and how long the layout is, the attributes in the order above, these two
+// last; of numbers their bits.
+inline Attributes unpack(const Tensor& packed, const std::optional<Tensor>& tables) {
+  constexpr int64_t kHead = 12;
+  STD_TORCH_CHECK(packed.scalar_type() == ScalarType::Long && packed.dim() == 1 &&
+                      packed.is_contiguous() && packed.is_cpu() && packed.numel() >= kHead,
+                  "packed: expected the attributes as int64 in one dimension, on the CPU");
+  const auto* head = static_cast<const int64_t*>(packed.const_data_ptr());
+  const int64_t count = head[0], entries = head[1];
+  STD_TORCH_CHECK(count >= 0 && entries >= 0 && packed.numel() == kHead + count + entries,
+                  "packed: expected ", kHead + count + entries, " integers, got ", packed.numel());
+  const int64_t* numbers = head + kHead;
+  return Attributes{tables,
+                    head[2],
+                    head[3],
+                    {reinterpret_cast<const double*>(numbers), count},
+                    {numbers + count, entries},
+                    head[4],
+                    head[5],
+                    head[6] != 0,
+                    head[7] != 0,
+                    head[8] != 0,
+                    head[9] != 0,
+                    head[10],
+                    head[11]};
+}
 
 // Powers of two have one, as long as it is a normal number.
 template <class T>
@@ -282,10 +320,10 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
                   a.params);
   STD_TORCH_CHECK(a.surrogate_params() >= 0 && a.surrogate_params() <= kMaxSurrogateParams,
                   "numbers: expected ", a.states + a.params, " and at most ", kMaxSurrogateParams,
-                  " of the surrogate, got ", a.numbers.size());
-  const int64_t layouts = a.tables || !a.layout.empty() ? 2 * a.params : 0;
-  STD_TORCH_CHECK(static_cast<int64_t>(a.layout.size()) == layouts, "layout: expected ", layouts,
-                  " entries, got ", a.layout.size());
+                  " of the surrogate, got ", a.numbers.size);
+  const int64_t layouts = a.tables || a.layout.size ? 2 * a.params : 0;
+  STD_TORCH_CHECK(a.layout.size == layouts, "layout: expected ", layouts, " entries, got ",
+                  a.layout.size);
   STD_TORCH_CHECK(a.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
                   a.outputs);
   if (states) check_array<T>("states", *states, x, shape_of_states(sizes.states, x));
@@ -329,8 +367,10 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
   call.options.inverse_is_exact = has_exact_inverse(call.params[0]);
 }
 
-using ForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
+// Spikes, v_seq, final states, checkpoints; and the gradients of x, the states and the tables.
+// None: not wanted.
+using ForwardOutputs = std::tuple<Tensor, std::optional<Tensor>, Tensor, std::optional<Tensor>>;
+using BackwardOutputs = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
 template <class T, class Driver>
 ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
@@ -341,20 +381,22 @@ ForwardOutputs run_forward(const Tensor& x, const std::optional<Tensor>& states,
   const int64_t count = a.states;
   const int64_t saved = keep ? checkpoint_count(steps, Driver::kChunk) : 0;
   Tensor spikes = Driver::empty(x, shape_with(a.outputs * steps, x), x.scalar_type());
-  Tensor v_seq = Driver::empty(x, shape_with(store_v ? steps : 0, x), x.scalar_type());
+  std::optional<Tensor> v_seq, checkpoints;
+  if (store_v) v_seq = Driver::empty(x, shape_with(steps, x), x.scalar_type());
   Tensor final_states = Driver::empty(x, shape_of_states(count, x), scalar_type<T>());
-  Tensor checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
+  if (saved) checkpoints = Driver::empty(x, {saved * count * lanes}, scalar_type<T>());
   call.spikes = spikes.mutable_data_ptr();
-  call.v_seq = store_v ? v_seq.mutable_data_ptr() : nullptr;
+  call.v_seq = v_seq ? v_seq->mutable_data_ptr() : nullptr;
   call.final_states = static_cast<T*>(final_states.mutable_data_ptr());
-  call.checkpoints = saved ? static_cast<T*>(checkpoints.mutable_data_ptr()) : nullptr;
+  call.checkpoints = checkpoints ? static_cast<T*>(checkpoints->mutable_data_ptr()) : nullptr;
   if (lanes > 0) Driver::launch(call, x);
   return {spikes, v_seq, final_states, checkpoints};
 }
 
 template <class T, class Driver>
 BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& states,
-                             const Tensor& checkpoints, const std::optional<Tensor>& grad_spikes,
+                             const std::optional<Tensor>& checkpoints,
+                             const std::optional<Tensor>& grad_spikes,
                              const std::optional<Tensor>& grad_v_seq,
                              const std::optional<Tensor>& grad_states, const Attributes& a,
                              bool table_grads) {
@@ -362,25 +404,26 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
   fill(call, x, states, a);
   const int64_t steps = call.steps, lanes = call.lanes;
   const int64_t count = a.states, rows = table_grads ? __builtin_popcount(call.tables) : 0;
-  check_array<T>("checkpoints", checkpoints, x,
-                 {checkpoint_count(steps, Driver::kChunk) * count * lanes});
+  const int64_t saved = checkpoint_count(steps, Driver::kChunk) * count * lanes;
+  STD_TORCH_CHECK(checkpoints || saved == 0, "checkpoints: expected ", saved, " elements");
+  if (checkpoints) check_array<T>("checkpoints", *checkpoints, x, {saved});
   if (grad_spikes) check_sequence("grad_spikes", *grad_spikes, x, a.outputs);
   if (grad_v_seq) check_sequence("grad_v_seq", *grad_v_seq, x);
   if (grad_states) check_array<T>("grad_states", *grad_states, x, shape_of_states(count, x));
   Tensor grad_x = Driver::empty(x, shape_with(steps, x), x.scalar_type());
-  Tensor grad_initial = Driver::empty(
-      x, states ? shape_of_states(count, x) : std::vector<int64_t>{0}, scalar_type<T>());
-  Tensor grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
-  call.checkpoints = static_cast<const T*>(checkpoints.const_data_ptr());
+  std::optional<Tensor> grad_initial, grad_params;
+  if (states) grad_initial = Driver::empty(x, shape_of_states(count, x), scalar_type<T>());
+  if (rows) grad_params = Driver::empty(x, {rows, lanes}, scalar_type<T>());
+  call.checkpoints = pointer<T>(checkpoints);
   call.grad_spikes = pointer<void>(grad_spikes);
   call.grad_spikes_stride = grad_spikes ? grad_spikes->stride(0) : 0;
   call.grad_v_seq = pointer<void>(grad_v_seq);
   call.grad_v_seq_stride = grad_v_seq ? grad_v_seq->stride(0) : 0;
   call.grad_states = pointer<T>(grad_states);
   call.grad_x = grad_x.mutable_data_ptr();
-  call.grad_initial = states ? static_cast<T*>(grad_initial.mutable_data_ptr()) : nullptr;
-  auto* sums = static_cast<T*>(grad_params.mutable_data_ptr());
-  for (int64_t i = 0; table_grads && i < a.params; ++i) {
+  call.grad_initial = states ? static_cast<T*>(grad_initial->mutable_data_ptr()) : nullptr;
+  auto* sums = rows ? static_cast<T*>(grad_params->mutable_data_ptr()) : nullptr;
+  for (int64_t i = 0; rows && i < a.params; ++i) {
     if (!(call.tables >> i & 1u)) continue;
     call.grad_params[i] = sums;
     sums += lanes;
@@ -393,31 +436,75 @@ BackwardOutputs run_backward(const Tensor& x, const std::optional<Tensor>& state
 // call, and empty(like, sizes, dtype) for their outputs.
 template <class Driver>
 struct Operators {
-  static ForwardOutputs scan_forward(Tensor x, std::optional<Tensor> states,
-                                     std::optional<Tensor> tables, int64_t neuron,
-                                     int64_t surrogate, std::vector<double> numbers,
-                                     std::vector<int64_t> layout, int64_t state_count,
-                                     int64_t param_count, bool hard_reset, bool detach_reset,
-                                     bool decay_input, bool spiking, int64_t chunk, int64_t outputs,
-                                     bool store_v, bool keep) {
-    check_chunk(chunk);
-    const Attributes a{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
-                       param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
-    return x.scalar_type() == ScalarType::Double
-               ? run_forward<double, Driver>(x, states, a, store_v, keep)
-               : run_forward<float, Driver>(x, states, a, store_v, keep);
+  using FullForwardOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+  using FullBackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
+
+  static FullForwardOutputs scan_forward(Tensor x, std::optional<Tensor> states,
+                                         std::optional<Tensor> tables, int64_t neuron,
+                                         int64_t surrogate, std::vector<double> numbers,
+                                         std::vector<int64_t> layout, int64_t state_count,
+                                         int64_t param_count, bool hard_reset, bool detach_reset,
+                                         bool decay_input, bool spiking, int64_t chunk,
+                                         int64_t outputs, bool store_v, bool keep) {
+    const Attributes a{tables,      neuron,      surrogate,  numbers,      layout,
+                       state_count, param_count, hard_reset, detach_reset, decay_input,
+                       spiking,     chunk,       outputs};
+    const auto [spikes, v_seq, final_states, checkpoints] = forward(x, states, a, store_v, keep);
+    const ScalarType wide = final_states.scalar_type();
+    return {spikes, v_seq ? *v_seq : Driver::empty(x, shape_with(0, x), x.scalar_type()),
+            final_states, checkpoints ? *checkpoints : Driver::empty(x, {0}, wide)};
   }
 
-  static BackwardOutputs scan_backward(
+  static FullBackwardOutputs scan_backward(
       Tensor x, std::optional<Tensor> states, std::optional<Tensor> tables, Tensor checkpoints,
       std::optional<Tensor> grad_spikes, std::optional<Tensor> grad_v_seq,
       std::optional<Tensor> grad_states, int64_t neuron, int64_t surrogate,
       std::vector<double> numbers, std::vector<int64_t> layout, int64_t state_count,
       int64_t param_count, bool hard_reset, bool detach_reset, bool decay_input, bool spiking,
       int64_t chunk, int64_t outputs, bool table_grads) {
-    check_chunk(chunk);
-    const Attributes a{tables,      neuron,     surrogate,    numbers,     layout,  state_count,
-                       param_count, hard_reset, detach_reset, decay_input, spiking, outputs};
+    const Attributes a{tables,      neuron,      surrogate,  numbers,      layout,
+                       state_count, param_count, hard_reset, detach_reset, decay_input,
+                       spiking,     chunk,       outputs};
+    const auto [grad_x, grad_initial, sums] =
+        backward(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states, a, table_grads);
+    const ScalarType wide = checkpoints.scalar_type();
+    return {grad_x, grad_initial ? *grad_initial : Driver::empty(x, {0}, wide),
+            sums ? *sums : Driver::empty(x, {0, lanes_of(x)}, wide)};
+  }
+
+  static ForwardOutputs eager_forward(Tensor x, std::optional<Tensor> states,
+                                      std::optional<Tensor> tables, Tensor packed, bool store_v,
+                                      bool keep) {
+    return forward(x, states, unpack(packed, tables), store_v, keep);
+  }
+
+  static BackwardOutputs eager_backward(Tensor x, std::optional<Tensor> states,
+                                        std::optional<Tensor> tables,
+                                        std::optional<Tensor> checkpoints,
+                                        std::optional<Tensor> grad_spikes,
+                                        std::optional<Tensor> grad_v_seq,
+                                        std::optional<Tensor> grad_states, Tensor packed,
+                                        bool table_grads) {
+    return backward(x, states, checkpoints, grad_spikes, grad_v_seq, grad_states,
+                    unpack(packed, tables), table_grads);
+  }
+
+ private:
+  static ForwardOutputs forward(const Tensor& x, const std::optional<Tensor>& states,
+                                const Attributes& a, bool store_v, bool keep) {
+    check_chunk(a);
+    return x.scalar_type() == ScalarType::Double
+               ? run_forward<double, Driver>(x, states, a, store_v, keep)
+               : run_forward<float, Driver>(x, states, a, store_v, keep);
+  }
+
+  static BackwardOutputs backward(const Tensor& x, const std::optional<Tensor>& states,
+                                  const std::optional<Tensor>& checkpoints,
+                                  const std::optional<Tensor>& grad_spikes,
+                                  const std::optional<Tensor>& grad_v_seq,
+                                  const std::optional<Tensor>& grad_states, const Attributes& a,
+                                  bool table_grads) {
+    check_chunk(a);
     return x.scalar_type() == ScalarType::Double
                ? run_backward<double, Driver>(x, states, checkpoints, grad_spikes, grad_v_seq,
                                               grad_states, a, table_grads)
@@ -425,11 +512,20 @@ struct Operators {
                                              grad_states, a, table_grads);
   }
 
-  static void check_chunk(int64_t chunk) {
-    STD_TORCH_CHECK(chunk == Driver::kChunk, "chunk: this library was built for ", Driver::kChunk,
-                    ", got ", chunk);
+  static void check_chunk(const Attributes& a) {
+    STD_TORCH_CHECK(a.chunk == Driver::kChunk, "chunk: this library was built for ", Driver::kChunk,
+                    ", got ", a.chunk);
   }
 };
+
+template <class Driver>
+void implement_scans(torch::stable::detail::StableLibrary& m) {
+  using Implemented = Operators<Driver>;
+  m.impl("scan_forward", TORCH_BOX(&Implemented::scan_forward));
+  m.impl("scan_backward", TORCH_BOX(&Implemented::scan_backward));
+  m.impl("eager_forward", TORCH_BOX(&Implemented::eager_forward));
+  m.impl("eager_backward", TORCH_BOX(&Implemented::eager_backward));
+}
 
 }  // namespace snn
 

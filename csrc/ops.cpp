@@ -42,9 +42,7 @@ STABLE_TORCH_LIBRARY_IMPL(snnkernels, CompositeExplicitAutograd, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
-  using Operators = snn::Operators<snn::cpu::Driver>;
-  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
-  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_scans<snn::cpu::Driver>(m);
   snn::implement_spikes<snn::cpu::SpikeDriver>(m);
   m.impl("empty_from_cpu_cache", TORCH_BOX(&empty_from_cpu_cache));
   m.impl("count_spikes", TORCH_BOX(&snn::cpu::count_spikes));

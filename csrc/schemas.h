@@ -22,6 +22,15 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "float[] numbers, SymInt[] layout, int state_count, int param_count, bool hard_reset, "
       "bool detach_reset, bool decay_input, bool spiking, int chunk, int outputs, "
       "bool table_grads) -> (Tensor, Tensor, Tensor)");
+  // The same for calls that nothing traces: all that is no tensor in one that Attributes.packed in
+  // operators.py fills, and None for what nobody wants.
+  m.def(
+      "eager_forward(Tensor x, Tensor? states, Tensor? tables, Tensor packed, bool store_v, "
+      "bool keep) -> (Tensor, Tensor?, Tensor, Tensor?)");
+  m.def(
+      "eager_backward(Tensor x, Tensor? states, Tensor? tables, Tensor? checkpoints, "
+      "Tensor? grad_spikes, Tensor? grad_v_seq, Tensor? grad_states, Tensor packed, "
+      "bool table_grads) -> (Tensor, Tensor?, Tensor?)");
   m.def("limit_cpu_cache(int bytes) -> int");
   m.def("cpu_cache_bytes() -> int");
   m.def("empty_cpu_cache() -> int");

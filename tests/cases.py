@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from snnkernels import functional, surrogate
-from snnkernels._backends import headers, operators
+from snnkernels._backends import headers, kernels, operators
+from snnkernels._call import route
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator(seed)).to(dtype)
+
+
+def forget_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls find their kernels anew."""
+    monkeypatch.setattr(kernels, "_kernels", {})
+    monkeypatch.setattr(route, "_routes", {})
+    monkeypatch.setattr(route, "_plans", {})
 
 
 def lif_attributes() -> operators.Attributes:

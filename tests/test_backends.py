@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from snnkernels import BuildError, FallbackWarning, encoding, functional, layer, neuron, surrogate
-from snnkernels._backends import headers, kernels, operators, selection
+from snnkernels._backends import headers, operators, selection
 from snnkernels._backends.base import KernelBackend
-from snnkernels._call import route
 
-from .cases import CASES, assert_same_bits, randn, run
+from .cases import CASES, assert_same_bits, forget_kernels, randn, run
 from .test_compile_neuron import Adaptive
 
 BACKENDS = dict(selection.BACKENDS)
@@ -61,8 +60,7 @@ def forgetful(monkeypatch):
     """Nothing is known of earlier choices."""
     monkeypatch.setattr(selection, "_settled", {})
     monkeypatch.setattr(selection, "_warned", set())
-    monkeypatch.setattr(kernels, "_kernels", {})
-    monkeypatch.setattr(route, "_routes", {})
+    forget_kernels(monkeypatch)
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ def toy(monkeypatch, forgetful):
 def test_a_new_backend_runs_the_neurons_of_the_library(toy, case):
     x = randn(9, 2, 5)
     outputs, gradients = run(case, x, "toy")
-    assert toy.calls == ["scan_forward", "scan_backward"]
+    assert toy.calls == ["eager_forward", "eager_backward"]
     expected, expected_gradients = run(case, x, "native")
     for ours, theirs in zip(outputs + gradients, expected + expected_gradients, strict=True):
         assert_same_bits(ours, theirs)
@@ -89,7 +87,7 @@ def test_a_new_backend_is_given_each_compiled_neuron(toy):
     x = randn(9, 2, 5).requires_grad_()
     out = Adaptive(step_mode="m", backend="toy")(x)
     assert toy.neurons == ["Adaptive"]
-    assert toy.calls == ["scan_forward"]
+    assert toy.calls == ["eager_forward"]
     assert_same_bits(out, Adaptive(step_mode="m", backend="torch")(x))
 
 
@@ -112,7 +110,7 @@ def test_auto_takes_the_first_for_all_of_a_network(toy, monkeypatch):
     )
     with functional.spike_storage():
         net(torch.rand(16, 64, 512) * 0.2).sum().backward()
-    others = {"poisson_encode", "scan_forward", "scan_backward", "unpack_spikes"}
+    others = {"poisson_encode", "eager_forward", "eager_backward", "unpack_spikes"}
     assert set(toy.calls) == LINEAR | others
 
 
@@ -130,7 +128,7 @@ def test_set_backend_takes_its_name(toy):
     net = nn.Sequential(neuron.LIFNode(step_mode="m"), encoding.PoissonEncoder(backend="native"))
     functional.set_backend(net, "toy")
     net(torch.rand(4, 1, 3))
-    assert toy.calls == ["scan_forward", "poisson_encode"]
+    assert toy.calls == ["eager_forward", "poisson_encode"]
 
 
 def test_torch_compile_has_no_graph_break_on_it(toy):

@@ -27,7 +27,7 @@ from snnkernels._call import gives_spikes
 from snnkernels._call.equations import Equations
 from snnkernels.neuron import BaseNode
 
-from .cases import DTYPES, assert_gradients_close, assert_same_bits, randn
+from .cases import DTYPES, assert_gradients_close, assert_same_bits, forget_kernels, randn
 
 INF, NAN = float("inf"), float("nan")
 
@@ -387,7 +387,7 @@ def test_changing_a_number_compiles_nothing(monkeypatch):
 def test_another_process_finds_the_kernel_in_the_cache(monkeypatch):
     node = Adaptive(step_mode="m", backend="native")
     node(randn(6, 2, 5))
-    monkeypatch.setattr(kernels, "_kernels", {})
+    forget_kernels(monkeypatch)
     monkeypatch.setattr(selection.BACKENDS["native"], "_added", set())
     monkeypatch.setattr("snnkernels._build.engine.make", None)
     node(
@@ -400,7 +400,7 @@ def test_without_a_compiler_the_step_runs_with_one_warning(monkeypatch):
         raise _build.BuildError("no C++ compiler")
 
     monkeypatch.setattr(_build, "compiled_neuron_path", no_compiler)
-    monkeypatch.setattr(kernels, "_kernels", {})
+    forget_kernels(monkeypatch)
     monkeypatch.setattr(selection.BACKENDS["native"], "_added", set())
     node = Adaptive(step_mode="m")
     with pytest.warns(FallbackWarning, match="no C\\+\\+ compiler"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from snnkernels import functional, neuron, surrogate
+from snnkernels._backends import operators
 
 from .cases import lif_attributes
 
@@ -188,6 +189,31 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
     ]:
         with pytest.raises(RuntimeError, match=message):
             call(**{**good, **change})
+        with pytest.raises(RuntimeError, match=message):
+            eager(**{**good, **change})
+
+
+def eager(x, states, tables, store_v, keep, **attributes):
+    packed = operators.Attributes(**attributes).packed()
+    return torch.ops.snnkernels.eager_forward(x, states, tables, packed, store_v, keep)
+
+
+def test_the_eager_operators_check_what_stands_for_the_attributes():
+    functional.lif(X, backend="native")
+    x, packed = torch.zeros(17, 15), lif_attributes().packed()
+    spikes, v_seq, states, checkpoints = torch.ops.snnkernels.eager_forward(
+        x, None, None, packed, False, False
+    )
+    assert spikes.shape == x.shape and states.shape == (15,)
+    assert v_seq is None and checkpoints is None
+    for wrong in (packed.int(), packed[:11], packed[::2], packed[None]):
+        with pytest.raises(RuntimeError, match="packed: expected the attributes as int64"):
+            torch.ops.snnkernels.eager_forward(x, None, None, wrong, False, False)
+    for change in (packed[:-1], torch.cat([torch.tensor([-1]), packed[1:]])):
+        with pytest.raises(RuntimeError, match="packed: expected"):
+            torch.ops.snnkernels.eager_forward(x, None, None, change, False, False)
+    with pytest.raises(RuntimeError, match="checkpoints: expected 15 elements"):
+        torch.ops.snnkernels.eager_backward(x, None, None, None, x, None, None, packed, False)
 
 
 SPARSE = torch.full((5,), 2.0).to_sparse()

@@ -89,9 +89,7 @@ struct SpikeDriver {
 }  // namespace snn::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CUDA, m) {
-  using Operators = snn::Operators<snn::cuda::Driver>;
-  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
-  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_scans<snn::cuda::Driver>(m);
   snn::implement_spikes<snn::cuda::SpikeDriver>(m);
 }
 

@@ -10,21 +10,32 @@ once they are loaded.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from .._core import checks
 from .._core.lanes import Lanes
-from .._core.torch_private import below_autograd, may_have_tangents
+from .._core.torch_private import (
+    below_autograd,
+    below_python,
+    is_batched,
+    is_watched,
+    may_have_tangents,
+)
 from . import headers
 
 WORD_BITS = 32
+
+PLAIN = frozenset({Tensor, nn.Parameter})
+"""torch's own types of tensors."""
+_PLAIN_OR_NONE = PLAIN | {type(None)}
 
 
 class Operators:
@@ -35,6 +46,10 @@ class Operators:
         self.forward = operators.scan_forward.default
         self.backward = operators.scan_backward.default
         self._library = torch.library.Library(namespace, "IMPL")
+        self.takes_packed = hasattr(operators, "eager_forward")
+        if self.takes_packed:
+            self.eager_forward = self._without_autograd(operators, "eager_forward")
+            self.eager_backward = self._without_autograd(operators, "eager_backward")
         self._library.impl("scan_forward", partial(_differentiable_forward, self), "Autograd")
         self._library.impl("scan_backward", partial(_differentiable_backward, self), "Autograd")
         for name, fake in _FAKES.items():
@@ -44,6 +59,10 @@ class Operators:
             if not name.startswith("scan"):
                 operator = getattr(operators, name).default
                 self._library.impl(name, partial(_without_gradient, operator), "Autograd")
+
+    def _without_autograd(self, operators: Any, name: str) -> Any:
+        self._library.impl(name, torch.library.fallthrough_kernel, "Autograd")
+        return below_python(getattr(operators, name).default)
 
 
 _loaded: dict[str, Operators] = {}
@@ -85,49 +104,120 @@ class Attributes(NamedTuple):
         sizes, inners = self.layout[: self.param_count], self.layout[self.param_count :]
         return [(i, n, k) for i, (n, k) in enumerate(zip(sizes, inners, strict=True)) if n]
 
+    def packed(self) -> Tensor:
+        """As the eager operators take them, by ``unpack`` in ``csrc/call.h``."""
+        head = (
+            len(self.numbers),
+            len(self.layout),
+            self.neuron,
+            self.surrogate,
+            self.state_count,
+            self.param_count,
+            self.hard_reset,
+            self.detach_reset,
+            self.decay_input,
+            self.spiking,
+            self.chunk,
+            self.outputs,
+        )
+        form = f"{len(head)}q{len(self.numbers)}d{len(self.layout)}q"
+        words = bytearray(struct.pack(form, *head, *self.numbers, *self.layout))
+        return torch.frombuffer(words, dtype=torch.int64)
+
+
+class Plan:
+    """What runs a scan: the operators of a namespace, and what they take besides tensors."""
+
+    def __init__(self, namespace: str, attributes: Attributes) -> None:
+        self.namespace = namespace
+        self.attributes = attributes
+        self._packed: Tensor | None = None
+        self._laid_out: dict[tuple[int, ...], Plan] = {}
+
+    @property
+    def operators(self) -> Operators:
+        return _loaded[self.namespace]
+
+    @property
+    def packed(self) -> Tensor:
+        if self._packed is None:
+            self._packed = self.attributes.packed()
+        return self._packed
+
+    def with_layout(self, layout: Sequence[int]) -> Plan:
+        """The same for such tables."""
+        if torch.compiler.is_compiling():
+            return Plan(self.namespace, self.attributes._replace(layout=layout))
+        key = tuple(layout)
+        found = self._laid_out.get(key)
+        if found is None:
+            found = Plan(self.namespace, self.attributes._replace(layout=key))
+            if len(self._laid_out) >= _MOST_LAYOUTS:
+                self._laid_out.clear()
+            self._laid_out[key] = found
+        return found
+
+
+_MOST_LAYOUTS = 16
+
+
+class Job(NamedTuple):
+    """What a scan does, but for its tensors."""
+
+    plan: Plan
+    """Of a namespace whose operators are registered."""
+    lanes: Lanes
+    """How the input flattens."""
+    store_v: bool
+    """Whether the first state is wanted after each step."""
+    single: bool
+    """Whether the input is one step [B, ...], and so the outputs."""
+
 
 def scan(
-    namespace: str,
-    lanes: Lanes,
-    x_seq: Tensor,
-    states: Tensor | None,
-    tables: Tensor | None,
-    attributes: Attributes,
-    store_v: bool,
-    keep: bool,
+    job: Job, x_seq: Tensor, states: Tensor | None, tables: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     """``scan_forward`` over x_seq [T, B, ...] without the dispatcher's detour through Python.
 
     Args:
-        namespace: one whose operators are registered.
-        lanes: how x_seq flattens.
+        job: all that is no tensor.
+        x_seq: the input.
         states: in the lanes' order already.
         tables: the tensor parameters, end to end.
-        attributes: all else that the operator takes.
-        store_v: whether the first state is wanted after each step.
-        keep: whether a gradient will be.
+        keep: whether a gradient is wanted.
 
     Returns:
         The spikes, the first state after each step if it was asked for, and the states after the
         last step, in the layout of x_seq.
     """
-    compiling = torch.compiler.is_compiling()
-    if not compiling and may_have_tangents():
+    if torch.compiler.is_compiling():
+        return _traced_scan(job, x_seq, states, tables, keep)
+    if may_have_tangents():
         _refuse_tangents(x_seq, states, tables)
-    if keep and not compiling:
-        spikes, final, v_seq, _ = _Scan.apply(
-            _loaded[namespace], x_seq, states, tables, lanes, attributes, store_v
-        )
+    if keep:
+        spikes, final, v_seq = _EagerScan.apply(x_seq, states, tables, job)
     else:
-        args = lanes.arrange_sequence(x_seq), states, tables, *attributes, store_v, keep
-        if compiling:
-            spikes, v_seq, final, _ = getattr(torch.ops, namespace).scan_forward(*args)
-        else:
-            spikes, v_seq, final, _ = below_autograd(_loaded[namespace].forward, args)
-        spikes, final = lanes.restore(spikes), lanes.restore(final)
-        v_seq = lanes.restore(v_seq) if store_v else None
-    count = attributes.state_count
-    return spikes, v_seq, (final,) if count == 1 else tuple(final[k] for k in range(count))
+        spikes, v_seq, final, _ = _run_forward(job, x_seq, states, tables, False)
+        spikes, final = job.lanes.restore(spikes), job.lanes.restore(final)
+        v_seq = None if v_seq is None else job.lanes.restore(v_seq)
+    return spikes, v_seq, _each_state(job, final)
+
+
+def _each_state(job: Job, final: Tensor) -> tuple[Tensor, ...]:
+    count = job.plan.attributes.state_count
+    return (final,) if count == 1 else tuple([final[k] for k in range(count)])
+
+
+def _traced_scan(
+    job: Job, x_seq: Tensor, states: Tensor | None, tables: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """By the operator that torch.compile has an autograd formula of."""
+    plan, lanes, store_v, _ = job
+    run = getattr(torch.ops, plan.namespace).scan_forward
+    x = lanes.arrange_sequence(x_seq)
+    spikes, v_seq, final, _ = run(x, states, tables, *plan.attributes, store_v, keep)
+    v_seq = lanes.restore(v_seq) if store_v else None
+    return lanes.restore(spikes), v_seq, _each_state(job, lanes.restore(final))
 
 
 def _refuse_tangents(*tensors: Tensor | None) -> None:
@@ -240,7 +330,7 @@ def _differentiable_forward(
     *attributes, store_v, keep = rest
     if keep:
         spikes, final, v_seq, checkpoints = _Scan.apply(
-            operators, x, states, tables, None, Attributes(*attributes), store_v
+            operators, x, states, tables, Attributes(*attributes), store_v
         )
         return spikes, v_seq, final, checkpoints
     if torch.is_grad_enabled() and _any_requires_grad(x, states, tables):
@@ -251,12 +341,6 @@ def _differentiable_forward(
 def _differentiable_backward(operators: Operators, *args: Any) -> Any:
     backward = partial(_without_gradient, operators.backward)
     return differentiable_once("a fused neuron", backward, *args)
-
-
-def _scan_backward(operators: Operators, *args: Any) -> Any:
-    if torch.compiler.is_compiling():
-        return operators.backward(*args)
-    return _differentiable_backward(operators, *args)
 
 
 def differentiable_once(what: str, backward: Callable[..., Any], *args: Any) -> Any:
@@ -277,34 +361,25 @@ def _any_requires_grad(*args: Any) -> bool:
 
 
 class _Scan(torch.autograd.Function):
-    """scan_forward of some operators.
-
-    Where ``lanes`` says how x_seq [T, B, ...] flattens, the outputs have its layout, and what
-    nobody asked for is None; else all is as in the operator.
-    """
+    """scan_forward of some operators, with the operator's own outputs."""
 
     @staticmethod
     def forward(
         ctx: Any,
         operators: Operators,
-        x_seq: Tensor,
+        x: Tensor,
         states: Tensor | None,
         tables: Tensor | None,
-        lanes: Lanes | None,
         attributes: Attributes,
         store_v: bool,
-    ) -> tuple[Tensor | None, ...]:
-        x = lanes.arrange_sequence(x_seq) if lanes else x_seq
+    ) -> tuple[Tensor, ...]:
         args = x, states, tables, *attributes, store_v, True
         spikes, v_seq, final, checkpoints = below_autograd(operators.forward, args)
-        ctx.save_for_backward(x_seq, states, checkpoints, tables)
+        ctx.save_for_backward(x, states, checkpoints, tables)
         ctx.set_materialize_grads(False)
-        ctx.operators, ctx.lanes, ctx.attributes = operators, lanes, attributes
-        if lanes is None:
-            ctx.mark_non_differentiable(checkpoints)
-            return spikes, final, v_seq, checkpoints
-        v_seq = lanes.restore_(v_seq) if store_v else None
-        return lanes.restore_(spikes), lanes.restore_(final), v_seq, None
+        ctx.operators, ctx.attributes = operators, attributes
+        ctx.mark_non_differentiable(checkpoints)
+        return spikes, final, v_seq, checkpoints
 
     @staticmethod
     def backward(
@@ -313,31 +388,132 @@ class _Scan(torch.autograd.Function):
         grad_states: Tensor | None,
         grad_v_seq: Tensor | None,
         _: Tensor | None,
-    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None, None, None]:
-        x_seq, states, checkpoints, tables = ctx.saved_tensors
-        lanes, attributes = ctx.lanes or Lanes(x_seq), ctx.attributes
+    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None, None]:
+        x, states, checkpoints, tables = ctx.saved_tensors
+        attributes = ctx.attributes
+        grads = _gradients(Lanes(x), grad_spikes, grad_v_seq, grad_states)
         table_grads = tables is not None and ctx.needs_input_grad[3]
-        grad_x, grad_initial, sums = _scan_backward(
-            ctx.operators,
-            lanes.arrange_sequence(x_seq),
-            states,
-            tables,
-            checkpoints,
-            None if grad_spikes is None else lanes.arrange_sequence(grad_spikes),
-            None if grad_v_seq is None else lanes.arrange_sequence(grad_v_seq),
-            None if grad_states is None else lanes.arrange(grad_states),
-            *attributes,
-            table_grads,
+        args = x, states, tables, checkpoints, *grads, *attributes, table_grads
+        compiling = torch.compiler.is_compiling()
+        differentiable = partial(_differentiable_backward, ctx.operators)
+        grad_x, grad_initial, sums = (ctx.operators.backward if compiling else differentiable)(
+            *args
         )
         return (
             None,
-            lanes.restore(grad_x),
+            grad_x,
             None if states is None else grad_initial,
             _reduce(sums, attributes) if table_grads else None,
             None,
             None,
+        )
+
+
+class _EagerScan(torch.autograd.Function):
+    """A job on its input, x_seq [T, B, ...] or a single step, whose layout the outputs have."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_seq: Tensor, states: Tensor | None, tables: Tensor | None, job: Job
+    ) -> tuple[Tensor | None, ...]:
+        spikes, v_seq, final, checkpoints = _run_forward(job, x_seq, states, tables, True)
+        ctx.save_for_backward(x_seq, states, checkpoints, tables)
+        ctx.set_materialize_grads(False)
+        ctx.job = job
+        lanes = job.lanes
+        v_seq = None if v_seq is None else lanes.restore_(v_seq)
+        return lanes.restore_(spikes), lanes.restore_(final), v_seq
+
+    @staticmethod
+    def backward(
+        ctx: Any,
+        grad_spikes: Tensor | None,
+        grad_states: Tensor | None,
+        grad_v_seq: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
+        x_seq, states, checkpoints, tables = ctx.saved_tensors
+        job = ctx.job
+        table_grads = tables is not None and ctx.needs_input_grad[2]
+        args = job, x_seq, states, tables, checkpoints, grad_spikes, grad_v_seq, grad_states
+        grad_x, grad_initial, sums = differentiable_once(
+            "a fused neuron", _run_backward, *args, table_grads
+        )
+        return (
+            job.lanes.restore(grad_x),
+            None if states is None else grad_initial,
+            _reduce(sums, job.plan.attributes) if table_grads else None,
             None,
         )
+
+
+def _gradients(
+    lanes: Lanes,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Those that come in, in the lanes' order."""
+    return (
+        None if grad_spikes is None else lanes.arrange_sequence(grad_spikes),
+        None if grad_v_seq is None else lanes.arrange_sequence(grad_v_seq),
+        None if grad_states is None else lanes.arrange(grad_states),
+    )
+
+
+def _run_forward(
+    job: Job, x_seq: Tensor, states: Tensor | None, tables: Tensor | None, keep: bool
+) -> Any:
+    """What ``eager_forward`` gives, in the lanes' order; of a single step without its time axis."""
+    plan, lanes, store_v, single = job
+    x = lanes.arrange_sequence(x_seq.unsqueeze(0) if single else x_seq)
+    operators, tensors = plan.operators, (x, states, tables)
+    if operators.takes_packed and _are_plain(tensors):
+        found = operators.eager_forward(*tensors, plan.packed, store_v, keep)
+    else:
+        args = *tensors, *plan.attributes, store_v, keep
+        spikes, v_seq, final, checkpoints = below_autograd(operators.forward, args)
+        found = spikes, v_seq if store_v else None, final, checkpoints
+    if single and plan.attributes.outputs == 1:
+        found[0].squeeze_(0)
+    return found
+
+
+def _run_backward(
+    job: Job,
+    x_seq: Tensor,
+    states: Tensor | None,
+    tables: Tensor | None,
+    checkpoints: Tensor | None,
+    grad_spikes: Tensor | None,
+    grad_v_seq: Tensor | None,
+    grad_states: Tensor | None,
+    table_grads: bool,
+) -> Any:
+    plan, lanes, _, single = job
+    if single:
+        x_seq = x_seq.unsqueeze(0)
+        if grad_spikes is not None and plan.attributes.outputs == 1:
+            grad_spikes = grad_spikes.unsqueeze(0)
+    operators, x = plan.operators, lanes.arrange_sequence(x_seq)
+    grads = _gradients(lanes, grad_spikes, grad_v_seq, grad_states)
+    if operators.takes_packed and _are_plain((x, states, tables, *grads)):
+        tensors = x, states, tables, checkpoints, *grads
+        found = operators.eager_backward(*tensors, plan.packed, table_grads)
+    else:
+        if checkpoints is None:
+            checkpoints = x.new_empty(0, dtype=checks.compute_dtype(x.dtype))
+        args = x, states, tables, checkpoints, *grads, *plan.attributes, table_grads
+        compiling = torch.compiler.is_compiling()
+        found = operators.backward(*args) if compiling else below_autograd(operators.backward, args)
+    return (found[0].squeeze(0), *found[1:]) if single else found
+
+
+def _are_plain(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether nobody minds which operator runs: no mode, transform or tracer looks on, and the
+    tensors are torch's own and stand for no batch."""
+    if is_watched() or not _PLAIN_OR_NONE.issuperset(map(type, tensors)):
+        return False
+    return not any(map(is_batched, [tensor for tensor in tensors if tensor is not None]))
 
 
 class _NotTwice(torch.autograd.Function):
@@ -356,12 +532,11 @@ class _NotTwice(torch.autograd.Function):
 
 def _reduce(sums: Tensor, attributes: Attributes) -> Tensor:
     """Each table's sums [L] over the lanes that share a value, in the tables' layout."""
-    return torch.cat(
-        [
-            _folded(_folded(row.view(-1, n, k), 0), 2).sum((0, 2))
-            for row, (_, n, k) in zip(sums, attributes.table_layouts, strict=True)
-        ]
-    )
+    each = [
+        _folded(_folded(row.view(-1, n, k), 0), 2).sum((0, 2))
+        for row, (_, n, k) in zip(sums, attributes.table_layouts, strict=True)
+    ]
+    return each[0] if len(each) == 1 else torch.cat(each)
 
 
 _SUMMED_BY_ONE_THREAD = 16384

@@ -8,11 +8,13 @@ from .arguments import checked_parameters, full_states, on_device, part_values
 from .by_steps import replay
 from .call import Call, call_of
 from .dispatch import run, source_of
+from .kept import Kept
 from .route import specialized_source
 from .surrogates import check_surrogate, gives_spikes
 
 __all__ = [
     "Call",
+    "Kept",
     "call_of",
     "check_surrogate",
     "checked_parameters",

@@ -78,26 +78,28 @@ def part_values(
 def states_before(
     equations: Equations,
     states: Sequence[State | None],
-    given: Mapping[str, Any],
+    values: Mapping[str, Any],
     x_seq: Tensor,
 ) -> Sequence[State]:
+    """States before the first step of x_seq [T, B, ...], checked; what is None starts."""
     if ONLY_FLOATS.issuperset(map(type, states)):
         return states  # type: ignore[return-value]
     return [
         s
         if type(s) is float
-        else _start(name, source, given, x_seq)
+        else _start(name, source, values, x_seq)
         if s is None
         else _state(name, s, x_seq)
         for (name, source), s in zip(equations.states.items(), states, strict=True)
     ]
 
 
-def _start(name: str, source: State | str, given: Mapping[str, Any], x_seq: Tensor) -> State:
+def _start(name: str, source: State | str, values: Mapping[str, Any], x_seq: Tensor) -> State:
     """A state that nothing was carried to."""
     value: Any = source
     if isinstance(source, str):
-        name, value = source, given.get(source, 0.0)  # what is None is not there
+        name, value = source, values[source]
+        value = 0.0 if value is None else value
     if type(value) is float:
         return value
     if not isinstance(value, Tensor):
@@ -121,8 +123,7 @@ def full_states(
 
     def full(name: str, source: State | str, state: State | None) -> Tensor:
         if state is None:
-            _, given = equations.split(values)
-            state = _start(name, source, given, x.unsqueeze(0))
+            state = _start(name, source, values, x.unsqueeze(0))
             state = state.to(x) if isinstance(state, Tensor) else state
         return state if isinstance(state, Tensor) else torch.full_like(x, state)
 

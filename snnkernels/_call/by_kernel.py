@@ -16,7 +16,7 @@ from .call import Outcome
 from .equations import Parameter, State
 
 
-def new_attributes(
+def new_plan(
     kernel: kernels.Kernel,
     states: Sequence[State],
     params: Sequence[Parameter],
@@ -26,15 +26,15 @@ def new_attributes(
     hard_reset: bool = False,
     detach_reset: bool = False,
     decay_input: bool = False,
-) -> operators.Attributes:
-    """What the operators take for a kernel, with 0 in place of tensors, and no layout of tables.
+) -> operators.Plan:
+    """What runs a kernel, with 0 in place of tensors, and no layout of tables.
 
     Args:
         states: the states before the first step.
         params: the parameters in the kernel's order.
     """
-    _, number, outputs = kernel
-    return operators.Attributes(
+    namespace, number, outputs = kernel
+    attributes = operators.Attributes(
         neuron=number,
         surrogate=headers.NUMBERS.get(type(surrogate_function).__name__, 0),
         numbers=(*numbers_of(states), *numbers_of(params), *surrogate_function.values),
@@ -48,6 +48,7 @@ def new_attributes(
         chunk=operators.chunk_length(device_type),
         outputs=outputs,
     )
+    return operators.Plan(namespace, attributes)
 
 
 def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
@@ -56,21 +57,19 @@ def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
 
 
 def scan(
-    namespace: str,
+    plan: operators.Plan,
     x_seq: Tensor,
     states: Sequence[State],
     params: Sequence[Parameter],
-    attributes: operators.Attributes,
     store_v_seq: bool,
 ) -> Outcome:
     """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
 
     Args:
-        namespace: where ``torch.ops`` has the operators that run it.
+        plan: that of ``new_plan`` for these states and parameters.
         x_seq: the input.
         states: the states before the first step.
         params: the parameters in the kernel's order.
-        attributes: those of ``new_attributes`` for these states and parameters.
         store_v_seq: whether the first state is wanted after each step.
     """
     lanes = Lanes(x_seq)
@@ -80,20 +79,24 @@ def scan(
     tables = None
     if not ONLY_FLOATS.issuperset(map(type, params)):
         tables, layout = _tables(params, lanes)
-        attributes = attributes._replace(layout=layout)
+        plan = plan.with_layout(layout)
     keep = torch.is_grad_enabled() and (
         x_seq.requires_grad
         or (initial is not None and initial.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
-    spikes, v_seq, after = operators.scan(
-        namespace, lanes, x_seq, initial, tables, attributes, store_v_seq, keep
-    )
-    outputs = attributes.outputs
-    if outputs == 1:
-        return Outcome((spikes,), v_seq, after)
-    stacked = spikes.unflatten(0, (outputs, -1))
-    return Outcome(tuple([stacked[k] for k in range(outputs)]), v_seq, after)
+    job = operators.Job(plan, lanes, store_v_seq, False)
+    spikes, v_seq, after = operators.scan(job, x_seq, initial, tables, keep)
+    return Outcome(outputs_of(job, spikes), v_seq, after)
+
+
+def outputs_of(job: operators.Job, spikes: Tensor) -> tuple[Tensor, ...]:
+    """The neuron's outputs of those that operators give, one behind the other."""
+    count = job.plan.attributes.outputs
+    if count == 1:
+        return (spikes,)
+    stacked = spikes if job.single else spikes.unflatten(0, (count, -1))
+    return tuple([stacked[k] for k in range(count)])
 
 
 def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:
@@ -106,7 +109,12 @@ def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:
         else torch.full(lanes.shape, s, dtype=checks.compute_dtype(x.dtype), device=x.device)
         for s in states
     ]
-    return rows[0] if len(rows) == 1 else torch.stack(rows)
+    return joined(rows)
+
+
+def joined(states: Sequence[Tensor]) -> Tensor:
+    """States in the lanes' order as the operators take them."""
+    return states[0] if len(states) == 1 else torch.stack(list(states))
 
 
 def _tables(params: Sequence[Parameter], lanes: Lanes) -> tuple[Tensor | None, Sequence[int]]:

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._backends import kernels
 from .._core import checks, firing
 from .arguments import on_device
 from .call import Call, Moment, Outcome
-from .equations import Parameter, State
+from .equations import State
 
 
-def run(call: Call, params: Mapping[str, Parameter], store_v_seq: bool) -> Outcome:
+def run(call: Call, values: Mapping[str, Any], store_v_seq: bool) -> Outcome:
+    """Run a call by its step, which takes these values by name."""
     rows: list[Moment] = []
     potentials: list[Tensor] = []
 
@@ -23,8 +25,8 @@ def run(call: Call, params: Mapping[str, Parameter], store_v_seq: bool) -> Outco
         if store_v_seq:
             potentials.append(after[0])
 
-    last = _take_steps(call, _step_values(call, params), keep)
-    count = len(rows[0]) if rows else call.equations.output_count(call.options)
+    last = _take_steps(call, values, keep)
+    count = len(rows[0]) if rows else call.equations.output_count(call.split()[0])
     outputs = tuple([_stack([row[k] for row in rows], call.x_seq) for k in range(count)])
     return Outcome(outputs, _stack(potentials, call.x_seq) if store_v_seq else None, last)
 
@@ -35,7 +37,8 @@ def replay(call: Call, visit: Callable[[Tensor | None, Moment, Moment], None]) -
     Args:
         visit: called after each step with H (None where there is none), the outputs and the states.
     """
-    equations, values = call.equations, _step_values(call, call.parameters())
+    options, given = call.split()
+    equations, values = call.equations, step_values(call, options, call.checked(given))
 
     def show(x: Tensor, before: Moment, outputs: Moment, after: Moment) -> None:
         h = None if equations.charge is None else equations.charged(x, before, values)[0]
@@ -52,7 +55,7 @@ def _take_steps(
     """Run the step itself, once for each step, and return the states after the last.
 
     Args:
-        values: what the step takes by name, as ``_step_values`` has it.
+        values: what the step takes by name, as ``step_values`` has it.
         visit: called after each step with x, the states before, the outputs, the states after.
     """
     step = call.equations.step
@@ -70,9 +73,9 @@ def _take_steps(
     return now
 
 
-def _step_values(call: Call, params: Mapping[str, Parameter]) -> dict[str, Any]:
+def step_values(call: Call, options: kernels.Options, params: Mapping[str, Any]) -> dict[str, Any]:
     """What a step takes by name: parameters as tensors, and options."""
-    return {**on_device(params, call.x_seq), **dict(call.options)}
+    return {**on_device(params, call.x_seq), **dict(options)}
 
 
 def _full(state: State, x_seq: Tensor) -> Tensor:

@@ -36,8 +36,7 @@ class Call(NamedTuple):
         equations: the neuron's.
         x_seq: its input.
         states: before the first step, numbers or tensors [B, ...].
-        options: its parameters that are options.
-        given: the others, still to be checked.
+        values: all its parameters by name, still to be checked.
         surrogate_function: what fires.
         backend: "auto", "native", "cupy" or "torch".
     """
@@ -45,18 +44,25 @@ class Call(NamedTuple):
     equations: Equations
     x_seq: Tensor
     states: Sequence[State]
-    options: kernels.Options
-    given: Mapping[str, Any]
+    values: Mapping[str, Any]
     surrogate_function: nn.Module
     backend: str
 
-    def parameters(self) -> dict[str, Parameter]:
-        """The parameters that step and kernels take by name, checked.
+    def split(self) -> tuple[kernels.Options, dict[str, Any]]:
+        """The parameters that are options, and the others.
+
+        Raises:
+            TypeError: naming a parameter that cannot be what it is.
+        """
+        return self.equations.split(self.values)
+
+    def checked(self, given: Mapping[str, Any]) -> dict[str, Parameter]:
+        """The parameters that step and kernels take by name, of those that are no options.
 
         Raises:
             TypeError, ValueError: naming the one that does not fit.
         """
-        params = checked_parameters(self.given, self.x_seq, self.equations.limits)
+        params = checked_parameters(given, self.x_seq, self.equations.limits)
         return derived(self.equations, params, self.x_seq)
 
 
@@ -75,8 +81,7 @@ def call_of(
         values: all the neuron's parameters.
 
     Raises:
-        TypeError, ValueError: naming the option or state that does not fit.
+        TypeError, ValueError: naming the state that does not fit.
     """
-    options, given = equations.split(values)
-    before = states_before(equations, states, given, x_seq)
-    return Call(equations, x_seq, before, options, given, surrogate_function, backend_name)
+    before = states_before(equations, states, values, x_seq)
+    return Call(equations, x_seq, before, values, surrogate_function, backend_name)

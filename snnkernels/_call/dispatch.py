@@ -21,16 +21,15 @@ def run(call: Call, store_v_seq: bool) -> Outcome:
         TypeError, ValueError: naming the argument that does not fit.
     """
     route = route_of(call)
-    if route.attributes is not None:
-        outcome = by_kernel.scan(
-            route.namespace, call.x_seq, call.states, route.values, route.attributes, store_v_seq
-        )
+    if route.plan is not None:
+        outcome = by_kernel.scan(route.plan, call.x_seq, call.states, route.values, store_v_seq)
     else:
-        outcome = by_steps.run(call, route.params, store_v_seq)
+        values = by_steps.step_values(call, route.options, route.params)
+        outcome = by_steps.run(call, values, store_v_seq)
     if (
         storage.is_marking()
         and gives_spikes(call.surrogate_function)
-        and call.equations.fires_alone(call.options)
+        and call.equations.fires_alone(route.options)
     ):
         for spikes in outcome.outputs:
             storage.mark(spikes)
@@ -48,7 +47,8 @@ def source_of(call: Call) -> str:
     if not is_declared(function):
         raise ValueError(without_kernel(function))
     neuron = current_key(call.equations.id)
-    request = kernels.Request(neuron, call.options, (), function.key, True, False)
+    options, _ = call.split()
+    request = kernels.Request(neuron, options, (), function.key, True, False)
     header = kernels.neuron_source(request).header
     if call.equations.kernel is None:
         return header

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from .._backends import kernels, operators
 from .._build import NeuronSource
+from ..surrogate import SurrogateFunction
 from . import by_kernel
 from .arguments import ONLY_FLOATS
 from .call import Call
@@ -21,72 +22,134 @@ class Route(NamedTuple):
     """How a call runs.
 
     Attributes:
-        params: the checked parameters by name.
-        namespace: where ``torch.ops`` has the operators that run it; "" if the step itself runs.
-        values: the parameters in the kernel's order; none if the step itself runs.
-        attributes: what the operators take; None if the step itself runs.
+        options: the neuron's parameters that are options.
+        params: the others, checked, by name.
+        values: the same in the kernel's order; none if the step itself runs.
+        plan: what runs them; None for the step itself.
     """
 
+    options: kernels.Options
     params: dict[str, Parameter]
-    namespace: str
     values: Sequence[Parameter]
-    attributes: operators.Attributes | None
+    plan: operators.Plan | None
 
 
 _MOST_REMEMBERED = 4096
 _routes: dict[tuple[object, ...], Route] = {}
+_plans: dict[tuple[object, ...], operators.Plan | None] = {}
+"""None: the step itself runs."""
 
 
 def route_of(call: Call) -> Route:
     """The route of a call, remembered where it depends on names and numbers alone.
 
     To check and arrange the arguments of a small layer takes longer than to run it.
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
     """
-    neuron = current_key(call.equations.id)
-    function, key = call.surrogate_function, None
-    lasts = not call.equations.derived and not torch.compiler.is_compiling()
-    if lasts and is_declared(function):
-        numbers = (*by_kernel.numbers_of(call.states), *call.given.values(), *function.values)
-        if ONLY_FLOATS.issuperset(map(type, numbers)):
-            packed = struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
-            device = call.x_seq.device.type
-            place = device, call.backend, kernels.are_specialized(device)
-            key = neuron, place, call.options, function.key, function.spiking, packed
-            route = _routes.get(key)
-            if route is not None:
-                return route
-    route = _route(call, neuron)
-    if key is not None:
-        if len(_routes) >= _MOST_REMEMBERED:
-            _routes.clear()
-        _routes[key] = route
+    options, given = call.split()
+    key = _key(call, options, given)
+    if key is None:
+        return _route(call, options, given)
+    route = _routes.get(key)
+    if route is None:
+        route = _route(call, options, given)
+        _remember(_routes, key, route)
     return route
 
 
-def _route(call: Call, neuron: str) -> Route:
-    equations, x_seq, function = call.equations, call.x_seq, call.surrogate_function
-    check_surrogate(function)
-    params = call.parameters()
-    if not has_kernel(function, call.backend):
-        return Route(params, "", (), None)
-    values = _in_order(equations, params)
-    specialized = kernels.are_specialized(x_seq.device.type)
-    request = _request(call, neuron, values, specialized)
-    kernel = kernels.kernel_for(*request, call.backend, x_seq.device.type)
+def remembered(call: Call) -> Route | None:
+    """The route of a call that was found before, if every call with the same numbers takes it."""
+    key = _key(call, *call.split())
+    return None if key is None else _routes.get(key)
+
+
+def _remember(memory: dict[Any, Any], key: tuple[object, ...], found: object) -> None:
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = found
+
+
+def _key(
+    call: Call, options: kernels.Options, given: Mapping[str, Any]
+) -> tuple[object, ...] | None:
+    """What the route of a call depends on; None if there are tensors in it."""
+    function = call.surrogate_function
+    lasts = not call.equations.derived and not torch.compiler.is_compiling()
+    if not lasts or not is_declared(function):
+        return None
+    numbers = (*by_kernel.numbers_of(call.states), *given.values(), *function.values)
+    if not ONLY_FLOATS.issuperset(map(type, numbers)):
+        return None
+    device = call.x_seq.device.type
+    return (
+        current_key(call.equations.id),
+        device,
+        call.backend,
+        kernels.are_specialized(device),
+        options,
+        function.key,
+        function.spiking,
+        _packed(numbers),
+    )
+
+
+def _packed(numbers: Sequence[float]) -> bytes:
+    return struct.pack(f"{len(numbers)}d", *numbers)  # for 0.0 == -0.0
+
+
+def _route(call: Call, options: kernels.Options, given: Mapping[str, Any]) -> Route:
+    check_surrogate(call.surrogate_function)
+    params = call.checked(given)
+    if not has_kernel(call.surrogate_function, call.backend):
+        return Route(options, params, (), None)
+    values = _in_order(call.equations, params)
+    plan = _plan(call, options, params, values)
+    return Route(options, params, () if plan is None else values, plan)
+
+
+def _plan(
+    call: Call,
+    options: kernels.Options,
+    params: Mapping[str, Parameter],
+    values: Sequence[Parameter],
+) -> operators.Plan | None:
+    """What runs a call on a kernel, remembered by its numbers and the forms of its tensors."""
+    device, function = call.x_seq.device.type, cast("SurrogateFunction", call.surrogate_function)
+    request = _request(call, options, values, kernels.are_specialized(device))
+    if torch.compiler.is_compiling():
+        return _new_plan(call, request, params, values)
+    numbers = *by_kernel.numbers_of(call.states), *by_kernel.numbers_of(values), *function.values
+    key = request, call.backend, device, _packed(numbers)
+    if key in _plans:
+        return _plans[key]
+    plan = _new_plan(call, request, params, values)
+    _remember(_plans, key, plan)
+    return plan
+
+
+def _new_plan(
+    call: Call,
+    request: kernels.Request,
+    params: Mapping[str, Parameter],
+    values: Sequence[Parameter],
+) -> operators.Plan | None:
+    device, of_library = call.x_seq.device.type, call.equations.kernel is not None
+    kernel = kernels.kernel_for(*request, call.backend, device)
     if kernel == kernels.NO_KERNEL:
-        return Route(params, "", (), None)
-    options = {} if equations.kernel is None else dict(call.options)
-    attributes = by_kernel.new_attributes(
+        return None
+    fixed = dict(request.options) if of_library else {}
+    return by_kernel.new_plan(
         kernel,
         call.states,
         values,
-        function,
-        x_seq.device.type,
-        hard_reset=equations.kernel is not None and "v_reset" in params,
-        detach_reset=options.get("detach_reset", False),
-        decay_input=options.get("decay_input", False),
+        cast("SurrogateFunction", call.surrogate_function),
+        device,
+        hard_reset=of_library and "v_reset" in params,
+        detach_reset=fixed.get("detach_reset", False),
+        decay_input=fixed.get("decay_input", False),
     )
-    return Route(params, kernel[0], values, attributes)
 
 
 def _in_order(equations: Equations, params: Mapping[str, Parameter]) -> list[Parameter]:
@@ -98,11 +161,11 @@ def _in_order(equations: Equations, params: Mapping[str, Parameter]) -> list[Par
 
 
 def _request(
-    call: Call, neuron: str, values: Sequence[Parameter], specialized: bool
+    call: Call, options: kernels.Options, values: Sequence[Parameter], specialized: bool
 ) -> kernels.Request:
-    function: Any = call.surrogate_function
-    forms = kernels.forms_of(values, specialized)
-    return kernels.Request(neuron, call.options, forms, function.key, function.spiking, specialized)
+    neuron, forms = current_key(call.equations.id), kernels.forms_of(values, specialized)
+    function = cast("SurrogateFunction", call.surrogate_function)
+    return kernels.Request(neuron, options, forms, function.key, function.spiking, specialized)
 
 
 def specialized_source(call: Call) -> NeuronSource:
@@ -112,6 +175,7 @@ def specialized_source(call: Call) -> NeuronSource:
         snnkernels.StepError: the step cannot be compiled.
         TypeError, ValueError: naming the argument that does not fit.
     """
-    values = _in_order(call.equations, call.parameters())
-    request = _request(call, current_key(call.equations.id), values, specialized=True)
+    options, given = call.split()
+    values = _in_order(call.equations, call.checked(given))
+    request = _request(call, options, values, specialized=True)
     return kernels.neuron_source(request)

@@ -39,6 +39,12 @@ def below_autograd(operator: Any, args: tuple[Any, ...]) -> Any:
         return operator(*args)
 
 
+def below_python(operator: Any) -> Callable[..., Any]:
+    """What an operator's overload, an object of Python, calls itself."""
+    call: Callable[..., Any] = operator._op
+    return call
+
+
 def may_have_tangents() -> bool:
     """Whether a level of forward-mode differentiation is entered."""
     level: int = forward_ad._current_level

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +27,9 @@ _SHARED: dict[str, Any] = {
     "monitor_state": False,
 }
 """The arguments that all neurons have last, with their defaults."""
+
+_KEPT_BY = ("_backend", "_step_mode", "store_v_seq", "monitor_state")
+"""What a call depends on besides the parameters."""
 
 _PARTS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
@@ -75,6 +80,10 @@ class BaseNode(StepModeModule, MemoryModule):
     __signature__ = _Signature()
     _arguments: ClassVar[dict[str, Any]]
     _has_own_parts: ClassVar[bool] = True
+    _is_kept: ClassVar[bool] = False
+    """Whether what the equations take are the attributes of their names."""
+    _depends_on: ClassVar[itemgetter[tuple[Any, ...]]]
+    """Of the attributes all that a call depends on."""
 
     surrogate_function: nn.Module
     v: Any
@@ -107,6 +116,7 @@ class BaseNode(StepModeModule, MemoryModule):
                 "parts: define single_step_forward, or write the step with compile_neuron"
             )
         cls._has_own_parts = bool(own) or step is None
+        cls._is_kept = cls._taken is BaseNode._taken
 
     @classmethod
     def _take_in_equations(cls) -> None:
@@ -116,6 +126,7 @@ class BaseNode(StepModeModule, MemoryModule):
         first = dict([cls._given_by.get(n, (n, d))[:2] for n, d in equations.params.items()])
         last = {name: first.pop(name) for name in equations.last if name in first}
         cls._arguments = {**first, "surrogate_function": None, **last, **_SHARED}
+        cls._depends_on = itemgetter(*equations.params, *_KEPT_BY)
 
     @classmethod
     def _signature(cls) -> inspect.Signature:
@@ -140,6 +151,7 @@ class BaseNode(StepModeModule, MemoryModule):
         for name, (argument, _, convert) in self._given_by.items():
             values[name] = convert(values.pop(argument))
         super().__init__()
+        self._kept = _call.Kept()
         function = values.pop("surrogate_function")
         self.surrogate_function = surrogate.Sigmoid() if function is None else function
         _call.check_surrogate(self.surrogate_function)
@@ -154,6 +166,7 @@ class BaseNode(StepModeModule, MemoryModule):
             self._set_value(name, value)
         for name in self.equations.states:
             self.register_memory(name, 0.0)
+        self.monitor = {name: [] for name in self.monitored}
         self.reset()
 
     def _set_value(self, name: str, value: Any) -> None:
@@ -186,11 +199,12 @@ class BaseNode(StepModeModule, MemoryModule):
 
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
+        starts = [self._start(source) for source in self.equations.states.values()]
         super().reset()
-        for name, source in self.equations.states.items():
-            self._put(name, self._start(source))
+        self._set_states(starts)
         self._put("v_seq", None)
-        self._put("monitor", {name: [] for name in self.monitored})
+        if any(self.monitor.values()):
+            self._put("monitor", {name: [] for name in self.monitored})
 
     def _start(self, source: Any) -> float | None:
         """A state before the first call; None stands for a tensor."""
@@ -204,8 +218,12 @@ class BaseNode(StepModeModule, MemoryModule):
         return [getattr(self, name) for name in self.equations.states]
 
     def _set_states(self, values: Sequence[Any]) -> None:
+        own = self.__dict__
         for name, value in zip(self.equations.states, values, strict=True):
-            self._put(name, value)
+            if name in own:
+                own[name] = value
+            else:
+                setattr(self, name, value)
 
     def _taken(self, x_seq: Tensor) -> dict[str, Any]:
         """What the equations take besides x and the states: parameters and options."""
@@ -221,11 +239,31 @@ class BaseNode(StepModeModule, MemoryModule):
             TypeError: if ``x`` is not a floating-point tensor.
             ValueError: if its rank, device or shape does not fit.
         """
-        x_seq = self._sequence_of(x)
-        outputs = self._run_parts(x_seq) if self._has_own_parts else self._run(x_seq)
-        if self.step_mode == "s":
-            outputs = tuple([o.squeeze(0) for o in outputs])
+        outputs = self._run_again(x)
+        if outputs is None:
+            x_seq = self._sequence_of(x)
+            outputs = self._run_parts(x_seq) if self._has_own_parts else self._run(x_seq, x)
+            if self.step_mode == "s":
+                outputs = tuple([o.squeeze(0) for o in outputs])
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run_again(self, x: object) -> tuple[Tensor, ...] | None:
+        """The outputs of a call that is like an earlier one, else None."""
+        if torch.compiler.is_compiling():
+            return None
+        own = self.__dict__
+        try:
+            given = self._depends_on(own)
+        except KeyError:  # a tensor, which is a parameter or a buffer
+            return None
+        outcome = self._kept.run(self.equations.id, x, self._states(), given, self._surrogate)
+        if outcome is None:
+            return None
+        outputs, v_seq, after = outcome
+        if v_seq is not None:
+            self.v_seq = v_seq
+        self._set_states(after)
+        return outputs
 
     def _sequence_of(self, x: Tensor) -> Tensor:
         """The input, checked, with its time axis: a step [B, ...] becomes [1, B, ...]."""
@@ -238,7 +276,7 @@ class BaseNode(StepModeModule, MemoryModule):
         values = self._taken(x_seq)
         return _call.call_of(self.equations, x_seq, states, values, self._surrogate, self._backend)
 
-    def _run(self, x_seq: Tensor) -> tuple[Tensor, ...]:
+    def _run(self, x_seq: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         call = self._as_call(x_seq, self._states())
         store = self.store_v_seq and self.step_mode == "m"
         outputs, v_seq, after = _call.run(call, store)
@@ -246,6 +284,9 @@ class BaseNode(StepModeModule, MemoryModule):
             self.v_seq = v_seq
         if self.monitor_state:
             self._monitor(call)
+        elif self._is_kept and not torch.compiler.is_compiling():
+            with suppress(KeyError):
+                self._kept.keep(call, self._depends_on(self.__dict__), x, store)
         self._set_states(after)
         return outputs
 

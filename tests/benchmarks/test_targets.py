@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from typing import Any
 
@@ -101,3 +102,20 @@ def test_the_command_measures_all_that_the_targets_speak_of(measured, monkeypatc
     assert met["times plain PyTorch at [4, 2, 8]"] is False
     assert met["Sigmoid over ATan at [4, 2, 8]"] is not None
     assert "missed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("training", "met"), [(15e-6, True), (17e-6, False)])
+def test_a_small_layer_is_judged_by_what_was_timed_in_turns(training: float, met: bool):
+    found = judged(rows(targets.HOST, empty=10e-6, training=training, inference=training))
+    assert found["training at [4, 1, 16] over an empty autograd.Function"].met is met
+    assert found["inference at [4, 1, 16]"].met is met
+    assert judged([])["inference at [4, 1, 16]"].met is None
+
+
+def test_the_calls_of_a_small_layer_do_the_same_as_a_neuron():
+    contenders = targets.contenders(targets.HOST, argparse.Namespace())
+    assert list(contenders) == ["empty", "training", "inference"]
+    for prepare in contenders.values():
+        job = prepare()
+        assert len(job.samples(2)) == 2
+        assert job.outcome() is None

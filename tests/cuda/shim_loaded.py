@@ -12,9 +12,8 @@ from snnkernels import functional
 from snnkernels._backends import headers, kernels, native
 from snnkernels._backends.nvrtc import loading, programs, structs, toolkit
 from snnkernels._backends.selection import FallbackWarning
-from snnkernels._call import route
 
-from ..cases import assert_same_bits, randn
+from ..cases import assert_same_bits, forget_kernels, randn
 from .shim.plugin import LIBRARY, compile_neuron, is_plain, last_grid
 
 Launch = ctypes.CFUNCTYPE(
@@ -76,8 +75,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(native, "_add_built", None)
     monkeypatch.setattr(native, "BY_NVRTC", "cpu")
     monkeypatch.setattr(kernels, "SPECIALIZED", {"cpu"})
-    monkeypatch.setattr(kernels, "_kernels", {})
-    monkeypatch.setattr(route, "_routes", {})
+    forget_kernels(monkeypatch)
     return gpu
 
 

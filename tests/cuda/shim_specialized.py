@@ -5,9 +5,8 @@ import torch
 
 from snnkernels import functional, surrogate
 from snnkernels._backends import headers, kernels
-from snnkernels._call import route
 
-from ..cases import CASES, DTYPES, Case, assert_same_bits, randn, run
+from ..cases import CASES, DTYPES, Case, assert_same_bits, forget_kernels, randn, run
 from .near import assert_near
 from .shim.plugin import is_plain, last_grid
 from .shim_cases import K, backward_width
@@ -22,8 +21,7 @@ SIZES = [(1, 1), (K, 32), (K + 1, 12), (2 * K + 3, 64), (2 * K, 7)]
 def specialized(monkeypatch):
     """As on a GPU: no call runs the library's own kernels."""
     monkeypatch.setattr(kernels, "SPECIALIZED", {"cpu"})
-    monkeypatch.setattr(kernels, "_kernels", {})
-    monkeypatch.setattr(route, "_routes", {})
+    forget_kernels(monkeypatch)
     yield
     assert names()
     assert not names() & set(headers.NUMBERS.values())

@@ -115,9 +115,7 @@ STABLE_TORCH_LIBRARY(snnkernels, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(snnkernels, CPU, m) {
-  using Operators = snn::Operators<Driver>;
-  m.impl("scan_forward", TORCH_BOX(&Operators::scan_forward));
-  m.impl("scan_backward", TORCH_BOX(&Operators::scan_backward));
+  snn::implement_scans<Driver>(m);
   snn::implement_spikes<SpikeDriver>(m);
 }
 
