@@ -2,16 +2,20 @@
 
 import os
 import random
+import re
 import tempfile
+from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
 
-hypothesis.settings.register_profile("dev", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+from .properties import hypothesis
+
+if hypothesis is not None:
+    hypothesis.settings.register_profile("dev", deadline=None)
+    hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
         spare = tempfile.TemporaryDirectory()
         config.add_cleanup(spare.cleanup)
         os.environ["SNNKERNELS_CACHE_DIR"] = spare.name
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without tests for GPUs where these are asked for: they begin sooner then."""
+    if not re.match(r"gpu\b", config.option.markexpr) or collection_path.suffix != ".py":
+        return None
+    return None if "mark.gpu" in collection_path.read_text() else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

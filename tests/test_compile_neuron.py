@@ -17,8 +17,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import snnkernels
 from snnkernels import FallbackWarning, StepError, _build, _codegen, functional, spike, surrogate
@@ -28,6 +26,7 @@ from snnkernels._call.equations import Equations
 from snnkernels.neuron import BaseNode
 
 from .cases import DTYPES, assert_gradients_close, assert_same_bits, forget_kernels, randn
+from .properties import given, settings, st
 
 INF, NAN = float("inf"), float("nan")
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from snnkernels import functional, surrogate
+
+from .properties import given, settings, st
 
 
 class Step(torch.autograd.Function):

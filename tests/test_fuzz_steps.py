@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 import snnkernels
+
+from .properties import Phase, given, settings, st
 
 INF, NAN = float("inf"), float("nan")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.3, 2.5, -2.0, 0.7, INF, -INF, NAN]

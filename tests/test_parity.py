@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from snnkernels import functional, neuron, surrogate
 from snnkernels._core import firing
@@ -21,6 +19,7 @@ from .cases import (
     randn,
     run,
 )
+from .properties import given, settings, st
 
 EXACT = [torch.float64, torch.float32]
 

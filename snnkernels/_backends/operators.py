@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -131,18 +131,15 @@ class Plan:
     def __init__(self, namespace: str, attributes: Attributes) -> None:
         self.namespace = namespace
         self.attributes = attributes
-        self._packed: Tensor | None = None
         self._laid_out: dict[tuple[int, ...], Plan] = {}
 
-    @property
+    @cached_property
     def operators(self) -> Operators:
         return _loaded[self.namespace]
 
-    @property
+    @cached_property
     def packed(self) -> Tensor:
-        if self._packed is None:
-            self._packed = self.attributes.packed()
-        return self._packed
+        return self.attributes.packed()
 
     def with_layout(self, layout: Sequence[int]) -> Plan:
         """The same for such tables."""

@@ -51,10 +51,13 @@ def derived(equations: Equations, params: dict[str, Parameter], x: Tensor) -> di
 
 
 def on_device(params: Mapping[str, Parameter], x: Tensor) -> dict[str, Tensor]:
-    """Parameters as steps want them: tensors on x's device, in the arithmetic's dtype."""
+    """Parameters as steps want them: tensors on x's device, in the arithmetic's dtype.
+
+    A number is filled in there: to copy it would wait, which a captured CUDA graph does not allow.
+    """
     wide = checks.compute_dtype(x.dtype)
     return {
-        name: p if isinstance(p, Tensor) else torch.tensor(p, dtype=wide, device=x.device)
+        name: p if isinstance(p, Tensor) else torch.full((), p, dtype=wide, device=x.device)
         for name, p in params.items()
     }
 

@@ -60,9 +60,10 @@ class Kept:
         if route is None or route.plan is None:
             return
         job = operators.Job(route.plan, Lanes(call.x_seq), store_v_seq, x is not call.x_seq)
-        objects = _objects(call.equations.id, call.states, given, call.surrogate_function)
-        layout = x.shape, x.stride(), x.dtype, x.device
-        self._latest[kinds == {Tensor}] = _Latest(objects, *layout, job)
+        carries = kinds == {Tensor}
+        numbers = () if carries else call.states
+        objects = _objects(call.equations.id, numbers, given, call.surrogate_function)
+        self._latest[carries] = _Latest(objects, x.shape, x.stride(), x.dtype, x.device, job)
 
     def run(
         self,
@@ -82,8 +83,8 @@ class Kept:
             return None
         if x.shape != shape or x.stride() != strides:
             return None
-        now = _objects(equations_id, states, given, surrogate_function)
-        if len(now) != len(objects) or not all(map(is_, now, objects)):
+        now = _objects(equations_id, () if carries else states, given, surrogate_function)
+        if not all(map(is_, now, objects)):
             return None
         if is_watched() or storage.is_marking():
             return None
@@ -100,15 +101,16 @@ class Kept:
 
 
 def _objects(
-    equations_id: str, states: Sequence[Any], given: tuple[Any, ...], surrogate_function: Any
+    equations_id: str, numbers: Sequence[Any], given: tuple[Any, ...], surrogate_function: Any
 ) -> list[Any]:
+    """All that a call depends on besides its input and the states that are tensors."""
     return [
         current_key(equations_id),
         surrogate_function.key,
         surrogate_function.spiking,
         *surrogate_function.values,
         *given,
-        *[state for state in states if type(state) is float],
+        *numbers,
     ]
 
 

@@ -216,6 +216,38 @@ def test_a_captured_graph_replays_forward_and_backward(kernels):
     assert_same_bits(grad, expected[1])
 
 
+def test_a_captured_graph_replays_the_reference():
+    x, node = randn(5, 4, 100).cuda(), neuron.LIFNode(step_mode="m", backend="torch")
+
+    def step() -> Tensor:
+        node.reset()
+        spikes: Tensor = node(x)
+        return spikes
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        spikes = step()
+    graph.replay()
+    assert_same_bits(spikes, step())
+
+
+def test_states_are_carried_between_graphs_of_torch_compile(kernels):
+    node, eager = (neuron.LIFNode(step_mode="m", backend=kernels) for _ in range(2))
+    compiled = torch.compile(node, mode="reduce-overhead")
+    with torch.no_grad():
+        for seed in range(6):
+            x = randn(5, 4, 100, seed=seed).cuda()
+            torch.compiler.cudagraph_mark_step_begin()
+            assert_same_bits(compiled(x).clone(), eager(x))
+            node.v = node.v.clone()
+            assert_same_bits(node.v, eager.v)
+
+
 def test_torch_compile_gives_the_same_bits_without_a_graph_break(kernels):
     def network(x: Tensor) -> Tensor:
         return fused(kernels, x * 2.0, tau=3.0) + 1.0
