@@ -199,9 +199,8 @@ class BaseNode(StepModeModule, MemoryModule):
 
     def reset(self) -> None:
         """Back to the initial state; clears ``v_seq`` and the monitor."""
-        starts = [self._start(source) for source in self.equations.states.values()]
         super().reset()
-        self._set_states(starts)
+        self._set_states([self._start(source) for source in self.equations.states.values()])
         self._put("v_seq", None)
         if any(self.monitor.values()):
             self._put("monitor", {name: [] for name in self.monitored})

@@ -44,9 +44,8 @@ def test_an_empty_table_is_none():
         node.equations.key, options, forms, function, True, False, "native", "cpu"
     )
     params = [0.4, 1.1, -0.1]
-    attributes = by_kernel.new_attributes(
-        kernel, (0.0, 0.25), params, node.surrogate_function, "cpu"
-    )
+    plan = by_kernel.new_plan(kernel, (0.0, 0.25), params, node.surrogate_function, "cpu")
+    attributes = plan.attributes
     x = randn(K + 3, 1000, dtype=torch.float16)
     scan = getattr(torch.ops, kernel[0])
     out, _, _, checkpoints = scan.scan_forward(x, None, None, *attributes, False, True)
