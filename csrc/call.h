@@ -282,8 +282,10 @@ inline Attributes unpack(const Tensor& packed, const std::optional<Tensor>& tabl
                   "packed: expected the attributes as int64 in one dimension, on the CPU");
   const auto* head = static_cast<const int64_t*>(packed.const_data_ptr());
   const int64_t count = head[0], entries = head[1];
-  STD_TORCH_CHECK(count >= 0 && entries >= 0 && packed.numel() == kHead + count + entries,
-                  "packed: expected ", kHead + count + entries, " integers, got ", packed.numel());
+  const int64_t room = packed.numel() - kHead;
+  STD_TORCH_CHECK(0 <= count && count <= room && entries == room - count, "packed: expected ",
+                  count, " numbers and a layout of ", entries, ", got ", room,
+                  " integers for them");
   const int64_t* numbers = head + kHead;
   return Attributes{tables,
                     head[2],
@@ -352,8 +354,9 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
     if (size == 0) continue;
     STD_TORCH_CHECK(a.tables, "tables: expected a tensor where layout has a size");
     const int64_t inner = a.inner_of_table(i);
-    STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % (size * inner) == 0, "tables: ", size,
-                    " values of ", inner, " lanes each do not divide ", lanes, " lanes");
+    STD_TORCH_CHECK(size > 0 && inner > 0 && lanes % size == 0 && lanes / size % inner == 0,
+                    "tables: ", size, " values of ", inner, " lanes each do not divide ", lanes,
+                    " lanes");
     const T* table = static_cast<const T*>(a.tables->const_data_ptr()) + offset;
     STD_TORCH_CHECK(size == 1 || !(sizes.shared >> i & 1u), "layout: '", line.name,
                     "' was compiled for a table of one value, got ", size);

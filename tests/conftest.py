@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import tempfile
 from pathlib import Path
 
@@ -16,6 +15,9 @@ if hypothesis is not None:
     hypothesis.settings.register_profile("dev", deadline=None)
     hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+GPU_ONLY = ("gpu", "gpu and not slow", "gpu and slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,9 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file without tests for GPUs where these are asked for: they begin sooner then."""
-    if not re.match(r"gpu\b", config.option.markexpr) or collection_path.suffix != ".py":
+    if config.option.markexpr not in GPU_ONLY or collection_path.suffix != ".py":
         return None
-    return None if "mark.gpu" in collection_path.read_text() else True
+    return None if "mark.gpu" in collection_path.read_text(encoding="utf-8") else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -186,6 +186,7 @@ def test_the_operators_check_what_a_direct_caller_hands_them():
         ({"tables": torch.ones(4), "layout": [4, 0, 0, 1, 1, 1]}, "do not divide 15 lanes"),
         ({"tables": torch.ones(4), "layout": [5, 0, 0, 1, 1, 1]}, "tables: expected size 5"),
         ({"layout": [5, 0, 0, 1, 1, 1]}, "tables: expected a tensor"),
+        ({"tables": torch.ones(4), "layout": [2**32, 0, 0, 2**32, 1, 1]}, "do not divide 15 lanes"),
     ]:
         with pytest.raises(RuntimeError, match=message):
             call(**{**good, **change})
@@ -209,7 +210,11 @@ def test_the_eager_operators_check_what_stands_for_the_attributes():
     for wrong in (packed.int(), packed[:11], packed[::2], packed[None]):
         with pytest.raises(RuntimeError, match="packed: expected the attributes as int64"):
             torch.ops.snnkernels.eager_forward(x, None, None, wrong, False, False)
-    for change in (packed[:-1], torch.cat([torch.tensor([-1]), packed[1:]])):
+    for change in (
+        packed[:-1],
+        torch.cat([torch.tensor([-1]), packed[1:]]),
+        torch.full((17,), 2**62),
+    ):
         with pytest.raises(RuntimeError, match="packed: expected"):
             torch.ops.snnkernels.eager_forward(x, None, None, change, False, False)
     with pytest.raises(RuntimeError, match="checkpoints: expected 15 elements"):

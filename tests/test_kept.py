@@ -5,8 +5,10 @@ import pickle
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnkernels import compile_neuron, neuron, spike, surrogate
@@ -377,3 +379,104 @@ def test_torch_compile_traces_a_node_that_kept_a_call():
     assert_same_bits(compiled(X), lif()(X))
     node.reset()
     assert_same(node, lif())
+
+
+WIDTH = 0.5
+
+
+def box(x):
+    return (x.abs() < WIDTH).to(x)
+
+
+@pytest.mark.parametrize(
+    "make", [neuron.LIFNode, neuron.ParametricLIFNode], ids=["kept", "of a tensor"]
+)
+def test_a_surrogate_that_reads_another_value_is_compiled_anew(monkeypatch, make):
+    function = surrogate.custom(box)
+
+    def gradient(node):
+        node.reset()
+        x = X.clone().requires_grad_()
+        return torch.autograd.grad(node(x).sum(), x)[0]
+
+    node = make(step_mode="m", surrogate_function=function)
+    narrow = [gradient(node) for _ in range(3)][-1]
+    monkeypatch.setitem(globals(), "WIDTH", 2.0)
+    wide = [gradient(node) for _ in range(2)]
+    fresh = make(step_mode="m", surrogate_function=surrogate.custom(box))
+    assert_same_bits(wide[0], gradient(fresh))
+    assert_same_bits(wide[1], wide[0])
+    assert not torch.equal(wide[0], narrow)
+
+
+def test_a_checkpoint_recomputes_calls_step_by_step():
+    node, linear = lif(step_mode="s"), nn.Linear(3, 3)
+
+    def network(x):
+        node.reset()
+        return torch.stack([node(linear(step)) for step in x])
+
+    for batch in (2, 2, 1, 2):
+        x = randn(5, batch, 3).requires_grad_()
+        out = torch.utils.checkpoint.checkpoint(network, x, use_reentrant=False)
+        ours = torch.autograd.grad(out.sum(), x)[0]
+        assert_same_bits(ours, torch.autograd.grad(network(x).sum(), x)[0])
+
+
+def test_of_an_input_with_gaps_a_copy_is_kept():
+    node, saved = lif(), []
+    for _ in range(3):
+        node.reset()
+        wide = randn(5, 2, 30).requires_grad_() * 1
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+            out = node(wide[..., :3])
+        wide[..., 3] = 1.0
+        out.sum().backward()
+    assert len(saved) == 3
+    assert {t.untyped_storage().nbytes() for t in saved} == {5 * 2 * 3 * 4}
+
+
+def test_a_class_given_to_a_node_later_is_heeded():
+    class Doubled(neuron.LIFNode):
+        def neuronal_charge(self, x):
+            self.v = self.v + 2 * x
+
+    node, other = called_before(tau=2.0, backend="auto"), Doubled(step_mode="m", tau=2.0)
+    node.__class__ = Doubled
+    assert_same_bits(node(X), other(X))
+
+
+def test_a_property_over_the_attribute_itself_is_heeded():
+    class Scaled(neuron.LIFNode):
+        scale = 1.0
+
+        @property
+        def tau(self):
+            return self.__dict__["tau"] * self.scale
+
+        @tau.setter
+        def tau(self, value):
+            self.__dict__["tau"] = value
+
+    node = Scaled(step_mode="m", tau=2.0)
+    for node.scale in (1.0, 1.0, 10.0):
+        node.reset()
+        assert_same_bits(node(X), neuron.LIFNode(step_mode="m", tau=2.0 * node.scale)(X))
+
+
+def test_a_graph_traced_before_dispatch_has_the_full_operator():
+    node = called_before()
+    graph = make_fx(node, pre_dispatch=True)(X).graph
+    assert "snnkernels.scan_forward.default" in {str(n.target) for n in graph.nodes}
+
+
+def test_a_state_that_is_sparse_is_refused_by_name():
+    node = called_before()
+    node.v = torch.zeros(2, 3).to_sparse()
+    with pytest.raises(TypeError, match="v must be a dense tensor"):
+        node(X)
+
+
+def test_replicas_keep_calls_of_their_own():
+    node = called_before()
+    assert node._replicate_for_data_parallel()._kept is not node._kept

@@ -178,7 +178,7 @@ def scan(
 
     Args:
         job: all that is no tensor.
-        x_seq: the input.
+        x_seq: the input, or the single step [B, ...] that it is.
         states: in the lanes' order already.
         tables: the tensor parameters, end to end.
         keep: whether a gradient is wanted.
@@ -209,12 +209,14 @@ def _traced_scan(
     job: Job, x_seq: Tensor, states: Tensor | None, tables: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     """By the operator that torch.compile has an autograd formula of."""
-    plan, lanes, store_v, _ = job
+    plan, lanes, store_v, single = job
     run = getattr(torch.ops, plan.namespace).scan_forward
-    x = lanes.arrange_sequence(x_seq)
+    x = lanes.arrange_sequence(x_seq.unsqueeze(0) if single else x_seq)
     spikes, v_seq, final, _ = run(x, states, tables, *plan.attributes, store_v, keep)
-    v_seq = lanes.restore(v_seq) if store_v else None
-    return lanes.restore(spikes), v_seq, _each_state(job, lanes.restore(final))
+    spikes, v_seq = lanes.restore(spikes), lanes.restore(v_seq) if store_v else None
+    if single and plan.attributes.outputs == 1:
+        spikes = spikes.squeeze(0)
+    return spikes, v_seq, _each_state(job, lanes.restore(final))
 
 
 def _refuse_tangents(*tensors: Tensor | None) -> None:

@@ -12,7 +12,7 @@ from .._core import checks
 from .._core.lanes import Lanes
 from ..surrogate import SurrogateFunction
 from .arguments import ONLY_FLOATS
-from .call import Outcome
+from .call import Call, Outcome
 from .equations import Parameter, State
 
 
@@ -56,41 +56,44 @@ def numbers_of(values: Sequence[float | Tensor]) -> list[float]:
     return [0.0 if isinstance(value, Tensor) else value for value in values]
 
 
-def scan(
-    plan: operators.Plan,
-    x_seq: Tensor,
-    states: Sequence[State],
-    params: Sequence[Parameter],
-    store_v_seq: bool,
-) -> Outcome:
-    """Run a loaded kernel over x_seq [T, B, ...], all arguments checked.
+def arranged(
+    plan: operators.Plan, call: Call, params: Sequence[Parameter], store_v_seq: bool
+) -> tuple[operators.Job, Tensor, Tensor | None, Tensor | None]:
+    """A call whose arguments were checked, as ``perform`` takes it.
 
     Args:
-        plan: that of ``new_plan`` for these states and parameters.
-        x_seq: the input.
-        states: the states before the first step.
+        plan: that of ``new_plan`` for the call's states and these parameters.
+        call: the call.
         params: the parameters in the kernel's order.
         store_v_seq: whether the first state is wanted after each step.
     """
-    lanes = Lanes(x_seq)
-    if not lanes.dense:
-        x_seq = x_seq.contiguous()
-    initial = None if ONLY_FLOATS.issuperset(map(type, states)) else _initial(states, lanes, x_seq)
+    lanes, states = Lanes(call.x_seq), call.states
+    initial = None if ONLY_FLOATS.issuperset(map(type, states)) else _initial(states, lanes, call.x)
     tables = None
     if not ONLY_FLOATS.issuperset(map(type, params)):
         tables, layout = _tables(params, lanes)
         plan = plan.with_layout(layout)
-    keep = torch.is_grad_enabled() and (
-        x_seq.requires_grad
+    job = operators.Job(plan, lanes, store_v_seq, call.step is not None)
+    return job, call.x, initial, tables
+
+
+def perform(
+    job: operators.Job, x: Tensor, initial: Tensor | None, tables: Tensor | None
+) -> Outcome:
+    """Run a job on x, [T, B, ...] or one step [B, ...], and the states before it in its lanes."""
+    if not job.lanes.dense:
+        x = x.contiguous()
+    wanted = (
+        x.requires_grad
         or (initial is not None and initial.requires_grad)
         or (tables is not None and tables.requires_grad)
     )
-    job = operators.Job(plan, lanes, store_v_seq, False)
-    spikes, v_seq, after = operators.scan(job, x_seq, initial, tables, keep)
-    return Outcome(outputs_of(job, spikes), v_seq, after)
+    keep = wanted and torch.is_grad_enabled()
+    spikes, v_seq, after = operators.scan(job, x, initial, tables, keep)
+    return Outcome(_outputs(job, spikes), v_seq, after)
 
 
-def outputs_of(job: operators.Job, spikes: Tensor) -> tuple[Tensor, ...]:
+def _outputs(job: operators.Job, spikes: Tensor) -> tuple[Tensor, ...]:
     """The neuron's outputs of those that operators give, one behind the other."""
     count = job.plan.attributes.outputs
     if count == 1:
@@ -99,10 +102,8 @@ def outputs_of(job: operators.Job, spikes: Tensor) -> tuple[Tensor, ...]:
     return tuple([stacked[k] for k in range(count)])
 
 
-def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor | None:
-    """The states before the first step as the operators take them, if any of them is a tensor."""
-    if not any(isinstance(s, Tensor) for s in states):
-        return None
+def _initial(states: Sequence[State], lanes: Lanes, x: Tensor) -> Tensor:
+    """The states before the first step as the operators take them."""
     rows = [
         lanes.arrange(s)
         if isinstance(s, Tensor)

@@ -28,6 +28,8 @@ def run(call: Call, values: Mapping[str, Any], store_v_seq: bool) -> Outcome:
     last = _take_steps(call, values, keep)
     count = len(rows[0]) if rows else call.equations.output_count(call.split()[0])
     outputs = tuple([_stack([row[k] for row in rows], call.x_seq) for k in range(count)])
+    if call.step is not None:
+        outputs = tuple([output.squeeze(0) for output in outputs])
     return Outcome(outputs, _stack(potentials, call.x_seq) if store_v_seq else None, last)
 
 

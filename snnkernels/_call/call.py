@@ -16,7 +16,7 @@ Moment = tuple[Tensor, ...]
 
 
 class Outcome(NamedTuple):
-    """What a call gives.
+    """What a call gives; of a single step the outputs come without its time axis.
 
     Attributes:
         outputs: the neuron's outputs, each [T, B, ...].
@@ -39,6 +39,7 @@ class Call(NamedTuple):
         values: all its parameters by name, still to be checked.
         surrogate_function: what fires.
         backend: "auto", "native", "cupy" or "torch".
+        step: the single step [B, ...] that x_seq is, if it came as one.
     """
 
     equations: Equations
@@ -47,6 +48,12 @@ class Call(NamedTuple):
     values: Mapping[str, Any]
     surrogate_function: nn.Module
     backend: str
+    step: Tensor | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """The input as it came."""
+        return self.x_seq if self.step is None else self.step
 
     def split(self) -> tuple[kernels.Options, dict[str, Any]]:
         """The parameters that are options, and the others.
@@ -73,6 +80,7 @@ def call_of(
     values: Mapping[str, Any],
     surrogate_function: nn.Module,
     backend_name: str,
+    step: Tensor | None = None,
 ) -> Call:
     """A call of a neuron.
 
@@ -84,4 +92,4 @@ def call_of(
         TypeError, ValueError: naming the state that does not fit.
     """
     before = states_before(equations, states, values, x_seq)
-    return Call(equations, x_seq, before, values, surrogate_function, backend_name)
+    return Call(equations, x_seq, before, values, surrogate_function, backend_name, step)

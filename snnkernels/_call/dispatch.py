@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .._backends import kernels
+from collections.abc import Callable
+
+from .._backends import kernels, operators
 from .._spikes import storage
 from . import by_kernel, by_steps
 from .call import Call, Outcome
@@ -11,18 +13,24 @@ from .route import route_of
 from .surrogates import gives_spikes, is_declared, without_kernel
 
 
-def run(call: Call, store_v_seq: bool) -> Outcome:
+def run(
+    call: Call, store_v_seq: bool, keep: Callable[[operators.Job], None] | None = None
+) -> Outcome:
     """Run a call by its kernel, or step by step.
 
     Args:
         store_v_seq: whether the first state is wanted after each step.
+        keep: called with the job of a kernel, if every call of the same numbers is it.
 
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
     """
     route = route_of(call)
     if route.plan is not None:
-        outcome = by_kernel.scan(route.plan, call.x_seq, call.states, route.values, store_v_seq)
+        arranged = by_kernel.arranged(route.plan, call, route.values, store_v_seq)
+        outcome = by_kernel.perform(*arranged)
+        if keep is not None and route.lasts:
+            keep(arranged[0])
     else:
         values = by_steps.step_values(call, route.options, route.params)
         outcome = by_steps.run(call, values, store_v_seq)
@@ -48,7 +56,7 @@ def source_of(call: Call) -> str:
         raise ValueError(without_kernel(function))
     neuron = current_key(call.equations.id)
     options, _ = call.split()
-    request = kernels.Request(neuron, options, (), function.key, True, False)
+    request = kernels.Request(neuron, options, (), function.kernel_key, True, False)
     header = kernels.neuron_source(request).header
     if call.equations.kernel is None:
         return header

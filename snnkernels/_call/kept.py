@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from .._backends import operators
 from .._core import checks
-from .._core.lanes import Lanes
 from .._core.torch_private import is_watched
 from .._spikes import storage
 from . import by_kernel
 from .call import Call, Outcome
 from .equations import current_key
-from .route import remembered
 from .surrogates import is_declared
 
 
@@ -30,6 +28,25 @@ class _Latest(NamedTuple):
     dtype: torch.dtype
     device: torch.device
     job: operators.Job
+
+    def takes(self, x: Any) -> bool:
+        """Whether an input lies in memory as that of the call."""
+        return (
+            _is_dense(x)
+            and x.dtype == self.dtype
+            and x.device == self.device
+            and x.shape == self.shape
+            and x.stride() == self.strides
+        )
+
+    def carries(self, states: Sequence[Any]) -> bool:
+        """Whether states need neither a check nor a conversion."""
+        step = self.shape if self.job.single else self.shape[1:]
+        wide = checks.compute_dtype(self.dtype)
+        return all(
+            _is_dense(s) and s.shape == step and s.dtype == wide and s.device == self.device
+            for s in states
+        )
 
 
 class Kept:
@@ -46,58 +63,51 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()
 
-    def keep(self, call: Call, given: tuple[Any, ...], x: Tensor, store_v_seq: bool) -> None:
+    def keep(self, call: Call, given: tuple[Any, ...], job: operators.Job) -> None:
         """Note a call that has just been run.
 
         Args:
             call: the call.
             given: the objects that make it, besides its states and its surrogate.
-            x: its input as the module got it, [T, B, ...] or one step [B, ...].
-            store_v_seq: whether the first state was wanted after each step.
+            job: what it was for a kernel.
         """
         kinds = set(map(type, call.states))
-        route = remembered(call) if kinds in ({float}, {Tensor}) else None
-        if route is None or route.plan is None:
+        if kinds not in ({float}, {Tensor}) or is_watched() or storage.is_marking():
             return
-        job = operators.Job(route.plan, Lanes(call.x_seq), store_v_seq, x is not call.x_seq)
         carries = kinds == {Tensor}
         numbers = () if carries else call.states
         objects = _objects(call.equations.id, numbers, given, call.surrogate_function)
+        x = call.x
         self._latest[carries] = _Latest(objects, x.shape, x.stride(), x.dtype, x.device, job)
 
     def run(
         self,
         equations_id: str,
-        x: Any,
+        x: object,
         states: Sequence[Any],
         given: tuple[Any, ...],
         surrogate_function: nn.Module,
     ) -> Outcome | None:
-        """Run a call if it is one of the latest again; one step's outputs come without its time."""
+        """Run a call if it is one of the latest again, else None."""
         carries = type(states[0]) is not float
         latest = self._latest.get(carries)
-        if latest is None or type(x) not in operators.PLAIN or not is_declared(surrogate_function):
+        if latest is None or not latest.takes(x) or not is_declared(surrogate_function):
             return None
-        objects, shape, strides, dtype, device, job = latest
-        if x.layout != torch.strided or x.is_nested or x.dtype != dtype or x.device != device:
+        numbers = () if carries else states
+        now = _objects(equations_id, numbers, given, surrogate_function)
+        if not all(map(is_, now, latest.objects)) or is_watched() or storage.is_marking():
             return None
-        if x.shape != shape or x.stride() != strides:
-            return None
-        now = _objects(equations_id, () if carries else states, given, surrogate_function)
-        if not all(map(is_, now, objects)):
-            return None
-        if is_watched() or storage.is_marking():
-            return None
-        initial = None
+        job, initial = latest.job, None
         if carries:
-            step = shape if job.single else shape[1:]
-            if not _fit(states, step, checks.compute_dtype(dtype), device):
+            if not latest.carries(states):
                 return None
             initial = by_kernel.joined([job.lanes.arrange(state) for state in states])
-        wanted = x.requires_grad or (initial is not None and initial.requires_grad)
-        keep = wanted and torch.is_grad_enabled()
-        spikes, v_seq, after = operators.scan(job, x, initial, None, keep)
-        return Outcome(by_kernel.outputs_of(job, spikes), v_seq, after)
+        return by_kernel.perform(job, x, initial, None)  # type: ignore[arg-type]
+
+
+def _is_dense(x: Any) -> bool:
+    """Whether it is a tensor of torch's own kinds that has strides."""
+    return type(x) in operators.PLAIN and x.layout == torch.strided and not x.is_nested
 
 
 def _objects(
@@ -106,19 +116,9 @@ def _objects(
     """All that a call depends on besides its input and the states that are tensors."""
     return [
         current_key(equations_id),
-        surrogate_function.key,
+        surrogate_function.kernel_key,
         surrogate_function.spiking,
         *surrogate_function.values,
         *given,
         *numbers,
     ]
-
-
-def _fit(
-    states: Sequence[Any], shape: torch.Size, dtype: torch.dtype, device: torch.device
-) -> bool:
-    """Whether states need neither a check nor a conversion."""
-    return all(
-        type(s) is Tensor and s.shape == shape and s.dtype == dtype and s.device == device
-        for s in states
-    )

@@ -26,12 +26,14 @@ class Route(NamedTuple):
         params: the others, checked, by name.
         values: the same in the kernel's order; none if the step itself runs.
         plan: what runs them; None for the step itself.
+        lasts: whether every call with the same numbers takes it.
     """
 
     options: kernels.Options
     params: dict[str, Parameter]
     values: Sequence[Parameter]
     plan: operators.Plan | None
+    lasts: bool = False
 
 
 _MOST_REMEMBERED = 4096
@@ -54,15 +56,9 @@ def route_of(call: Call) -> Route:
         return _route(call, options, given)
     route = _routes.get(key)
     if route is None:
-        route = _route(call, options, given)
+        route = _route(call, options, given)._replace(lasts=True)
         _remember(_routes, key, route)
     return route
-
-
-def remembered(call: Call) -> Route | None:
-    """The route of a call that was found before, if every call with the same numbers takes it."""
-    key = _key(call, *call.split())
-    return None if key is None else _routes.get(key)
 
 
 def _remember(memory: dict[Any, Any], key: tuple[object, ...], found: object) -> None:
@@ -89,7 +85,7 @@ def _key(
         call.backend,
         kernels.are_specialized(device),
         options,
-        function.key,
+        function.kernel_key,
         function.spiking,
         _packed(numbers),
     )
@@ -165,7 +161,9 @@ def _request(
 ) -> kernels.Request:
     neuron, forms = current_key(call.equations.id), kernels.forms_of(values, specialized)
     function = cast("SurrogateFunction", call.surrogate_function)
-    return kernels.Request(neuron, options, forms, function.key, function.spiking, specialized)
+    return kernels.Request(
+        neuron, options, forms, function.kernel_key, function.spiking, specialized
+    )
 
 
 def specialized_source(call: Call) -> NeuronSource:

@@ -58,6 +58,7 @@ def is_watched() -> bool:
         or may_have_tangents()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PreDispatch)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -81,9 +81,9 @@ class BaseNode(StepModeModule, MemoryModule):
     _arguments: ClassVar[dict[str, Any]]
     _has_own_parts: ClassVar[bool] = True
     _is_kept: ClassVar[bool] = False
-    """Whether what the equations take are the attributes of their names."""
-    _depends_on: ClassVar[itemgetter[tuple[Any, ...]]]
-    """Of the attributes all that a call depends on."""
+    """Whether a call is known by attributes: the equations take those of their names."""
+    _kept_by: ClassVar[itemgetter[tuple[Any, ...]]]
+    """These attributes."""
 
     surrogate_function: nn.Module
     v: Any
@@ -116,7 +116,9 @@ class BaseNode(StepModeModule, MemoryModule):
                 "parts: define single_step_forward, or write the step with compile_neuron"
             )
         cls._has_own_parts = bool(own) or step is None
-        cls._is_kept = cls._taken is BaseNode._taken
+        made = [inspect.getattr_static(cls, name, None) for name in cls.equations.params]
+        taken = cls._taken is BaseNode._taken and not any(map(inspect.isdatadescriptor, made))
+        cls._is_kept = taken and not cls._has_own_parts
 
     @classmethod
     def _take_in_equations(cls) -> None:
@@ -126,7 +128,7 @@ class BaseNode(StepModeModule, MemoryModule):
         first = dict([cls._given_by.get(n, (n, d))[:2] for n, d in equations.params.items()])
         last = {name: first.pop(name) for name in equations.last if name in first}
         cls._arguments = {**first, "surrogate_function": None, **last, **_SHARED}
-        cls._depends_on = itemgetter(*equations.params, *_KEPT_BY)
+        cls._kept_by = itemgetter(*equations.params, *_KEPT_BY)
 
     @classmethod
     def _signature(cls) -> inspect.Signature:
@@ -242,18 +244,12 @@ class BaseNode(StepModeModule, MemoryModule):
         if outputs is None:
             x_seq = self._sequence_of(x)
             outputs = self._run_parts(x_seq) if self._has_own_parts else self._run(x_seq, x)
-            if self.step_mode == "s":
-                outputs = tuple([o.squeeze(0) for o in outputs])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _run_again(self, x: object) -> tuple[Tensor, ...] | None:
         """The outputs of a call that is like an earlier one, else None."""
-        if torch.compiler.is_compiling():
-            return None
-        own = self.__dict__
-        try:
-            given = self._depends_on(own)
-        except KeyError:  # a tensor, which is a parameter or a buffer
+        given = self._depends_on()
+        if given is None:
             return None
         outcome = self._kept.run(self.equations.id, x, self._states(), given, self._surrogate)
         if outcome is None:
@@ -264,6 +260,15 @@ class BaseNode(StepModeModule, MemoryModule):
         self._set_states(after)
         return outputs
 
+    def _depends_on(self) -> tuple[Any, ...] | None:
+        """All that a call depends on but its states and its surrogate, if it may be kept."""
+        if not self._is_kept or torch.compiler.is_compiling():
+            return None
+        try:
+            return self._kept_by(self.__dict__)
+        except KeyError:  # that one is a tensor, or made by a property
+            return None
+
     def _sequence_of(self, x: Tensor) -> Tensor:
         """The input, checked, with its time axis: a step [B, ...] becomes [1, B, ...]."""
         multi = self.step_mode == "m"
@@ -271,21 +276,23 @@ class BaseNode(StepModeModule, MemoryModule):
         checks.sequence("x_seq" if multi else "x", x, leading=leading, minimum_rank=rank)
         return x if multi else x.unsqueeze(0)
 
-    def _as_call(self, x_seq: Tensor, states: Sequence[Any]) -> _call.Call:
-        values = self._taken(x_seq)
-        return _call.call_of(self.equations, x_seq, states, values, self._surrogate, self._backend)
+    def _as_call(
+        self, x_seq: Tensor, states: Sequence[Any], step: Tensor | None = None
+    ) -> _call.Call:
+        values, function = self._taken(x_seq), self._surrogate
+        return _call.call_of(self.equations, x_seq, states, values, function, self._backend, step)
 
     def _run(self, x_seq: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        call = self._as_call(x_seq, self._states())
-        store = self.store_v_seq and self.step_mode == "m"
-        outputs, v_seq, after = _call.run(call, store)
+        multi = self.step_mode == "m"
+        call = self._as_call(x_seq, self._states(), None if multi else x)
+        store = self.store_v_seq and multi
+        given = None if self.monitor_state else self._depends_on()
+        keep = None if given is None else partial(self._kept.keep, call, given)
+        outputs, v_seq, after = _call.run(call, store, keep)
         if store:
             self.v_seq = v_seq
         if self.monitor_state:
             self._monitor(call)
-        elif self._is_kept and not torch.compiler.is_compiling():
-            with suppress(KeyError):
-                self._kept.keep(call, self._depends_on(self.__dict__), x, store)
         self._set_states(after)
         return outputs
 
@@ -321,6 +328,8 @@ class BaseNode(StepModeModule, MemoryModule):
             potentials.append(self.v)
         if self.store_v_seq and self.step_mode == "m":
             self.v_seq = torch.stack(potentials) if potentials else x_seq.clone()
+        if self.step_mode == "s":
+            return tuple(spikes)
         return (torch.stack(spikes) if spikes else x_seq.clone(),)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
@@ -377,6 +386,7 @@ class BaseNode(StepModeModule, MemoryModule):
 
     def _replicate_for_data_parallel(self) -> Self:
         replica = super()._replicate_for_data_parallel()
+        replica._kept = _call.Kept()
         replica.monitor = {key: list(values) for key, values in self.monitor.items()}
         return replica
 
