@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/HeaderOnlyArrayRef.h>
 
 #include <atomic>
 #include <cmath>
@@ -18,6 +19,7 @@
 
 namespace snn {
 
+using torch::headeronly::HeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -235,24 +237,13 @@ inline int64_t checkpoint_count(int64_t steps, int64_t chunk) {
   return chunks > 1 ? chunks - 1 : 0;
 }
 
-template <class T>
-struct Span {
-  const T* data;
-  int64_t size;
-
-  Span(const std::vector<T>& all) : data(all.data()), size(static_cast<int64_t>(all.size())) {}
-  Span(const T* first, int64_t count) : data(first), size(count) {}
-
-  const T& operator[](int64_t i) const { return data[i]; }
-};
-
 // The arguments that forward and backward share, behind the tensors and in the operators' order.
 struct Attributes {
   const std::optional<Tensor>& tables;
   int64_t neuron;
   int64_t surrogate;
-  Span<double> numbers;
-  Span<int64_t> layout;
+  HeaderOnlyArrayRef<double> numbers;
+  HeaderOnlyArrayRef<int64_t> layout;
   int64_t states;
   int64_t params;
   bool hard_reset;
@@ -265,10 +256,12 @@ struct Attributes {
   double initial(int64_t i) const { return numbers[i]; }
   double value(int64_t i) const { return numbers[states + i]; }
   double surrogate_value(int64_t i) const { return numbers[states + params + i]; }
-  int64_t surrogate_params() const { return numbers.size - states - params; }
+  int64_t surrogate_params() const {
+    return static_cast<int64_t>(numbers.size()) - states - params;
+  }
 
   // The values in a parameter's table, 0 where it has none.
-  int64_t size_of_table(int64_t i) const { return layout.size == 0 ? 0 : layout[i]; }
+  int64_t size_of_table(int64_t i) const { return layout.empty() ? 0 : layout[i]; }
   int64_t inner_of_table(int64_t i) const { return layout[params + i]; }
 };
 
@@ -290,8 +283,8 @@ inline Attributes unpack(const Tensor& packed, const std::optional<Tensor>& tabl
   return Attributes{tables,
                     head[2],
                     head[3],
-                    {reinterpret_cast<const double*>(numbers), count},
-                    {numbers + count, entries},
+                    {reinterpret_cast<const double*>(numbers), static_cast<size_t>(count)},
+                    {numbers + count, static_cast<size_t>(entries)},
                     head[4],
                     head[5],
                     head[6] != 0,
@@ -322,10 +315,10 @@ void fill(Scan<T>& call, const Tensor& x, const std::optional<Tensor>& states,
                   a.params);
   STD_TORCH_CHECK(a.surrogate_params() >= 0 && a.surrogate_params() <= kMaxSurrogateParams,
                   "numbers: expected ", a.states + a.params, " and at most ", kMaxSurrogateParams,
-                  " of the surrogate, got ", a.numbers.size);
-  const int64_t layouts = a.tables || a.layout.size ? 2 * a.params : 0;
-  STD_TORCH_CHECK(a.layout.size == layouts, "layout: expected ", layouts, " entries, got ",
-                  a.layout.size);
+                  " of the surrogate, got ", a.numbers.size());
+  const int64_t layouts = a.tables || !a.layout.empty() ? 2 * a.params : 0;
+  STD_TORCH_CHECK(static_cast<int64_t>(a.layout.size()) == layouts, "layout: expected ", layouts,
+                  " entries, got ", a.layout.size());
   STD_TORCH_CHECK(a.outputs == sizes.outputs, "outputs: expected ", sizes.outputs, ", got ",
                   a.outputs);
   if (states) check_array<T>("states", *states, x, shape_of_states(sizes.states, x));

@@ -8,7 +8,7 @@ then on run as one of theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, cast
 
@@ -19,6 +19,7 @@ from .. import _codegen, surrogate
 from .._build import BuildError, NeuronSource
 from .._build.specification import DeviceType
 from .._codegen import StepError
+from .._core.remembered import remember
 from .._core.torch_private import constant_when_compiled
 from ..surrogate.base import CLASSES
 from . import headers, selection
@@ -185,7 +186,7 @@ def _surrogate_code(key: str) -> tuple[str, str]:
     return _codegen.print_surrogate(name, trace), printed_type
 
 
-_kernels: dict[tuple[Request, str, str], Kernel | Exception] = {}
+_kernels: dict[Hashable, Kernel | Exception] = {}
 
 
 @constant_when_compiled
@@ -212,10 +213,9 @@ def kernel_for(
     key = (request, backend_name, device_type)
     found = _kernels.get(key)
     if found is None:
-        found = _kernel(request, backend_name, device_type)
-        if len(_kernels) >= _MOST_REMEMBERED:
-            _kernels.clear()
-        _kernels[key] = found
+        found = remember(
+            _kernels, key, _kernel(request, backend_name, device_type), _MOST_REMEMBERED
+        )
     if isinstance(found, Exception):
         raise found.with_traceback(None)
     return found

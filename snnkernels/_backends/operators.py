@@ -11,7 +11,7 @@ once they are loaded.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property, partial
 from math import prod
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from torch.autograd import forward_ad
 
 from .._core import checks
 from .._core.lanes import Lanes
+from .._core.remembered import remember
 from .._core.torch_private import (
     below_autograd,
     below_python,
@@ -131,7 +132,7 @@ class Plan:
     def __init__(self, namespace: str, attributes: Attributes) -> None:
         self.namespace = namespace
         self.attributes = attributes
-        self._laid_out: dict[tuple[int, ...], Plan] = {}
+        self._laid_out: dict[Hashable, Plan] = {}
 
     @cached_property
     def operators(self) -> Operators:
@@ -149,9 +150,7 @@ class Plan:
         found = self._laid_out.get(key)
         if found is None:
             found = Plan(self.namespace, self.attributes._replace(layout=key))
-            if len(self._laid_out) >= _MOST_LAYOUTS:
-                self._laid_out.clear()
-            self._laid_out[key] = found
+            remember(self._laid_out, key, found, _MOST_LAYOUTS)
         return found
 
 
@@ -393,11 +392,10 @@ class _Scan(torch.autograd.Function):
         grads = _gradients(Lanes(x), grad_spikes, grad_v_seq, grad_states)
         table_grads = tables is not None and ctx.needs_input_grad[3]
         args = x, states, tables, checkpoints, *grads, *attributes, table_grads
-        compiling = torch.compiler.is_compiling()
-        differentiable = partial(_differentiable_backward, ctx.operators)
-        grad_x, grad_initial, sums = (ctx.operators.backward if compiling else differentiable)(
-            *args
-        )
+        if torch.compiler.is_compiling():
+            grad_x, grad_initial, sums = ctx.operators.backward(*args)
+        else:
+            grad_x, grad_initial, sums = _differentiable_backward(ctx.operators, *args)
         return (
             None,
             grad_x,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 
 from .._backends import kernels, operators
 from .._build import NeuronSource
+from .._core.remembered import remember
 from ..surrogate import SurrogateFunction
 from . import by_kernel
 from .arguments import ONLY_FLOATS
@@ -37,8 +38,8 @@ class Route(NamedTuple):
 
 
 _MOST_REMEMBERED = 4096
-_routes: dict[tuple[object, ...], Route] = {}
-_plans: dict[tuple[object, ...], operators.Plan | None] = {}
+_routes: dict[Hashable, Route] = {}
+_plans: dict[Hashable, operators.Plan | None] = {}
 """None: the step itself runs."""
 
 
@@ -57,14 +58,8 @@ def route_of(call: Call) -> Route:
     route = _routes.get(key)
     if route is None:
         route = _route(call, options, given)._replace(lasts=True)
-        _remember(_routes, key, route)
+        remember(_routes, key, route, _MOST_REMEMBERED)
     return route
-
-
-def _remember(memory: dict[Any, Any], key: tuple[object, ...], found: object) -> None:
-    if len(memory) >= _MOST_REMEMBERED:
-        memory.clear()
-    memory[key] = found
 
 
 def _key(
@@ -120,9 +115,7 @@ def _plan(
     key = request, call.backend, device, _packed(numbers)
     if key in _plans:
         return _plans[key]
-    plan = _new_plan(call, request, params, values)
-    _remember(_plans, key, plan)
-    return plan
+    return remember(_plans, key, _new_plan(call, request, params, values), _MOST_REMEMBERED)
 
 
 def _new_plan(

@@ -240,17 +240,15 @@ class BaseNode(StepModeModule, MemoryModule):
             TypeError: if ``x`` is not a floating-point tensor.
             ValueError: if its rank, device or shape does not fit.
         """
-        outputs = self._run_again(x)
+        given = self._depends_on()
+        outputs = None if given is None else self._run_again(x, given)
         if outputs is None:
             x_seq = self._sequence_of(x)
-            outputs = self._run_parts(x_seq) if self._has_own_parts else self._run(x_seq, x)
+            outputs = self._run_parts(x_seq) if self._has_own_parts else self._run(x_seq, x, given)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _run_again(self, x: object) -> tuple[Tensor, ...] | None:
+    def _run_again(self, x: object, given: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
         """The outputs of a call that is like an earlier one, else None."""
-        given = self._depends_on()
-        if given is None:
-            return None
         outcome = self._kept.run(self.equations.id, x, self._states(), given, self._surrogate)
         if outcome is None:
             return None
@@ -282,12 +280,13 @@ class BaseNode(StepModeModule, MemoryModule):
         values, function = self._taken(x_seq), self._surrogate
         return _call.call_of(self.equations, x_seq, states, values, function, self._backend, step)
 
-    def _run(self, x_seq: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    def _run(self, x_seq: Tensor, x: Tensor, given: tuple[Any, ...] | None) -> tuple[Tensor, ...]:
         multi = self.step_mode == "m"
         call = self._as_call(x_seq, self._states(), None if multi else x)
         store = self.store_v_seq and multi
-        given = None if self.monitor_state else self._depends_on()
-        keep = None if given is None else partial(self._kept.keep, call, given)
+        keep = None
+        if given is not None and not self.monitor_state:
+            keep = partial(self._kept.keep, call, given)
         outputs, v_seq, after = _call.run(call, store, keep)
         if store:
             self.v_seq = v_seq

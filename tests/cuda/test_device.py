@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from .near import assert_gradients_near, assert_near
 from .ways import WAYS, lif
 
 pytestmark = pytest.mark.gpu
+Result = TypeVar("Result")
 REPOSITORY = Path(__file__).resolve().parents[2]
 K = headers.CHUNK["cuda"]
 FEW_LANES = headers.LAUNCH["SNN_CUDA_FEW_LANES"]
@@ -191,6 +194,19 @@ def test_kernels_run_on_the_current_stream(kernels):
     assert_same_bits(spikes, expected)
 
 
+def captured(step: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
+    """The graph of a step that ran once before, and what it gives."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step()
+    return graph, result
+
+
 def test_a_captured_graph_replays_forward_and_backward(kernels):
     x = randn(2 * K + 1, 4, 100).cuda().requires_grad_()
     weight = randn(2 * K + 1, 4, 100, seed=1).cuda()
@@ -199,14 +215,7 @@ def test_a_captured_graph_replays_forward_and_backward(kernels):
         spikes = fused(kernels, x)
         return spikes, torch.autograd.grad((spikes * weight).sum(), x)[0]
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        spikes, grad = step()
+    graph, (spikes, grad) = captured(step)
     with torch.no_grad():
         x.copy_(randn(2 * K + 1, 4, 100, seed=7))
     graph.replay()
@@ -224,14 +233,7 @@ def test_a_captured_graph_replays_the_reference():
         spikes: Tensor = node(x)
         return spikes
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        spikes = step()
+    graph, spikes = captured(step)
     graph.replay()
     assert_same_bits(spikes, step())
 
